@@ -1,0 +1,7 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that a user can mend, told in one line."""
+
+
+class UserError(ValueError):
+    """A wrong file, setting or input; the message says what was found, what was expected and what to do."""

@@ -1,0 +1,115 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Rotations, poses and pinhole cameras, without ROS and without a network.
+
+Conventions: ``a_from_b`` is a 4 x 4 matrix that takes homogeneous points of frame b to frame a. Optical frames are
+OpenCV's (x right, y down, z forward), body frames REP-103's (x forward, y left, z up). Quaternions are xyzw.
+Pixel (u, v) counts columns and rows from 0, and integers are the pixels' positions.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+BODY_FROM_OPTICAL = np.array(
+    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+"""REP-103 body axes from the optical axes of a camera that looks along the body's x."""
+
+MIN_FOV, MAX_FOV = math.radians(1.0), math.radians(179.0)
+"""Fields of view are held inside these: a network that has not been trained may answer 0, and tan would not."""
+
+
+def matrix_from_quaternion(quaternion: np.ndarray) -> np.ndarray:
+    """Rotation (3, 3) from xyzw (4,) of any length but zero; the formula divides by the square of that length."""
+    x, y, z, w = np.asarray(quaternion, dtype=np.float64)
+    square = x * x + y * y + z * z + w * w
+    if not square > 0.0:
+        raise ValueError('a quaternion of length zero is no rotation')
+    s = 2.0 / square
+    return np.array([
+        [1.0 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
+        [s * (x * y + z * w), 1.0 - s * (x * x + z * z), s * (y * z - x * w)],
+        [s * (x * z - y * w), s * (y * z + x * w), 1.0 - s * (x * x + y * y)]])
+
+
+def quaternion_from_matrix(rotation: np.ndarray) -> np.ndarray:
+    """
+    Unit quaternion xyzw (4,) with w >= 0 from a rotation (3, 3).
+
+    The four squares 4 q_i^2 are read off the diagonal and the largest is the divisor, so no rotation is near a
+    division by zero (Shepperd's method).
+    """
+    r = np.asarray(rotation, dtype=np.float64)[:3, :3]
+    t = np.trace(r)
+    squares = np.array([1.0 + 2.0 * r[0, 0] - t, 1.0 + 2.0 * r[1, 1] - t, 1.0 + 2.0 * r[2, 2] - t, 1.0 + t])
+    largest = int(np.argmax(squares))
+    if largest == 3:
+        q = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], squares[3]])
+    else:
+        i, j, k = largest, (largest + 1) % 3, (largest + 2) % 3
+        q = np.empty(4)
+        q[i], q[j], q[k], q[3] = squares[i], r[j, i] + r[i, j], r[k, i] + r[i, k], r[k, j] - r[j, k]
+    q /= np.linalg.norm(q)
+    return -q if q[3] < 0.0 else q
+
+
+def transform(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """A (4, 4) matrix from a rotation (3, 3) and a translation (3,)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = translation
+    return matrix
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of a rigid (4, 4) transform."""
+    rotation = matrix[:3, :3].T
+    return transform(rotation, -rotation @ matrix[:3, 3])
+
+
+def world_from_camera(pose_encoding: np.ndarray) -> np.ndarray:
+    """
+    The (4, 4) pose of a camera in the world, which is the stream's first camera.
+
+    ``pose_encoding`` (9,): translation 3, quaternion xyzw 4, vertical and horizontal field of view 2 (radians), of the
+    transform camera-from-world.
+    """
+    encoding = np.asarray(pose_encoding, dtype=np.float64)
+    return invert(transform(matrix_from_quaternion(encoding[3:7]), encoding[:3]))
+
+
+def intrinsics(pose_encoding: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The camera matrix K (3, 3) for an image of ``size`` (height, width) from a pose encoding (9,)."""
+    height, width = size
+    fov_y, fov_x = np.clip(np.asarray(pose_encoding, dtype=np.float64)[7:9], MIN_FOV, MAX_FOV)
+    return np.array([
+        [width / 2.0 / math.tan(fov_x / 2.0), 0.0, width / 2.0],
+        [0.0, height / 2.0 / math.tan(fov_y / 2.0), height / 2.0],
+        [0.0, 0.0, 1.0]])
+
+
+def unproject(depth, camera_matrix):
+    """
+    Points (H, W, 3) in the camera's optical frame from depth (H, W) along z and K (3, 3).
+
+    Takes and returns a numpy array or a torch tensor, in the depth's precision. NaN depths give NaN points.
+    """
+    is_torch = isinstance(depth, torch.Tensor)
+    height, width = depth.shape
+    fx, fy, cx, cy = (float(camera_matrix[i][j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    if is_torch:
+        u = torch.arange(width, dtype=depth.dtype, device=depth.device)
+        v = torch.arange(height, dtype=depth.dtype, device=depth.device)
+    else:
+        u, v = np.arange(width, dtype=depth.dtype), np.arange(height, dtype=depth.dtype)
+    x = depth * ((u - cx) / fx)[None, :]
+    y = depth * ((v - cy) / fy)[:, None]
+    return torch.stack((x, y, depth), dim=-1) if is_torch else np.stack((x, y, depth), axis=-1)
+
+
+def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (..., 3) moved by a (4, 4) transform, in the points' precision."""
+    rotation = matrix[:3, :3].astype(points.dtype)
+    return points @ rotation.T + matrix[:3, 3].astype(points.dtype)

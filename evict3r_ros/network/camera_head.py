@@ -1,0 +1,57 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The camera head: four rounds of refining a pose from the camera token."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from evict3r_ros.network.layers import Block, Mlp
+from evict3r_ros.network.memory import Memory
+from evict3r_ros.network.presets import Preset
+
+POSE = 9
+"""Translation 3, quaternion xyzw 4, vertical and horizontal field of view 2."""
+NORM_EPS = 1e-5
+MODULATION_EPS = 1e-6
+
+
+class CameraHead(nn.Module):
+    """Camera tokens to pose encodings; the trunk looks across time through a memory of its own."""
+
+    def __init__(self, preset: Preset):
+        super().__init__()
+        width = 2 * preset.width
+        self.rounds = preset.camera_rounds
+        self.empty_pose_tokens = nn.Parameter(torch.zeros(1, 1, POSE))
+        self.embed_pose = nn.Linear(POSE, width)
+        self.poseLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))  # noqa: N815
+        self.trunk = nn.ModuleList(
+            Block(width, preset.camera_heads, NORM_EPS) for _ in range(preset.camera_blocks))
+        self.token_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.trunk_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.pose_branch = Mlp(width, width // 2, POSE)
+
+    def forward(self, tokens: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """
+        tokens: (batch, frames, 2C) -> pose encodings (batch, frames, 9) in float32, fields of view not negative.
+
+        The memory's attend is called ``rounds`` times a frame for each trunk block. A streaming memory keeps what every
+        round brought, so that a round sees the earlier rounds of its own frame too, as published.
+        """
+        token = self.token_norm(tokens)
+        normed = F.layer_norm(token, token.shape[-1:], eps=MODULATION_EPS)
+        # The estimate begins at zero and stays in float32: half precision would round a translation at every round.
+        # What the first round is told of it is a learned stand-in.
+        pose = token.new_zeros(*token.shape[:2], POSE, dtype=torch.float32)
+        told = self.empty_pose_tokens
+        for _ in range(self.rounds):
+            shift, scale, gate = self.poseLN_modulation(self.embed_pose(told)).chunk(3, dim=-1)
+            x = token + gate * (normed * (1 + scale) + shift)
+            for number, block in enumerate(self.trunk):
+                x = block(x, partial(memory.attend, number))
+            pose = pose + self.pose_branch(self.trunk_norm(x)).float()
+            told = pose.to(token.dtype)
+        return torch.cat((pose[..., :7], pose[..., 7:].relu()), dim=-1)

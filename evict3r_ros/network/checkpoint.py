@@ -1,0 +1,156 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Weights from a file, from the hub or from a rule, checked before they are believed."""
+
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.network.presets import PRESETS, Preset
+from evict3r_ros.network.random_weights import random_tensor
+from evict3r_ros.network.streamvggt import HEADS, StreamVGGT
+
+OFFICIAL = {'repo_id': 'lch01/StreamVGGT', 'filename': 'checkpoints.pth'}
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+UNUSED = ('track_head.',)
+"""Parts of the published weights that this project has no use for."""
+NAMED_KEYS = 3
+"""How many keys an error names before it counts the rest."""
+
+
+def load_network(weights: str, preset: str = 'official', device: str | torch.device = 'cpu', dtype: str = 'float32',
+                 seed: int = 0, heads: tuple[str, ...] = ('camera', 'depth')) -> StreamVGGT:
+    """
+    A network in evaluation mode, on its device and in its precision.
+
+    weights: ``official`` (downloaded through huggingface_hub, with progress), ``random`` (by rule from ``seed``; marked
+    ``untrained``), or the path of a ``.safetensors`` or ``.pth`` file. dtype: float32, bfloat16 or float16.
+    Raises UserError, in one line, for weights that are not this network's.
+    """
+    for name, value, known in (('preset', preset, PRESETS), ('dtype', dtype, DTYPES)):
+        if value not in known:
+            raise UserError(f'{name} {value!r} is not one of {", ".join(known)}')
+    if not set(heads) <= set(HEADS):
+        raise UserError(f'heads {heads} are not among {", ".join(HEADS)}')
+    device = torch.device(device)
+    with torch.device('meta'):
+        network = StreamVGGT(PRESETS[preset], heads)
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    if weights == 'random':
+        def read(key: str) -> torch.Tensor:
+            return random_tensor(key, shapes[key], seed, device)
+        network.untrained = True
+        network.source = f'random weights, seed {seed} (UNTRAINED)'
+    else:
+        path = _find(weights)
+        read = _checked(path, shapes, PRESETS[preset])
+        network.source = f'{weights} ({path.name})' if weights == 'official' else str(path)
+    # One tensor at a time, so that a device never holds two copies of a large network.
+    state = {key: read(key).to(device=device, dtype=DTYPES[dtype]) for key in shapes}
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def _find(weights: str) -> Path:
+    if weights == 'official':
+        return _download()
+    if not weights:
+        raise UserError("no weights are named: give 'official', the path of a .safetensors or .pth file, or 'random' "
+                        'for an untrained network')
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        what = 'is a folder, not a file' if path.is_dir() else 'does not exist'
+        raise UserError(f'weights file {path} {what}')
+    return path
+
+
+def _download() -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    try:
+        return Path(huggingface_hub.hf_hub_download(**OFFICIAL))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f'the official weights ({OFFICIAL["repo_id"]}, {OFFICIAL["filename"]}) could not be fetched: '
+                        f'{first_line}; fetch the file elsewhere and give its path') from error
+
+
+def _checked(path: Path, shapes: dict[str, tuple[int, ...]], preset: Preset) -> Callable[[str], torch.Tensor]:
+    """A reader of single tensors from ``path``, after its keys and shapes have been compared with ``shapes``."""
+    expected = f'expected StreamVGGT weights of preset {preset.name!r}'
+    found, read = _open(path, expected)
+    ours = {key: shape for key, shape in found.items() if not key.startswith(UNUSED)}
+    missing = [key for key in shapes if key not in ours]
+    if len(missing) > len(shapes) // 2:
+        raise UserError(f"{path}: another model's weights ({len(found)} tensors, such as {_some(list(found))}); "
+                        f'{expected}, with {_some(missing)}')
+    if missing:
+        raise UserError(f'{path}: {len(missing)} of {len(shapes)} weights are missing: {_some(missing)}; {expected}')
+    different = [key for key in shapes if ours[key] != shapes[key]]
+    if different:
+        told = [f'{key} {list(ours[key])} instead of {list(shapes[key])}' for key in different]
+        raise UserError(f'{path}: {len(different)} of {len(shapes)} weights have another shape: {_some(told)}; {expected}')
+    # A head that was not built is left in the file.
+    foreign = [key for key in ours if key not in shapes and not key.startswith('point_head.')]
+    if foreign:
+        raise UserError(f'{path}: {len(foreign)} weights are not of this network: {_some(foreign)}; {expected}')
+    return read
+
+
+def _open(path: Path, expected: str) -> tuple[dict[str, tuple[int, ...]], Callable[[str], torch.Tensor]]:
+    """Shapes by key, and a reader by key; UserError for what is no weights file."""
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        head = file.read(256)
+    if not head:
+        raise UserError(f'{path}: an empty file; {expected}')
+    text = head.lstrip().lower()
+    if text.startswith((b'<!doctype', b'<html', b'<?xml')):
+        raise UserError(f'{path}: a web page, not weights (was the download link a page?); {expected}')
+    if text.startswith(b'version https://git-lfs'):
+        raise UserError(f'{path}: a Git LFS pointer, not the weights it points to; {expected}')
+    if path.suffix == '.safetensors':
+        return _open_safetensors(path, size, expected)
+    return _open_torch(path, size, expected)
+
+
+def _open_safetensors(path: Path, size: int, expected: str):
+    from safetensors import SafetensorError, safe_open
+    try:
+        file = safe_open(path, framework='pt')
+    except (SafetensorError, OSError) as error:
+        raise UserError(f'{path}: a truncated safetensors file, or none at all ({size} bytes: {error}); '
+                        f'{expected}') from error
+    return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}, file.get_tensor  # noqa: SIM118
+
+
+def _open_torch(path: Path, size: int, expected: str):
+    import pickle
+    if not zipfile.is_zipfile(path):
+        with path.open('rb') as file:
+            kind = 'a truncated PyTorch archive' if file.read(2) == b'PK' else 'not a PyTorch archive'
+        raise UserError(f'{path}: {kind} ({size} bytes); {expected} as .safetensors or as a .pth written by torch.save')
+    try:
+        loaded = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f'{path}: holds more than tensors, and code in a file is never run; {expected}') from error
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+        raise UserError(f'{path}: damaged ({size} bytes: {str(error).splitlines()[0]}); {expected}') from error
+    for wrapper in ('model', 'state_dict'):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping):
+        raise UserError(f'{path}: holds a {type(loaded).__name__}, not named tensors; {expected}')
+    tensors = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise UserError(f'{path}: holds no named tensors; {expected}')
+    return {key: tuple(value.shape) for key, value in tensors.items()}, tensors.__getitem__
+
+
+def _some(names: list[str]) -> str:
+    """The first few of a list, and how many more."""
+    rest = len(names) - NAMED_KEYS
+    return ', '.join(names[:NAMED_KEYS]) + (f' and {rest} more' if rest > 0 else '')

@@ -1,0 +1,98 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The whole network: one call for one frame of a stream, or for many frames at once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from evict3r_ros.network.aggregator import Aggregator, FrameGrid
+from evict3r_ros.network.camera_head import CameraHead
+from evict3r_ros.network.dense_head import DenseHead, depth_and_confidence, points_and_confidence
+from evict3r_ros.network.memory import CausalMemory, Memory
+from evict3r_ros.network.presets import Preset
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HEADS = ('camera', 'depth', 'point')
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """What the heads say, float32; a head that was not asked for, or not built, leaves None."""
+
+    pose_encoding: torch.Tensor
+    """(batch, frames, 9): see ``geometry.world_from_camera``."""
+    depth: torch.Tensor
+    """(batch, frames, H, W), along the optical z axis."""
+    confidence: torch.Tensor
+    """(batch, frames, H, W), at least 1."""
+    points: torch.Tensor | None
+    """(batch, frames, H, W, 3), in the first camera's frame."""
+    points_confidence: torch.Tensor | None
+    last_tokens: torch.Tensor
+    """(batch, frames, N, 2C): the last layer's tokens."""
+
+
+class StreamVGGT(nn.Module):
+    """
+    StreamVGGT (arXiv 2507.11539).
+
+    ``heads``: which of camera, depth and point to build; the point head says what depth and camera say together, at the
+    price of a second dense head. ``state_dict`` has the published names, but for the tracking head's.
+    """
+
+    def __init__(self, preset: Preset, heads: tuple[str, ...] = HEADS):
+        super().__init__()
+        self.preset = preset
+        self.untrained = False
+        """Set by whoever fills the weights with noise, told to users by whoever shows results."""
+        self.source = ''
+        """Where the weights came from, in a few words for logs and status."""
+        self.aggregator = Aggregator(preset)
+        self.camera_head = CameraHead(preset)
+        self.depth_head = DenseHead(preset, outputs=2)
+        self.point_head = DenseHead(preset, outputs=4) if 'point' in heads else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.aggregator.camera_token.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of weights, tokens, keys and values."""
+        return self.aggregator.camera_token.dtype
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """images: (..., 3, H, W) RGB in [0, 1] -> the network's input, in its precision."""
+        mean = images.new_tensor(MEAN)[:, None, None]
+        std = images.new_tensor(STD)[:, None, None]
+        return ((images - mean) / std).to(self.dtype)
+
+    def forward(self, images: torch.Tensor, is_first: torch.Tensor, grid: FrameGrid, memory: Memory,
+                camera_memory: Memory) -> NetworkOutput:
+        """images: (batch, frames, 3, H, W) normalised; is_first: (frames,) bool; grid: of ``aggregator.grid``."""
+        batch_frames, size = images.shape[:2], tuple(images.shape[-2:])
+        *tapped, last = self.aggregator(images, is_first, grid, memory)
+        pose_encoding = self.camera_head(last[:, :, 0], camera_memory)
+        tapped = [tokens.flatten(0, 1) for tokens in tapped]
+        depth, confidence = depth_and_confidence(self.depth_head(tapped, grid.patches, size))
+        points = points_confidence = None
+        if self.point_head is not None:
+            points, points_confidence = points_and_confidence(self.point_head(tapped, grid.patches, size))
+            points = points.unflatten(0, batch_frames)
+            points_confidence = points_confidence.unflatten(0, batch_frames)
+        return NetworkOutput(pose_encoding, depth.unflatten(0, batch_frames), confidence.unflatten(0, batch_frames),
+                             points, points_confidence, last)
+
+    def causal(self, images: torch.Tensor, patches: tuple[int, int]) -> NetworkOutput:
+        """
+        One frame-causal pass over whole clips: images (batch, frames, 3, H, W) RGB in [0, 1], frame 0 a stream's first.
+
+        Differs from streaming in the camera head alone: here a round sees the same round of earlier frames.
+        """
+        frames = images.shape[1]
+        is_first = torch.arange(frames, device=images.device) == 0
+        return self(self.normalise(images), is_first, self.aggregator.grid(patches), CausalMemory(frames),
+                    CausalMemory(frames))

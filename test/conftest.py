@@ -1,0 +1,135 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: a ROS domain of their own on this machine alone, and where the data lies.
+
+EVICT3R_PARITY_DIR and EVICT3R_EUROC_DIR name the data folders; without them they are looked for in ../shared,
+beside the repository. A test whose data is missing is skipped and says so, but for parity tests where
+EVICT3R_REQUIRE_PARITY=1: then skipping one, or running none, is a failure.
+"""
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PARITY_REQUIRED = os.environ.get('EVICT3R_REQUIRE_PARITY') == '1'
+# Above 101 the ports that DDS derives from the domain run into those that Linux hands out to others.
+DOMAINS = range(1, 102)
+
+_parity_passed = pytest.StashKey[int]()
+_isolation = pytest.StashKey[tuple[TextIO, tempfile.TemporaryDirectory]]()
+
+
+def claim_domain() -> tuple[int, TextIO]:
+    """Return a ROS domain that no other test run on this machine uses, and the file whose lock keeps it ours.
+
+    Raises RuntimeError if every domain is taken.
+    """
+    for domain in random.sample(DOMAINS, len(DOMAINS)):
+        path = Path(tempfile.gettempdir()) / f'evict3r_ros_domain_{domain}.lock'
+        try:
+            lock = path.open('a')
+        except PermissionError:  # another user's
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        if os.fstat(lock.fileno()).st_nlink:
+            return domain, lock
+        lock.close()  # its last owner removed it between our two looks
+    raise RuntimeError('every ROS domain from 1 to 101 is taken by another test run')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Cut the tests, and all they start, off from other ROS systems, before anything of ROS is imported."""
+    domain, lock = claim_domain()
+    logs = tempfile.TemporaryDirectory(prefix='evict3r_ros_log_')
+    config.stash[_isolation] = lock, logs
+    config.stash[_parity_passed] = 0
+    # As the command line does: threads that spin while they wait would starve the processes under test.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    os.environ['ROS_DOMAIN_ID'] = str(domain)
+    os.environ['ROS_LOG_DIR'] = logs.name
+    if os.environ.get('ROS_DISTRO') == 'humble':
+        os.environ['ROS_LOCALHOST_ONLY'] = '1'
+    else:
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    # Without a large shared-memory segment most large best-effort messages are lost; the second name is for
+    # Humble and Jazzy.
+    profile = str(ROOT / 'config' / 'fastdds_local.xml')
+    os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = profile
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Give the domain back and remove the nodes' logs."""
+    lock, logs = config.stash[_isolation]
+    Path(lock.name).unlink(missing_ok=True)
+    lock.close()
+    logs.cleanup()
+
+
+def pytest_report_header() -> str:
+    """Name the domain, so that a look from outside is possible while the tests run."""
+    return f'ROS domain: {os.environ["ROS_DOMAIN_ID"]}'
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Count parity tests that passed, and where parity is required turn a skipped one into a failure."""
+    outcome = yield
+    report = outcome.get_result()
+    if item.get_closest_marker('parity') is None:
+        return
+    if report.when == 'call' and report.passed:
+        item.config.stash[_parity_passed] += 1
+    if PARITY_REQUIRED and report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = 'failed'
+        report.longrepr = f'a parity test was skipped, but EVICT3R_REQUIRE_PARITY=1: {reason}'
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where parity is required, fail a run in which no parity test passed."""
+    passed = session.config.stash[_parity_passed]
+    if PARITY_REQUIRED and not passed and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many parity tests passed where that decides about the run."""
+    if PARITY_REQUIRED:
+        passed = config.stash[_parity_passed]
+        terminalreporter.write_line(f'parity tests passed: {passed}, at least 1 required')
+
+
+def data_folder(variable: str, default: str) -> Path | None:
+    """Return the folder that a variable names, or else one of ../shared; None if there is no such folder."""
+    folder = Path(os.environ.get(variable) or ROOT.parent / 'shared' / default).resolve()
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope='session')
+def parity_dir() -> Path:
+    """Folder with numbers computed by the published implementation."""
+    folder = data_folder('EVICT3R_PARITY_DIR', 'parity')
+    if folder is None:
+        pytest.skip('no parity fixtures: set EVICT3R_PARITY_DIR')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def euroc_dir() -> Path:
+    """Folder with real images of a flying robot: frames.csv, frames/, camera.yaml, groundtruth_cam0.tum."""
+    folder = data_folder('EVICT3R_EUROC_DIR', 'data/euroc_mh05')
+    if folder is None:
+        pytest.skip('no real images: set EVICT3R_EUROC_DIR')
+    return folder
