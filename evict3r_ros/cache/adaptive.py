@@ -1,0 +1,52 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A budget that follows the scene: less to look at, and nothing to forget, while nothing new comes."""
+
+import torch
+
+from evict3r_ros.cache.config import CacheConfig, CacheShape
+from evict3r_ros.errors import UserError
+
+DECAY = 0.9
+"""How much of the distance to the least budget is left after each still frame; a new sight restores it at once."""
+
+
+class AdaptiveBudget:
+    """
+    Decides after each frame whether its tokens are admitted, and how many tokens the next frame attends to.
+
+    A frame whose attention finds what it looks for in the past, and whose camera has hardly moved, adds nothing: it is
+    not admitted, so it evicts nobody, and a robot that stands still keeps the room that it saw before. Meanwhile the
+    number of tokens attended falls from the budget to ``least_tokens``, best first; the rest stays stored. Bytes never
+    change. All decisions are tensors on the device.
+    """
+
+    def __init__(self, config: CacheConfig, shape: CacheShape):
+        self.config = config
+        self.least = config.least_tokens if config.least_tokens is not None else config.tokens // 2
+        if not 1 <= self.least <= config.tokens:
+            raise UserError(f'least_tokens {self.least} must be between 1 and the budget of {config.tokens} tokens a layer')
+        self._own_share = torch.zeros(shape.layers, device=shape.device)
+        self._motion = torch.zeros((), device=shape.device)
+        self._level = torch.ones((), device=shape.device)
+
+    def reset(self) -> None:
+        """A new stream begins."""
+        self._own_share.zero_()
+        self._motion.zero_()
+        self._level.fill_(1.0)
+
+    def observe(self, layer: int, mass: torch.Tensor, frame_tokens: int) -> None:
+        """A layer has attended; mass (M,) of its keys, the frame's own last."""
+        self._own_share[layer] = mass[-frame_tokens:].sum() / frame_tokens
+
+    def moved(self, motion: torch.Tensor) -> None:
+        """How far the camera is from where the last admitted frame was taken: radians plus shares of depth, (,)."""
+        self._motion.copy_(motion)
+
+    def decide(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whether the frame is admitted, (,) bool, and what share of its budget a layer attends to, (,) float32."""
+        admitted = (self._own_share.mean() > self.config.novelty) | (self._motion > self.config.motion)
+        self._level.copy_(torch.where(admitted, 1.0, self._level * DECAY))
+        least = self.least / self.config.tokens
+        return admitted, least + (1.0 - least) * self._level

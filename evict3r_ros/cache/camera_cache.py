@@ -1,0 +1,83 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the camera head's trunk remembers: a bounded number of frames, a few tokens each."""
+
+import torch
+
+from evict3r_ros import kernels
+from evict3r_ros.cache.policies.uniform import evenness
+from evict3r_ros.errors import UserError
+
+CAMERA_POLICIES = ('uniform', 'recent')
+
+
+class CameraCache:
+    """
+    A ``network.Memory`` for the camera trunk: the first frame, the current one, and those that its policy keeps.
+
+    Each of a frame's refinement rounds leaves one key and value in each trunk block, and a round sees all rounds of
+    remembered frames and the earlier rounds of its own, as published. When the memory is full, a frame takes the place
+    of one that keeps the rest evenly spaced (``uniform``) or of the oldest (``recent``); never of the first, which
+    carries the scale, nor of an anchor.
+    """
+
+    def __init__(self, frames: int, policy: str, layers: int, heads: int, rounds: int, head_dim: int,
+                 dtype: torch.dtype, device: torch.device):
+        if frames < 3:
+            raise UserError(f'a camera memory of {frames} frames cannot hold the first, the last and the current one; '
+                            'give 3 or more')
+        if policy not in CAMERA_POLICIES:
+            raise UserError(f'camera policy {policy!r} is not one of {", ".join(CAMERA_POLICIES)}')
+        self.capacity, self.rounds, self.policy = frames, rounds, policy
+        self.wants_residual = False
+        self._storage = torch.zeros(2, layers, heads, frames * rounds, head_dim, dtype=dtype, device=device)
+        self.frame_of = torch.full((frames,), -1, dtype=torch.int32, device=device)
+        """(frames,): which frame each place holds, -1 for none."""
+        self._place = torch.zeros((), dtype=torch.int64, device=device)
+        self._rounds_done = torch.zeros(layers, dtype=torch.int64, device=device)
+        numbers = torch.arange(frames * rounds, device=device)
+        self._place_of, self._round_of = numbers // rounds, numbers % rounds
+        self._frames = 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the stored keys and values."""
+        return self._storage.numel() * self._storage.element_size()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self._frames = 0
+        self.frame_of.fill_(-1)
+
+    def begin_frame(self, anchors: torch.Tensor) -> None:
+        """Find a place for a frame; anchors (k,): frames that must stay, -1 for none."""
+        if self._frames < self.capacity:
+            self._place.fill_(self._frames)
+        else:
+            self._place.copy_(self._least_needed(anchors))
+        self.frame_of.scatter_(0, self._place.view(1), self.frame_of.new_full((1,), self._frames))
+        self._rounds_done.zero_()
+
+    def _least_needed(self, anchors: torch.Tensor) -> torch.Tensor:
+        pinned = (self.frame_of == 0) | (self.frame_of[:, None] == anchors).any(1)
+        rank = self.frame_of.float() if self.policy == 'recent' else evenness(self.frame_of, self._frames)
+        return rank.masked_fill(pinned, torch.inf).argmin()
+
+    def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """See network.Memory.attend: (1, heads, 1, head_dim); called once a round for each trunk block."""
+        done = self._rounds_done[layer]
+        entry = (self._place * self.rounds + done).view(1)
+        keys, values = self._storage[0, layer], self._storage[1, layer]
+        keys.index_copy_(1, entry, key[0])
+        values.index_copy_(1, entry, value[0])
+        own = self._place_of == self._place
+        valid = torch.where(own, self._round_of <= done, self.frame_of[self._place_of] >= 0)
+        self._rounds_done[layer] += 1
+        return kernels.attention(query[0], keys, values, valid)[None]
+
+    def observe_residual(self, layer: int, residual: torch.Tensor) -> None:
+        """See network.Memory.observe_residual: nobody here asks for it."""
+
+    def end_frame(self) -> None:
+        """The frame is complete."""
+        self._frames += 1

@@ -1,0 +1,195 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The bookkeeping: which slot holds which token of which layer, and which slots are free.
+
+All of it lives in tensors of fixed size on the cache's device, and every operation has a fixed shape, so that no
+decision is ever read back to the host. In what follows L is layers, C the most tokens a layer may keep, N a frame's
+tokens, S slots in all. Slots are lent one by one: attention does not care where a key lies, so a layer may own any set
+of slots, and layer budgets move without moving a single token. The one thing that moves is a token whose precision
+falls (``demote``), at most N a layer and frame.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from evict3r_ros.cache.config import CacheShape
+from evict3r_ros.cache.slots import SlotStack
+
+
+class Ledger:
+    """
+    Owners of slots. Between ``begin_frame`` and ``settle`` a frame's tokens are candidates beside the kept ones.
+
+    Candidate order, everywhere: a layer's kept tokens from old to new (``width`` columns of them, some empty), then the
+    current frame's N tokens in their own order. ``tiers``: how many slots each precision has.
+    """
+
+    def __init__(self, shape: CacheShape, capacity: int, tiers: list[int], anchors: int = 0):
+        device = shape.device
+        self.layers, self.capacity, self.special_tokens = shape.layers, capacity, shape.special_tokens
+        self.nowhere = slots = sum(tiers)
+        self.stacks = [SlotStack(sum(tiers[:number]), count, slots, device) for number, count in enumerate(tiers)]
+        self._table = torch.empty(self.layers, capacity + 1, dtype=torch.int64, device=device)
+        self._focus = torch.empty(self.layers, capacity + 1, dtype=torch.int64, device=device)
+        self.lengths = torch.empty(self.layers, dtype=torch.int64, device=device)
+        """(L,): tokens that each layer keeps."""
+        self.focus_lengths = torch.empty(self.layers, dtype=torch.int64, device=device)
+        """(L,): tokens of these that the coming frame attends to; all, but for adaptive budgets."""
+        self.frame_of = torch.empty(slots + 1, dtype=torch.int32, device=device)
+        """(S + 1,): the frame that a slot's token came with, counted from the stream's first."""
+        self.token_of = torch.empty(slots + 1, dtype=torch.int32, device=device)
+        """(S + 1,): the token's number in its frame."""
+        self.protected = torch.empty(slots + 1, dtype=torch.bool, device=device)
+        """(S + 1,): whether the token is among those that its frame's pin would keep."""
+        self.anchors = torch.empty(anchors, dtype=torch.int32, device=device)
+        """(anchors,): frames pinned besides the first, oldest first; -1 where there is none."""
+        self._columns = torch.arange(capacity, device=device)
+        self.reset(shape.patches)
+
+    def reset(self, patches: tuple[int, int]) -> None:
+        """Forget everything; frames will have that many rows and columns of patches."""
+        self.patches = patches
+        self.frame_tokens = self.special_tokens + patches[0] * patches[1]
+        self.frames = 0
+        self._longest = self._longest_focus = 0
+        for stack in self.stacks:
+            stack.reset()
+        for tensor, value in ((self._table, self.nowhere), (self._focus, self.nowhere), (self.lengths, 0),
+                              (self.focus_lengths, 0), (self.frame_of, -1), (self.token_of, -1),
+                              (self.protected, False), (self.anchors, -1)):
+            tensor.fill_(value)
+        self.slots = self.seen = self._table[:, :0]
+        self.valid = self.seen_valid = self.slots.bool()
+
+    @property
+    def width(self) -> int:
+        """Columns of the candidates that kept tokens take."""
+        return self.slots.shape[1] - self.frame_tokens
+
+    @property
+    def fresh(self) -> torch.Tensor:
+        """(L, N): slots of the current frame's tokens."""
+        return self.slots[:, self.width:]
+
+    def begin_frame(self, tier: int = 0) -> None:
+        """Take N free slots of a tier a layer for the coming frame."""
+        device = self._table.device
+        fresh = self.stacks[tier].take(torch.ones(self.layers, self.frame_tokens, dtype=torch.bool, device=device))
+        self.frame_of[fresh] = self.frames
+        self.token_of[fresh] = torch.arange(self.frame_tokens, dtype=torch.int32, device=device).expand_as(fresh)
+        self.protected[fresh] = True
+        self.slots, self.valid = self._beside(self._table, self.lengths, self._longest, fresh)
+        if self._focus_is_all:
+            self.seen, self.seen_valid = self.slots, self.valid
+        else:
+            self.seen, self.seen_valid = self._beside(self._focus, self.focus_lengths, self._longest_focus, fresh)
+
+    def _beside(self, table: torch.Tensor, lengths: torch.Tensor, longest: int, fresh: torch.Tensor):
+        """A table's slots and the fresh ones, (L, longest + N), and which there are."""
+        there = self._columns[:longest] < lengths[:, None]
+        slots = torch.cat((torch.where(there, table[:, :longest], self.nowhere), fresh), dim=1)
+        return slots, torch.cat((there, torch.ones_like(fresh, dtype=torch.bool)), dim=1)
+
+    def settle(self, keep: torch.Tensor, attend: torch.Tensor | None = None) -> None:
+        """
+        keep (L, width + N): the candidates that stay, in their order, at most C a layer; other slots become free.
+
+        attend: those that the next frame attends to, all that stay by default.
+        """
+        keep = keep & self.valid
+        self._compact(keep, self._table, self.lengths)
+        self._focus_is_all = attend is None
+        if attend is not None:
+            self._compact(keep & attend, self._focus, self.focus_lengths)
+        for stack in self.stacks:
+            mine = (self.slots >= stack.first) & (self.slots < stack.first + stack.count)
+            stack.give(self.slots, self.valid & ~keep & mine)
+        self.frames += 1
+        self._longest = self._bound(self.lengths)
+        self._longest_focus = self._longest if attend is None else self._bound(self.focus_lengths)
+
+    _focus_is_all = True
+
+    def _compact(self, keep: torch.Tensor, table: torch.Tensor, lengths: torch.Tensor) -> None:
+        table.scatter_(1, torch.where(keep, keep.cumsum(1) - 1, self.capacity), self.slots)
+        lengths.copy_(keep.sum(1))
+
+    def _bound(self, lengths: torch.Tensor) -> int:
+        # On a GPU the host must not ask; it knows that a layer cannot keep more than it was ever given.
+        longest = int(lengths.max()) if lengths.device.type == 'cpu' else self.frames * self.frame_tokens
+        return min(self.capacity, longest)
+
+    def assume_full(self) -> None:
+        """Let the coming frame be as wide as any can be, for planning and for capturing graphs."""
+        self._longest = self._longest_focus = self.capacity
+
+    def demote(self, frame: int, tier: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Give the kept tokens of a frame slots of another tier: old and new slots, (L, N), ``nowhere`` where none moves.
+
+        For the caller to move the bytes, between frames.
+        """
+        rows = self._table[:, :self.capacity]
+        there = self._columns < self.lengths[:, None]
+        start = (there & (self.frame_of[rows] < frame)).sum(1)
+        columns = start[:, None] + torch.arange(self.frame_tokens, device=rows.device)
+        inside = columns < self.lengths[:, None]
+        columns = torch.where(inside, columns, self.capacity)
+        old = self._table.gather(1, columns)
+        moves = inside & (self.frame_of[old] == frame)
+        old = torch.where(moves, old, self.nowhere)
+        new = self.stacks[tier].take(moves)
+        for number, stack in enumerate(self.stacks):
+            if number != tier:
+                stack.give(old, moves & (old >= stack.first) & (old < stack.first + stack.count))
+        for values in (self.frame_of, self.token_of, self.protected):
+            self.move(values, old, new)
+        self._table.scatter_(1, torch.where(moves, columns, self.capacity), new)
+        if not self._focus_is_all:
+            forwarding = torch.arange(self.nowhere + 1, device=old.device)
+            forwarding[old] = new
+            self._focus.copy_(forwarding[self._focus])
+        return old, new
+
+    def move(self, values: torch.Tensor, old: torch.Tensor, new: torch.Tensor) -> None:
+        """Carry per-slot values (S + 1,) from old to new slots; what stands for ``nowhere`` stays."""
+        last = values[-1].clone()
+        values[new] = values[old]
+        values[-1] = last
+
+    def pinned(self, slots: torch.Tensor) -> torch.Tensor:
+        """Which slots' tokens no policy may evict: the first frame's, and the protected ones of anchors."""
+        frame = self.frame_of[slots]
+        anchored = (frame[..., None] == self.anchors).any(-1) & self.protected[slots]
+        return (frame == 0) | anchored
+
+    def pin(self, frame: torch.Tensor | int) -> None:
+        """Pin a frame; the oldest anchor goes when all places are taken. -1 changes nothing, without a branch."""
+        frame = torch.as_tensor(frame, dtype=torch.int32, device=self.anchors.device)
+        moved = torch.cat((self.anchors[1:], frame.view(1)))
+        known = (self.anchors == frame).any() | (frame < 0)
+        self.anchors.copy_(torch.where(known, self.anchors, moved))
+
+    def unpin(self, frame: int) -> None:
+        """Let a frame go."""
+        self.anchors.masked_fill_(self.anchors == frame, -1)
+        # Empty places first: the next pin must not push out a frame that still counts.
+        self.anchors.copy_(self.anchors[(self.anchors >= 0).int().argsort(stable=True)])
+
+    def grow(self, capacity: int, slots: int) -> None:
+        """Room for more, between frames, in a ledger of one tier; slots keep their numbers. Only without a bound."""
+        table = self._table.new_full((self.layers, capacity + 1), slots)
+        table[:, :self.capacity] = self._table[:, :self.capacity]
+        self._focus = torch.full_like(table, slots)
+        self.stacks[0].grow(slots, slots)
+        more = (0, slots - self.nowhere)
+        self.frame_of, self.token_of = F.pad(self.frame_of, more, value=-1), F.pad(self.token_of, more, value=-1)
+        self.protected = F.pad(self.protected, more)
+        self._table, self.capacity, self.nowhere = table, capacity, slots
+        self._columns = torch.arange(capacity, device=table.device)
+
+    def kept(self, layer: int) -> torch.Tensor:
+        """(tokens, 2) int32 of (frame, token): what a layer keeps, in order. For tests and pictures, not for a frame."""
+        slots = self._table[layer, :int(self.lengths[layer])]
+        return torch.stack((self.frame_of[slots], self.token_of[slots]), dim=1)

@@ -1,0 +1,74 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Evict3R (arXiv 2509.17650): the tokens that little attention was paid to go.
+
+Under a share P of a sequence of known length, as published: the special tokens of every frame are pinned. With an
+absolute budget, for robots, whose streams have no known end, special tokens stay pinned with pinned frames only: those
+of every frame would grow for ever. Totals are kept in float32 (the published float16 overflows after about 60 frames).
+"""
+
+import torch
+
+from evict3r_ros import kernels
+from evict3r_ros.cache.config import Budget, CacheShape
+from evict3r_ros.cache.ledger import Ledger
+from evict3r_ros.cache.policies.policy import Observation, Policy
+from evict3r_ros.cache.policies.pooled_queries import pool_queries
+
+
+class Evict3R(Policy):
+    """
+    Score of a token: its attention mass times the number of keys, averaged over the frames that have seen it.
+
+    Layer budgets: alpha = softmax(-variance / temperature) over layers, the variance that of this frame's mass over all
+    keys. With ``scores: pooled`` the mass is that of pooled queries, each counted for all it stands for.
+    """
+
+    moves_budgets = True
+
+    def __init__(self, budget: Budget, shape: CacheShape, slots: int):
+        super().__init__(budget, shape, slots)
+        self.needs_mass = self.config.scores == 'exact'
+        self.total = self.by_slot()
+        """(S + 1,): sum over frames of mass times number of keys."""
+        self.frames_seen = self.by_slot()
+        """(S + 1,): frames that have seen the token, its own included."""
+        self.variance = torch.zeros(shape.layers, device=shape.device)
+        """(L,): of the current frame's mass over the keys."""
+
+    def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
+        """See Policy.observe."""
+        slots, valid, fresh = ledger.seen[layer], ledger.seen_valid[layer], ledger.fresh[layer]
+        mass = seen.mass
+        if mass is None:
+            query, counts = pool_queries(seen.query, ledger.special_tokens)
+            mass = kernels.attention_mass(query, counts, seen.keys, valid)
+        keys = valid.sum()
+        mass = mass.masked_fill(~valid, 0.0)
+        # A slot's last owner has left its numbers behind.
+        self.total[fresh] = 0.0
+        self.frames_seen[fresh] = 0.0
+        self.total[slots] += mass * keys
+        self.frames_seen[slots] += 1.0
+        mean = mass.sum() / keys
+        self.variance[layer] = ((mass - mean).square() * valid).sum() / keys
+
+    def priorities(self, ledger: Ledger) -> torch.Tensor:
+        """See Policy.priorities."""
+        return self.total[ledger.slots] / self.frames_seen[ledger.slots]
+
+    def pinned(self, ledger: Ledger) -> torch.Tensor:
+        """See Policy.pinned."""
+        pinned = ledger.pinned(ledger.slots)
+        if self.config.share is None:
+            return pinned
+        return pinned | (ledger.token_of[ledger.slots] < ledger.special_tokens)
+
+    def alpha(self) -> torch.Tensor:
+        """(L,): each layer's share of the budget."""
+        return torch.softmax(-self.variance / self.config.temperature, dim=0)
+
+    def budgets(self, ledger: Ledger) -> torch.Tensor:
+        """See Policy.budgets: ceil(alpha * total), as far as the pool goes."""
+        return self.share_out(self.alpha(), ledger)

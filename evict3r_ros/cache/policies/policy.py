@@ -1,0 +1,125 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a policy may see and what it answers."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from evict3r_ros.cache.config import Budget, CacheConfig, CacheShape
+from evict3r_ros.cache.ledger import Ledger
+from evict3r_ros.errors import UserError
+
+SMALLEST_BUDGET = Fraction(9, 4)
+"""Of a frame's tokens: the first frame, the current one, and a quarter of one to have anything to decide about."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one layer did with one frame; M keys were attended: ``ledger.seen[layer]``, ``ledger.seen_valid[layer]``."""
+
+    query: torch.Tensor
+    """(heads, N, head_dim), after norm and RoPE."""
+    keys: torch.Tensor
+    """(heads, M, head_dim), after norm and RoPE, as stored but for the frame's own."""
+    mass: torch.Tensor | None
+    """(M,) float32: ``kernels.attention_with_mass``, where ``needs_mass``."""
+
+
+class Policy:
+    """
+    Decides after each frame which candidates stay: the highest priorities, layer by layer, up to the layer's budget.
+
+    A policy keeps its own numbers by slot, in tensors of S + 1 entries registered with ``by_slot``, the last one standing
+    for tokens that are not there. It never sees a camera, an image or the network.
+    """
+
+    needs_mass = False
+    """Whether ``observe`` wants the attention mass; what nobody asks for is not computed."""
+    needs_residual = False
+    """Whether ``observe_residual`` wants the block's MLP residual."""
+    pins_frames = True
+    """Whether the budget must hold the first frame, the current one and a choice besides: see ``check``."""
+    pins_first = True
+    """Whether the first frame always stays."""
+    moves_budgets = False
+    """Whether layers lend each other budget."""
+    grows = False
+    """Whether memory grows with time: for comparison only."""
+
+    def __init__(self, budget: Budget, shape: CacheShape, slots: int):
+        self.budget, self.config, self.shape = budget, budget.config, shape
+        self._slots = slots
+        self._equal = torch.full((shape.layers,), self.config.tokens, device=shape.device)
+        self.slot_values: list[torch.Tensor] = []
+        """What moves along when a token changes its slot."""
+
+    def by_slot(self) -> torch.Tensor:
+        """A new (S + 1,) float32 tensor of zeros that follows its tokens."""
+        self.slot_values.append(torch.zeros(self._slots + 1, device=self.shape.device))
+        return self.slot_values[-1]
+
+    @staticmethod
+    def smallest_budget(frame_tokens: int, anchors: int = 0, anchor_share: float = 1.0) -> int:
+        """The fewest tokens a layer that leave a policy with pinned frames anything to decide."""
+        return math.ceil(SMALLEST_BUDGET * frame_tokens) + anchors * math.ceil(anchor_share * frame_tokens)
+
+    @classmethod
+    def check(cls, config: CacheConfig, frame_tokens: int) -> None:
+        """UserError, with the arithmetic, for settings under which this policy could decide nothing."""
+        smallest = cls.smallest_budget(frame_tokens, config.anchors, config.anchor_share)
+        if cls.pins_frames and config.tokens < smallest:
+            pinned = f', {config.anchors} anchors keep {config.anchor_share:.0%} of theirs' if config.anchors else ''
+            raise UserError(
+                f'a budget of {config.tokens} tokens a layer is too small for policy {config.policy!r}: a frame has '
+                f'{frame_tokens} tokens, the first and the current one take {2 * frame_tokens}{pinned}, and a quarter of '
+                f'a frame must be left to choose from; give at least {smallest}')
+        if config.tokens < 1:
+            raise UserError(f'a budget of {config.tokens} tokens a layer keeps nothing; give at least 1')
+
+    def reset(self) -> None:
+        """A new stream begins."""
+        for values in self.slot_values:
+            values.zero_()
+
+    def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
+        """A layer has attended."""
+
+    def observe_residual(self, layer: int, ledger: Ledger, residual: torch.Tensor) -> None:
+        """A layer's block is done. residual (N, C): what its MLP added to the frame's tokens, after LayerScale."""
+
+    def priorities(self, ledger: Ledger) -> torch.Tensor:
+        """(L, width + N) float32: who should stay, pins apart. Ties go to the older."""
+        raise NotImplementedError
+
+    def pinned(self, ledger: Ledger) -> torch.Tensor:
+        """(L, width + N) bool: who stays in any case."""
+        return ledger.pinned(ledger.slots)
+
+    def budgets(self, ledger: Ledger) -> torch.Tensor:
+        """(L,) int64: tokens that each layer may keep; at most the budget's total in all."""
+        return self._equal
+
+    def share_out(self, alpha: torch.Tensor, ledger: Ledger) -> torch.Tensor:
+        """
+        (L,) int64: budgets ceil(alpha * total) for shares alpha (L,), none over the ledger's capacity.
+
+        Every layer keeps the smallest budget with which a policy can decide. What rounding up and that floor add beyond
+        the pool is taken back, in proportion to what each layer has above the floor.
+        """
+        floor = min(self.smallest_budget(ledger.frame_tokens, self.config.anchors, self.config.anchor_share),
+                    self.config.tokens)
+        wanted = (alpha.double() * self.budget.total).ceil().long().clamp(floor, ledger.capacity)
+        above = wanted - floor
+        excess = (wanted.sum() - self.budget.total - self.budget.rounding).clamp(min=0)
+        return wanted - (excess * above / above.sum().clamp(min=1)).ceil().long()
+
+
+def choose(priorities: torch.Tensor, valid: torch.Tensor, budgets: torch.Tensor) -> torch.Tensor:
+    """(L, M) bool: for each layer the ``budgets`` (L,) valid candidates of highest priority; ties go to the first."""
+    order = priorities.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, places)
+    return valid & (rank < budgets[:, None])

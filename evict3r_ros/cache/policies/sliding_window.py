@@ -1,0 +1,23 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Baselines by age alone."""
+
+import torch
+
+from evict3r_ros.cache.ledger import Ledger
+from evict3r_ros.cache.policies.policy import Policy
+
+
+class SlidingWindow(Policy):
+    """The last tokens stay, whatever they are; the first frame, which carries the scale, is forgotten like any other."""
+
+    pins_frames = False
+    pins_first = False
+
+    def priorities(self, ledger: Ledger) -> torch.Tensor:
+        """See Policy.priorities: the age."""
+        return ledger.frame_of[ledger.slots].float()
+
+    def pinned(self, ledger: Ledger) -> torch.Tensor:
+        """See Policy.pinned: nobody."""
+        return torch.zeros_like(ledger.valid)

@@ -1,0 +1,96 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The bytes: keys and values of all layers in one allocation, by slot."""
+
+from dataclasses import dataclass
+
+import torch
+
+from evict3r_ros.cache.codec import FloatCodec, PackedCodec, make_codec
+from evict3r_ros.cache.config import CacheShape
+
+ALIGNMENT = 256
+"""Bytes: where a tier of rows begins."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Slots of one precision: numbers ``first`` to ``first + slots - 1``."""
+
+    first: int
+    slots: int
+    codec: FloatCodec | PackedCodec
+    rows: torch.Tensor
+    """(slots + 1, row_bytes) uint8; the last row stands for tokens that are not there, and is zero."""
+
+
+class Pool:
+    """
+    Room for tokens of any layer; a token's bytes stay in their slot until the slot is used again.
+
+    ``tiers``: (slots, bits) for each precision. Slot number ``nowhere`` stands for tokens that are not there: it may be
+    read, giving something finite, but not written.
+    """
+
+    def __init__(self, shape: CacheShape, tiers: list[tuple[int, int]]):
+        self._shape = shape
+        codecs = [make_codec(shape, bits) for _, bits in tiers]
+        self._lay_out([slots for slots, _ in tiers], codecs)
+
+    def _lay_out(self, counts: list[int], codecs: list[FloatCodec | PackedCodec]) -> None:
+        sizes = [(count + 1) * codec.row_bytes for count, codec in zip(counts, codecs, strict=True)]
+        # Rows of floating point need an aligned beginning.
+        starts = [sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes[:number]) for number in range(len(sizes))]
+        self._storage = torch.zeros(starts[-1] + sizes[-1], dtype=torch.uint8, device=self._shape.device)
+        self.tiers, first = [], 0
+        for count, codec, start, size in zip(counts, codecs, starts, sizes, strict=True):
+            rows = self._storage[start:start + size].view(count + 1, codec.row_bytes)
+            self.tiers.append(Tier(first, count, codec, rows))
+            first += count
+        self.nowhere = first
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the allocation."""
+        return self._storage.numel()
+
+    def calibrate(self, layer: int, frame: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """A frame of a stream has come to a layer, before it is written: see PackedCodec.calibrate."""
+        for tier in self.tiers:
+            tier.codec.calibrate(layer, frame, key, value)
+
+    def write(self, layer: int, tier: int, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor,
+              value: torch.Tensor) -> None:
+        """
+        Key and value (n, heads, head_dim) into slots (n,) of a tier; a row for ``nowhere`` is dropped.
+
+        centres: (n,) of ``codec.centre_of``, here and in ``read``.
+        """
+        place = self.tiers[tier]
+        local = (slots - place.first).clamp(max=place.slots)
+        place.rows.index_copy_(0, local, place.codec.encode(layer, centres, key, value))
+        if len(self.tiers) > 1:
+            place.rows[-1].zero_()
+
+    def read(self, layer: int, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+             ) -> None:
+        """Key and value of slots (n,) of a layer into (n, heads, head_dim) each."""
+        if len(self.tiers) == 1:
+            tier = self.tiers[0]
+            tier.codec.decode(layer, centres, tier.rows.index_select(0, slots), key, value)
+            return
+        part_key, part_value = torch.empty_like(key), torch.empty_like(value)
+        key.zero_()
+        value.zero_()
+        for tier in self.tiers:
+            inside = (slots >= tier.first) & (slots < tier.first + tier.slots)
+            rows = tier.rows.index_select(0, torch.where(inside, slots - tier.first, tier.slots))
+            tier.codec.decode(layer, centres, rows, part_key, part_value)
+            torch.where(inside[:, None, None], part_key, key, out=key)
+            torch.where(inside[:, None, None], part_value, value, out=value)
+
+    def grow(self, slots: int) -> None:
+        """Room for more in a pool of one tier; what is there stays in its slots. Only for caches without a bound."""
+        old = self.tiers[0]
+        self._lay_out([slots], [old.codec])
+        self.tiers[0].rows[:old.slots] = old.rows[:-1]

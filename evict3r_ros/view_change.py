@@ -1,0 +1,52 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the stream tells the cache of the camera: how far it moved, and whether it sees something new."""
+
+import numpy as np
+
+from evict3r_ros import geometry
+
+GRID = 24
+"""Points of a view, along its longer side."""
+LEAST_OVERLAP = 0.2
+"""OVGGT (arXiv 2603.05959): a frame becomes an anchor when less of the newest anchor's points fall inside its image."""
+
+
+def motion(world_from_earlier: np.ndarray, world_from_later: np.ndarray, depth: float) -> float:
+    """How far a camera moved: the angle in radians, plus the way as a share of the scene's ``depth``."""
+    relative = geometry.invert(world_from_earlier) @ world_from_later
+    cosine = np.clip((np.trace(relative[:3, :3]) - 1.0) / 2.0, -1.0, 1.0)
+    return float(np.arccos(cosine) + np.linalg.norm(relative[:3, 3]) / max(depth, 1e-9))
+
+
+class AnchorChooser:
+    """Says which frames should be pinned as anchors, so that every part of the scene keeps one."""
+
+    def __init__(self):
+        self._points: np.ndarray | None = None
+
+    def reset(self) -> None:
+        """A new stream begins."""
+        self._points = None
+
+    def is_anchor(self, depth: np.ndarray, camera_matrix: np.ndarray, world_from_camera: np.ndarray) -> bool:
+        """
+        Whether a frame sees less than a fifth of the newest anchor's points; if so, it is the newest from now on.
+
+        depth: (H, W); camera_matrix: K (3, 3) of that size; world_from_camera: (4, 4). The first frame, which is pinned
+        anyway, is the first anchor's stand-in and no anchor.
+        """
+        height, width = depth.shape
+        if self._points is not None:
+            points = geometry.transform_points(geometry.invert(world_from_camera), self._points)
+            ahead = points[:, 2] > 1e-6
+            pixels = points[ahead] @ camera_matrix.T
+            pixels = pixels[:, :2] / pixels[:, 2:]
+            inside = ((pixels >= -0.5) & (pixels < (width - 0.5, height - 0.5))).all(axis=1).sum()
+            if inside >= LEAST_OVERLAP * len(points):
+                return False
+        stride = max(1, max(height, width) // GRID)
+        points = geometry.unproject(depth.astype(np.float64), camera_matrix)[::stride, ::stride].reshape(-1, 3)
+        is_first = self._points is None
+        self._points = geometry.transform_points(world_from_camera, points)
+        return not is_first

@@ -1,0 +1,187 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A stream: predictions, resets, and memory that stays flat however long it runs."""
+
+import gc
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from evict3r_ros.cache import CacheConfig
+from evict3r_ros.errors import UserError
+from evict3r_ros.network import load_network
+from evict3r_ros.stream import Stream
+
+CONFIG = CacheConfig('evict3r', tokens=400, camera_frames=16)
+
+
+@pytest.fixture(scope='module')
+def network():
+    return load_network('random', 'small')
+
+
+def images(count, size=(48, 160), seed=0):
+    """Random images, each different."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def test_a_prediction(network):
+    with Stream(network, CONFIG) as stream:
+        first, second = (stream.step(image) for image in images(2))
+    assert (first.index, second.index) == (0, 1)
+    assert first.depth.shape == first.confidence.shape == first.image.shape[:2] == first.view.network_size == (42, 154)
+    assert first.depth.dtype == torch.float32
+    assert (first.depth > 0).all() and (first.confidence >= 1).all()
+    assert first.image.dtype == torch.uint8
+    assert first.view.camera_size == (48, 160)
+    for prediction in (first, second):
+        rotation = prediction.world_from_camera[:3, :3]
+        np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
+        assert prediction.intrinsics[0, 2] == 77.0
+
+
+def test_reset_starts_over_at_any_size(network):
+    with Stream(network, CONFIG) as stream:
+        before = [stream.step(image) for image in images(3)]
+        size = stream.stats().cache_bytes
+        with pytest.raises(ValueError, match='reset'):
+            stream.step(images(1, (100, 100))[0])
+        stream.reset()
+        assert stream.step(images(1, (100, 50))[0]).index == 0
+        stream.reset()
+        again = [stream.step(image) for image in images(3)]
+        assert stream.stats().cache_bytes == size
+    for one, other in zip(before, again, strict=True):
+        assert torch.equal(one.depth, other.depth)
+        np.testing.assert_array_equal(one.world_from_camera, other.world_from_camera)
+
+
+def test_two_streams_do_not_disturb_each_other(network):
+    one, other = images(3, seed=1), images(3, seed=2)
+    with Stream(network, CONFIG) as stream:
+        alone = [stream.step(image).depth for image in one]
+    with Stream(network, CONFIG) as stream, Stream(network, CONFIG) as beside:
+        for image, depth, disturbance in zip(one, alone, other, strict=True):
+            assert torch.equal(stream.step(image).depth, depth)
+            beside.step(disturbance)
+
+
+def test_the_past_matters(network):
+    """A stream that has seen something else answers differently, or the cache would be for show."""
+    seen, unseen, last = images(3)
+    answers = []
+    for past in (seen, unseen):
+        with Stream(network, CONFIG) as stream:
+            stream.step(past)
+            answers.append(stream.step(last))
+    assert not torch.allclose(answers[0].depth, answers[1].depth)
+    assert not np.allclose(answers[0].world_from_camera, answers[1].world_from_camera)
+
+
+def test_budget_is_kept(network):
+    with Stream(network, CONFIG) as stream:
+        for image in images(18):
+            stream.step(image)
+        stats = stream.stats()
+    assert stats.frames == 18 and stats.camera_frames == 16
+    assert sum(stats.tokens) <= 4 * CONFIG.tokens
+    assert all(tokens == budget for tokens, budget in zip(stats.tokens, stats.budget, strict=True))
+
+
+@pytest.mark.parametrize('image', [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 4), np.uint8),
+                                   np.zeros((10, 10, 3), np.float32)])
+def test_wrong_images_are_refused(network, image):
+    with Stream(network, CONFIG) as stream, pytest.raises(ValueError, match='uint8 RGB'):
+        stream.step(image)
+
+
+def test_a_budget_too_small_for_the_cameras_frames_is_refused(network):
+    with pytest.raises(UserError, match='at least'):
+        Stream(network, CacheConfig('evict3r', tokens=100))
+    with Stream(network, CacheConfig('evict3r', tokens=100), camera_size=(48, 160)) as stream:
+        stream.step(images(1)[0])
+
+
+SOAK = """
+import ctypes, gc, json, sys
+import numpy as np, torch
+from evict3r_ros.cache import CacheConfig
+from evict3r_ros.network import load_network
+from evict3r_ros.stream import Stream
+
+def live_bytes():
+    storages = {}
+    for thing in gc.get_objects():
+        if isinstance(thing, torch.Tensor) and thing.layout == torch.strided:
+            storage = thing.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+def resident():
+    return int(open('/proc/self/statm').read().split()[1]) * 4096
+
+def main(frames, leak):
+    rng = np.random.default_rng(0)
+    kept, live, rss = [], [], []
+    with Stream(load_network('random', 'small'), CacheConfig('evict3r', tokens=150, camera_frames=16),
+                camera_size=(28, 154)) as stream:
+        for index in range(frames):
+            prediction = stream.step(rng.integers(0, 256, (28, 154, 3), dtype=np.uint8))
+            if leak:
+                kept.append(prediction.depth)
+            del prediction
+            if index == frames // 8:
+                # Loading left free heap behind, in which a leak could hide for hundreds of frames.
+                ctypes.CDLL(None).malloc_trim(0)
+            if index >= frames // 4:
+                rss.append(resident())
+                if index % 25 == 0:
+                    gc.collect()
+                    live.append(live_bytes())
+    slope = np.polyfit(np.arange(len(rss)), rss, 1)[0]
+    print(json.dumps({'live': live, 'rss_slope': slope}))
+
+main(int(sys.argv[1]), sys.argv[2] == 'leak')
+"""
+
+
+def soak(frames: int, leak: bool) -> dict:
+    """Figures of a run in a process of its own, so that nothing else moves its memory."""
+    done = subprocess.run([sys.executable, '-c', SOAK, str(frames), 'leak' if leak else 'sound'], capture_output=True,
+                          text=True, timeout=300, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_500_frames():
+    figures = soak(500, leak=False)
+    print(figures)
+    assert len(figures['live']) >= 7
+    assert len(set(figures['live'])) == 1
+    assert figures['rss_slope'] < 1024
+
+
+@pytest.mark.slow
+def test_the_flatness_test_sees_a_list_of_tensors():
+    """The same figures with a prediction's depth put in a list a frame: both must tell."""
+    figures = soak(200, leak=True)
+    assert len(set(figures['live'])) == len(figures['live'])
+    assert figures['rss_slope'] > 1024
+
+
+def test_nothing_outlives_a_closed_stream(network):
+    def live() -> int:
+        gc.collect()
+        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+
+    with Stream(network, CONFIG) as stream:
+        stream.step(images(1)[0])
+    before = live()
+    for _ in range(3):
+        with Stream(network, CONFIG) as stream:
+            stream.step(images(1)[0])
+    assert live() == before
