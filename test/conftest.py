@@ -55,8 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
     logs = tempfile.TemporaryDirectory(prefix='evict3r_ros_log_')
     config.stash[_isolation] = lock, logs
     config.stash[_parity_passed] = 0
-    # As the command line does: threads that spin while they wait would starve the processes under test.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    # Tests run several processes on few cores, and OpenMP's threads, which spin while they wait, would starve them.
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
     os.environ['ROS_DOMAIN_ID'] = str(domain)
     os.environ['ROS_LOG_DIR'] = logs.name
     if os.environ.get('ROS_DISTRO') == 'humble':

@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stream: predictions, resets, and memory that stays flat however long it runs."""
 
+import collections
 import gc
 import json
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 import torch
-from evict3r_ros.cache import CacheConfig
+from evict3r_ros.cache import POLICIES, CacheConfig, TierBits
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import load_network
 from evict3r_ros.stream import Stream
@@ -108,21 +110,11 @@ def test_a_budget_too_small_for_the_cameras_frames_is_refused(network):
 
 SOAK = """
 import ctypes, gc, json, sys
-import numpy as np, torch
+import numpy as np
 from evict3r_ros.cache import CacheConfig
+from evict3r_ros.evaluation.soak import living_tensor_bytes, resident_bytes
 from evict3r_ros.network import load_network
 from evict3r_ros.stream import Stream
-
-def live_bytes():
-    storages = {}
-    for thing in gc.get_objects():
-        if isinstance(thing, torch.Tensor) and thing.layout == torch.strided:
-            storage = thing.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-    return sum(storages.values())
-
-def resident():
-    return int(open('/proc/self/statm').read().split()[1]) * 4096
 
 def main(frames, leak):
     rng = np.random.default_rng(0)
@@ -138,10 +130,10 @@ def main(frames, leak):
                 # Loading left free heap behind, in which a leak could hide for hundreds of frames.
                 ctypes.CDLL(None).malloc_trim(0)
             if index >= frames // 4:
-                rss.append(resident())
+                rss.append(resident_bytes())
                 if index % 25 == 0:
                     gc.collect()
-                    live.append(live_bytes())
+                    live.append(living_tensor_bytes())
     slope = np.polyfit(np.arange(len(rss)), rss, 1)[0]
     print(json.dumps({'live': live, 'rss_slope': slope}))
 
@@ -176,7 +168,7 @@ def test_the_flatness_test_sees_a_list_of_tensors():
 def test_nothing_outlives_a_closed_stream(network):
     def live() -> int:
         gc.collect()
-        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
     with Stream(network, CONFIG) as stream:
         stream.step(images(1)[0])
@@ -185,3 +177,60 @@ def test_nothing_outlives_a_closed_stream(network):
         with Stream(network, CONFIG) as stream:
             stream.step(images(1)[0])
     assert live() == before
+
+
+def container_sizes(root) -> dict[str, int]:
+    """How many things, or bytes, each container that can be reached from an object holds, by the way to it."""
+    sizes, seen, ways = {}, set(), [('stream', root)]
+    while ways:
+        way, thing = ways.pop()
+        if id(thing) in seen or isinstance(thing, type | types.ModuleType | types.FunctionType | types.CodeType):
+            continue
+        seen.add(id(thing))
+        if issubclass(type(thing), torch.Tensor):
+            sizes[way] = thing.untyped_storage().nbytes()
+            continue
+        if isinstance(thing, np.ndarray):
+            sizes[way] = thing.nbytes
+            continue
+        if isinstance(thing, list | tuple | set | frozenset | dict | collections.deque | bytes | bytearray | str):
+            sizes[way] = len(thing)
+        if isinstance(thing, dict):
+            ways += [(f'{way}[{key!r}]', value) for key, value in thing.items()]
+        elif isinstance(thing, list | tuple | set | frozenset | collections.deque):
+            ways += [(f'{way}[{index}]', value) for index, value in enumerate(thing)]
+        else:
+            ways += [(f'{way}.{name}', value) for name, value in getattr(thing, '__dict__', {}).items()]
+            if isinstance(thing, types.MethodType):
+                ways.append((f'{way}.__self__', thing.__self__))
+    return sizes
+
+
+def grown(stream, between) -> list[str]:
+    """Containers below a stream that are new, or hold more, after frames than before them."""
+    before = container_sizes(stream)
+    between()
+    return [way for way, size in container_sizes(stream).items() if size > before.get(way, -1)]
+
+
+@pytest.mark.parametrize('config', [
+    *(CacheConfig(policy, 200, camera_frames=8) for policy in POLICIES if policy != 'unbounded'),
+    CacheConfig('evict3r', 200, camera_frames=8, bits=TierBits()),
+    CacheConfig('evict3r', 200, camera_frames=8, budget='adaptive', anchors=1)], ids=str)
+def test_no_container_grows_with_time(config):
+    """Every container below a stream, found by looking: none is larger after 40 frames than after 20."""
+    with Stream(load_network('random', 'nano'), config, (48, 160)) as stream:
+        frames = images(8)
+
+        def run():
+            for _ in range(20):
+                stream.step(frames[rng.integers(8)])
+
+        rng = np.random.default_rng(0)
+        run()
+        assert len(container_sizes(stream)) > 300
+        assert grown(stream, run) == []
+        # And the look is worth something: it finds what is put where it should not be.
+        stream.cache.policy.forgotten = [torch.zeros(1)]
+        assert grown(stream, lambda: stream.cache.policy.forgotten.append(torch.zeros(1))) == [
+            'stream.cache.policy.forgotten', 'stream.cache.policy.forgotten[1]']

@@ -52,5 +52,8 @@ PRESETS = {preset.name: preset for preset in (
            camera_blocks=4, camera_heads=16, dense_features=256, dense_channels=(256, 512, 1024, 1024)),
     Preset('small', image_width=154, width=384, heads=6, encoder_blocks=12, pairs=4, taps=(0, 1, 2, 3),
            camera_blocks=4, camera_heads=12, dense_features=64, dense_channels=(48, 96, 192, 192)),
+    Preset('nano', image_width=154, width=64, heads=2, encoder_blocks=1, pairs=4, taps=(0, 1, 2, 3),
+           camera_blocks=1, camera_heads=2, dense_features=16, dense_channels=(8, 8, 16, 16)),
 )}
-"""``official``: the published weights' sizes. ``small``: the same network scaled down, for tests and the CPU."""
+"""``official``: the published weights' sizes. ``small``: the same network scaled down, for tests and the CPU. ``nano``: as
+narrow as it gets, to run the same code for thousands of frames where the numbers don't matter."""

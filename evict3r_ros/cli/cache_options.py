@@ -1,0 +1,33 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The options about the cache that several commands share."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evict3r_ros.cache import CacheConfig
+
+
+def add_cache_options(parser: argparse.ArgumentParser, tokens: int) -> None:
+    """Add them; ``tokens`` is the default budget."""
+    group = parser.add_argument_group('cache')
+    group.add_argument('--policy', default='evict3r', help='who stays when the cache is full (default: %(default)s)')
+    group.add_argument('--tokens', type=int, default=tokens, metavar='T',
+                       help='tokens a layer that survive a frame (default: %(default)s)')
+    group.add_argument('--memory-mb', type=float, metavar='MIB', help='MiB of keys and values, instead of --tokens')
+    group.add_argument('--bits', default='4', metavar='B', help='stored precision: 32, 16, 8, 4, 2, or mixed as '
+                       'PINNED/RECENT/REST, such as 16/8/4 (default: %(default)s)')
+    group.add_argument('--scores', default='exact', choices=('exact', 'pooled'),
+                       help='evict3r: whose attention counts (default: %(default)s)')
+    group.add_argument('--budget', default='fixed', choices=('fixed', 'adaptive'),
+                       help='whether a still scene attends to less (default: %(default)s)')
+    group.add_argument('--camera-frames', type=int, default=96, metavar='F',
+                       help='frames that the camera head remembers (default: %(default)s)')
+
+
+def cache_config(args: argparse.Namespace) -> 'CacheConfig':
+    """The settings that the options say. Raises UserError for those that cannot be."""
+    from evict3r_ros.cache import CacheConfig, parse_bits
+    return CacheConfig(args.policy, args.tokens, memory_mb=args.memory_mb, bits=parse_bits(args.bits),
+                       scores=args.scores, budget=args.budget, camera_frames=args.camera_frames)

@@ -1,0 +1,51 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`evict3r plan`: where the memory would go, and the largest cache that fits."""
+
+import argparse
+import json
+from typing import Any
+
+from evict3r_ros.cli.cache_options import add_cache_options, cache_config
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        'plan', help='show where memory would go, and the largest cache that fits a device',
+        description='Shows where the memory of a stream would go, without allocating any. Exits with 2 and the reason '
+                    'for settings that cannot work, and for a plan that does not fit --memory-gb.')
+    parser.add_argument('--preset', default='official', help='size of the network (default: %(default)s)')
+    parser.add_argument('--height', type=int, metavar='PX', help="of the network's images, a multiple of 14")
+    parser.add_argument('--width', type=int, metavar='PX', help="likewise (default: the preset's, square)")
+    parser.add_argument('--dtype', default='bfloat16', choices=('float32', 'bfloat16', 'float16'),
+                        help='precision of weights and activations (default: %(default)s)')
+    parser.add_argument('--memory-gb', type=float, metavar='GIB', help='what the device has, in GiB')
+    parser.add_argument('--cpu', action='store_true', help='plan for a CPU: no CUDA runtime')
+    parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    add_cache_options(parser, tokens=8192)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the plan. Raises UserError for one that cannot work or does not fit."""
+    from evict3r_ros.network import PRESETS
+    from evict3r_ros.planning import largest_tokens, plan, refuse_unless_fits
+    size = None
+    if args.height or args.width:
+        width = args.width or (PRESETS[args.preset].image_width if args.preset in PRESETS else args.height)
+        size = (args.height or width, width)
+    planned = plan(args.preset, cache_config(args), size, args.dtype, cuda=not args.cpu)
+    memory = int(args.memory_gb * 2 ** 30) if args.memory_gb is not None else None
+    largest = largest_tokens(planned, memory) if memory is not None else None
+    if args.json:
+        parts = {what.strip().replace(' ', '_'): size for what, size, _ in planned.rows()}
+        print(json.dumps({'bytes': parts, 'tokens_per_layer': planned.config.tokens, 'frame_tokens': planned.frame_tokens,
+                          'largest_tokens_per_layer': largest}))
+    else:
+        print(planned.table())
+        if largest is not None:
+            print(f'largest cache in {args.memory_gb:g} GiB: {largest} tokens a layer')
+    if memory is not None:
+        refuse_unless_fits(planned, memory)
+    return 0

@@ -1,0 +1,74 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`evict3r study`: the comparisons behind docs/cache.md, each again from one command."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from evict3r_ros.cli.cache_options import add_cache_options, cache_config
+
+SIZE = (112, 154)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand and its own."""
+    parser = subparsers.add_parser('study', help='repeat the comparisons that the cache was designed by',
+                                   description='Repeats the comparisons that stand in docs/cache.md.')
+    studies = parser.add_subparsers(title='studies', metavar='STUDY', required=True)
+    quantization = studies.add_parser('quantization', help='error of keys, values and attention output, by scheme')
+    pooling = studies.add_parser('pooling', help='agreement of pooled scores with exact ones')
+    for study, run in ((quantization, run_quantization), (pooling, run_pooling)):
+        study.add_argument('--frames', type=int, default=24, metavar='N', help='of a walk (default: %(default)s)')
+        study.add_argument('--seed', type=int, default=0, help='of the room (default: %(default)s)')
+        study.set_defaults(run=run)
+    soak = studies.add_parser('soak', help='memory and latency over a long run, as figures and a plot')
+    soak.add_argument('--frames', type=int, default=5000, metavar='N', help='(default: %(default)s)')
+    soak.add_argument('--height', type=int, default=28, metavar='PX', help="the network's images (default: %(default)s)")
+    soak.add_argument('--width', type=int, default=42, metavar='PX', help='likewise (default: %(default)s)')
+    soak.add_argument('--plot', type=Path, metavar='PNG', help='where to draw (default: nowhere)')
+    add_cache_options(soak, tokens=64)
+    soak.set_defaults(run=run_soak)
+    for study in (quantization, pooling, soak):
+        study.add_argument('--weights', default='random', help="'random' or a file (default: %(default)s)")
+        study.add_argument('--preset', default='nano' if study is soak else 'small',
+                           help='size of the network (default: %(default)s)')
+        study.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
+
+
+def _network(args: argparse.Namespace):
+    from evict3r_ros.network import load_network
+    return load_network(args.weights, args.preset)
+
+
+def run_quantization(args: argparse.Namespace) -> int:
+    """Print the comparison of ways to quantize."""
+    from evict3r_ros.evaluation.quantization import compare, markdown
+    results = compare(_network(args), args.frames, SIZE, args.seed)
+    print(json.dumps(results) if args.json else markdown(results))
+    return 0
+
+
+def run_pooling(args: argparse.Namespace) -> int:
+    """Print the agreement of pooled and exact scores."""
+    from evict3r_ros.evaluation.pooling import compare, markdown
+    results = compare(_network(args), args.frames, SIZE, [250, 500, 1000], args.seed)
+    print(json.dumps(results) if args.json else markdown(results))
+    return 0
+
+
+def run_soak(args: argparse.Namespace) -> int:
+    """Run long, print the figures and draw them."""
+    from tqdm import tqdm
+
+    from evict3r_ros.evaluation import soak
+    config = cache_config(args)
+    with tqdm(total=args.frames, unit='frame', disable=None) as bar:
+        result = soak.run(_network(args), config, (args.height, args.width), args.frames, lambda _: bar.update())
+    summary = result.summary()
+    print(json.dumps(summary) if args.json else '\n'.join(f'{key:<26}{value}' for key, value in summary.items()))
+    if args.plot is not None:
+        soak.plot(result, args.plot, f'{args.preset}, {args.width} x {args.height}, {args.policy}, {args.tokens} tokens a '
+                                     f'layer, {args.bits} bits')
+    return 0

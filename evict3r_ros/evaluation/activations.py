@@ -1,0 +1,64 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Queries, keys and values of the network on a walk through a synthetic room: what the comparisons work on."""
+
+from dataclasses import dataclass
+
+import torch
+
+from evict3r_ros.cache import CacheConfig, KeyValueCache
+from evict3r_ros.network import StreamVGGT
+from evict3r_ros.stream import Stream
+from evict3r_ros.synthetic.render import pinhole, render_walk
+
+
+@dataclass(frozen=True)
+class LayerActivations:
+    """One global block's, over a whole walk; after norm and RoPE."""
+
+    query: torch.Tensor
+    """(heads, N, head_dim) of the last frame."""
+    keys: torch.Tensor
+    """(frames * N, heads, head_dim)."""
+    values: torch.Tensor
+    """(frames * N, heads, head_dim)."""
+
+
+class _Listener:
+    """Stands before a cache and writes down what comes by."""
+
+    def __init__(self, cache: KeyValueCache):
+        self._attend = cache.attend
+        self.heard: list[list[tuple[torch.Tensor, ...]]] = [[] for _ in range(cache.shape.layers)]
+        cache.attend = self.attend
+
+    def attend(self, layer: int, *parts: torch.Tensor) -> torch.Tensor:
+        """See network.Memory.attend."""
+        self.heard[layer].append(tuple(part[0].float() for part in parts))
+        return self._attend(layer, *parts)
+
+
+def walk_images(frames: int, seed: int, size: tuple[int, int]) -> list[torch.Tensor]:
+    """Images (h, w, 3) uint8 of a walk through the room of that seed; size is (height, width)."""
+    return [torch.as_tensor(frame.image) for frame in render_walk(seed, frames, pinhole(size), size)]
+
+
+def record(network: StreamVGGT, frames: int, seed: int, size: tuple[int, int]) -> list[LayerActivations]:
+    """Every layer's activations over a walk with an unbounded, unquantized cache."""
+    with Stream(network, CacheConfig('unbounded', 1, bits=32), size, image_width=size[1]) as stream:
+        listener = _Listener(stream.cache)
+        for image in walk_images(frames, seed, size):
+            stream.step(image)
+    return [LayerActivations(heard[-1][0], *(torch.cat([parts[i] for parts in heard], dim=1).transpose(0, 1)
+                                             for i in (1, 2))) for heard in listener.heard]
+
+
+def with_outlier_channels(layer: LayerActivations, count: int, factor: float, offset: float,
+                          generator: torch.Generator) -> LayerActivations:
+    """A few channels of each head, drawn by lot, with wider and shifted keys, as trained transformers have them."""
+    keys = layer.keys.clone()
+    for head in range(keys.shape[1]):
+        channels = torch.randperm(keys.shape[2], generator=generator)[:count]
+        signs = torch.randn(count, generator=generator).sign()
+        keys[:, head, channels] = keys[:, head, channels] * factor + offset * signs
+    return LayerActivations(layer.query, keys, layer.values)

@@ -1,0 +1,144 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to quantize a cache, compared by the error of keys, values and attention output."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from evict3r_ros import kernels
+from evict3r_ros.cache import CacheShape
+from evict3r_ros.cache.codec import PackedCodec, centre_of
+from evict3r_ros.evaluation.activations import LayerActivations, record, with_outlier_channels
+from evict3r_ros.network import StreamVGGT
+
+GROUP = 64
+"""Consecutive tokens that share a key channel's range, as published."""
+SPECIAL_TOKENS = 5
+OUTLIERS = {'count': 3, 'factor': 6.0, 'offset': 12.0}
+Scheme = Callable[[LayerActivations, int, int], tuple[torch.Tensor, torch.Tensor]]
+"""(layer, tokens of the first frame, bits) -> keys and values as they come back."""
+
+
+def _uniform(x: torch.Tensor, bits: int, dim: int, clamped: bool = False) -> torch.Tensor:
+    """x after asymmetric quantization with one range along ``dim``; clamped: with the published integer zero point."""
+    low, high = x.amin(dim, keepdim=True), x.amax(dim, keepdim=True)
+    step = ((high - low) / (2 ** bits - 1)).clamp(min=1e-8)
+    if not clamped:
+        return ((x - low) / step).round() * step + low
+    zero = (-low / step).round().clamp(0, 2 ** bits - 1)
+    return ((x / step).round() + zero).clamp(0, 2 ** bits - 1).sub(zero) * step
+
+
+def _grouped_keys(keys: torch.Tensor, bits: int, clamped: bool) -> torch.Tensor:
+    return torch.cat([_uniform(group, bits, 0, clamped) for group in keys.split(GROUP)])
+
+
+def published(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """XStreamVGGT: keys a channel in groups of 64 tokens, values a token, the zero point clamped to [0, 15]."""
+    return _grouped_keys(layer.keys, bits, True), _uniform(layer.values, bits, -1, True)
+
+
+def published_float(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same grouping with a float minimum: the yardstick. It requantizes groups whose members leave."""
+    return _grouped_keys(layer.keys, bits, False), _uniform(layer.values, bits, -1)
+
+
+def plain(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys a token and head, like values, and nothing learnt."""
+    return _uniform(layer.keys, bits, -1), _uniform(layer.values, bits, -1)
+
+
+def fixed_ranges(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys in the channel ranges of the first frame, for ever: what lies outside is cut off."""
+    low, high = layer.keys[:first].amin(0), layer.keys[:first].amax(0)
+    step = ((high - low) / (2 ** bits - 1)).clamp(min=1e-8)
+    keys = ((layer.keys - low) / step).round().clamp(0, 2 ** bits - 1) * step + low
+    return keys, _uniform(layer.values, bits, -1)
+
+
+def _frames_and_tokens(layer: LayerActivations, first: int) -> tuple[torch.Tensor, torch.Tensor]:
+    numbers = torch.arange(len(layer.keys), device=layer.keys.device)
+    return numbers // first, numbers % first
+
+
+def ours(layer: LayerActivations, first: int, bits: int, special_tokens: int = SPECIAL_TOKENS,
+         ) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cache's own codec, through its bytes; ``special_tokens`` 0: without centres of their own."""
+    heads, head_dim = layer.keys.shape[1:]
+    codec = PackedCodec(CacheShape(1, heads, head_dim, special_tokens, (1, first - special_tokens), torch.float32,
+                                   layer.keys.device), bits)
+    frames, tokens = _frames_and_tokens(layer, first)
+    for frame in (0, 1):
+        codec.calibrate(0, frame, layer.keys[frames == frame], layer.values[frames == frame])
+    keys, values = torch.empty_like(layer.keys), torch.empty_like(layer.values)
+    centres = centre_of(frames, tokens, special_tokens)
+    codec.decode(0, centres, codec.encode(0, centres, layer.keys, layer.values), keys, values)
+    return keys, values
+
+
+def ours_keys_only(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Our keys beside plain values: what the centres of values add."""
+    return ours(layer, first, bits)[0], _uniform(layer.values, bits, -1)
+
+
+SCHEMES: dict[str, Scheme] = {
+    'published, zero point clamped': published,
+    'published, float minimum': published_float,
+    'a token, nothing learnt': plain,
+    'channel ranges of the first frame': fixed_ranges,
+    'ours, specials like patches': lambda layer, first, bits: ours(layer, first, bits, special_tokens=0),
+    'ours, keys only': ours_keys_only,
+    'ours': ours,
+}
+YARDSTICK = 'published, float minimum'
+
+
+def _relative(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found - exact).norm() / exact.norm())
+
+
+def errors(layers: list[LayerActivations], first: int, bits: int) -> dict[str, dict[str, float]]:
+    """For each scheme the relative errors (L2) of keys, values and attention output, mean over layers."""
+    table = {}
+    for name, scheme in SCHEMES.items():
+        sums = {'keys': 0.0, 'values': 0.0, 'attention': 0.0}
+        for layer in layers:
+            keys, values = scheme(layer, first, bits)
+            exact = kernels.attention(layer.query, layer.keys.transpose(0, 1), layer.values.transpose(0, 1))
+            found = kernels.attention(layer.query, keys.transpose(0, 1), values.transpose(0, 1))
+            sums['keys'] += _relative(keys, layer.keys) / len(layers)
+            sums['values'] += _relative(values, layer.values) / len(layers)
+            sums['attention'] += _relative(found, exact) / len(layers)
+        table[name] = sums
+    for row in table.values():
+        row['ratio'] = row['attention'] / table[YARDSTICK]['attention']
+    return table
+
+
+def compare(network: StreamVGGT, frames: int, size: tuple[int, int], seed: int = 0) -> dict:
+    """Errors by case, bits and scheme, on activations as they are, with outlier channels, and of shifted range."""
+    layers = record(network, frames, seed, size)
+    first = len(layers[0].keys) // frames
+    generator = torch.Generator().manual_seed(seed)
+    cases = {
+        'as they are': layers,
+        'outlier channels': [with_outlier_channels(layer, **OUTLIERS, generator=generator) for layer in layers],
+        'shifted to [5, 6]': [replace(layer, keys=5 + torch.rand(layer.keys.shape, generator=generator),
+                                      values=5 + torch.rand(layer.values.shape, generator=generator))
+                              for layer in layers]}
+    return {case: {bits: errors(activations, first, bits) for bits in (8, 4, 2)} for case, activations in cases.items()}
+
+
+def markdown(results: dict) -> str:
+    """The comparison as tables."""
+    lines = []
+    for case, by_bits in results.items():
+        lines += [f'### Activations {case}', '', '| bits | scheme | keys | values | attention output | against yardstick |',
+                  '|---|---|---|---|---|---|']
+        for bits, table in by_bits.items():
+            lines += [f'| {bits} | {name} | {row["keys"]:.4f} | {row["values"]:.4f} | {row["attention"]:.5f} | '
+                      f'{row["ratio"]:.2f} |' for name, row in table.items()]
+        lines.append('')
+    return '\n'.join(lines)

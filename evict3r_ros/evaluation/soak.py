@@ -1,0 +1,108 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A long run: memory and latency against the frame number."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evict3r_ros.cache import CacheConfig
+from evict3r_ros.network import StreamVGGT
+from evict3r_ros.stream import Stream
+
+EVERY = 50
+"""Frames between two looks at memory."""
+WARM_UP = 100
+
+
+@dataclass(frozen=True)
+class Soak:
+    """What a long run showed."""
+
+    latency_ms: np.ndarray
+    """(frames,)"""
+    looked_at: np.ndarray
+    """(looks,): the frame numbers of the next two."""
+    resident: np.ndarray
+    """(looks,): bytes of the process in memory."""
+    tensors: np.ndarray
+    """(looks,): bytes of all living tensors' storages."""
+
+    def summary(self) -> dict:
+        """The figures that say whether anything grows: after the warm-up, and by how much."""
+        steady = self.looked_at >= WARM_UP
+        early, late = self.latency_ms[WARM_UP:2 * WARM_UP], self.latency_ms[-100:]
+        return {
+            'frames': len(self.latency_ms),
+            'tensor_bytes_first': int(self.tensors[steady][0]), 'tensor_bytes_last': int(self.tensors[steady][-1]),
+            'tensor_bytes_distinct': len(set(self.tensors[steady].tolist())),
+            'resident_mib_first': float(self.resident[steady][0] / 2 ** 20),
+            'resident_mib_last': float(self.resident[steady][-1] / 2 ** 20),
+            'resident_bytes_a_frame': float(np.polyfit(self.looked_at[steady], self.resident[steady], 1)[0]),
+            'early_median_ms': statistics.median(early), 'late_median_ms': statistics.median(late),
+            'early_quartiles_ms': [float(x) for x in np.percentile(early, [25, 75])],
+            'late_quartiles_ms': [float(x) for x in np.percentile(late, [25, 75])]}
+
+
+def living_tensor_bytes() -> int:
+    """Bytes of all storages that any living tensor has, each counted once."""
+    storages = {}
+    for thing in gc.get_objects():
+        # The type, not isinstance: that would ask objects for their class, and wake lazy ones.
+        if issubclass(type(thing), torch.Tensor) and thing.layout == torch.strided:
+            storage = thing.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def resident_bytes() -> int:
+    """Bytes of this process in memory. Linux."""
+    pages = int(Path('/proc/self/statm').read_text().split()[1])
+    return pages * 4096
+
+
+def run(network: StreamVGGT, config: CacheConfig, size: tuple[int, int], frames: int,
+        progress: Callable[[int], None] = lambda _: None) -> Soak:
+    """Random images of ``size`` (height, width), the network's, each made when it is needed."""
+    rng = np.random.default_rng(0)
+    latency, looked_at, resident, tensors = np.empty(frames), [], [], []
+    with Stream(network, config, size, image_width=size[1]) as stream:
+        for index in range(frames):
+            image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            start = time.perf_counter()
+            stream.step(image)
+            latency[index] = 1e3 * (time.perf_counter() - start)
+            if index % EVERY == 0:
+                gc.collect()
+                looked_at.append(index)
+                resident.append(resident_bytes())
+                tensors.append(living_tensor_bytes())
+            progress(index)
+    return Soak(latency, np.array(looked_at), np.array(resident), np.array(tensors))
+
+
+def plot(soak: Soak, path: Path, title: str) -> None:
+    """Latency and memory against the frame number, as PNG."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True, layout='constrained')
+    above.plot(soak.latency_ms, '.', markersize=1.5, color='0.6', label='each frame')
+    window = 50
+    smooth = [statistics.median(soak.latency_ms[i:i + window]) for i in range(0, len(soak.latency_ms) - window, window)]
+    above.plot(np.arange(len(smooth)) * window + window / 2, smooth, color='C0', label=f'median of {window}')
+    above.set(ylabel='latency [ms]', ylim=(0, float(np.percentile(soak.latency_ms, 99.5)) * 1.2), title=title)
+    above.legend(loc='upper right')
+    below.plot(soak.looked_at, soak.resident / 2 ** 20, label='resident', color='C1')
+    below.plot(soak.looked_at, soak.tensors / 2 ** 20, label='tensors', color='C2')
+    below.set(xlabel='frame', ylabel='memory [MiB]', ylim=(0, None))
+    below.legend(loc='lower right')
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,198 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a node answered, read back from a recorded bag: as trajectory, coloured cloud and contact sheet."""
+
+from collections import OrderedDict
+from collections.abc import Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.geometry import invert, matrix_from_quaternion, transform, transform_points
+from evict3r_ros.io.bag import BagReader, header_stamp_ns, stamp_ns
+from evict3r_ros.io.contact_sheet import SheetRow
+from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE, TF
+from evict3r_ros.io.ply import VoxelCloud
+from evict3r_ros.io.tum import TumWriter, format_stamp
+
+# Clouds and poses of one frame come one after the other; more than this apart they don't belong together.
+_MOST_WAITING = 32
+_RGB_OF_ENCODING = {'rgb8': None, 'bgr8': cv2.COLOR_BGR2RGB, 'mono8': None}
+
+
+@dataclass(frozen=True)
+class AnswerTopics:
+    """Names of the node's outputs."""
+
+    depth: str
+    depth_info: str
+    confidence: str
+    points: str
+    odometry: str
+    tf: str
+    status: str
+
+    @classmethod
+    def of_node(cls, node: str) -> 'AnswerTopics':
+        """The names below a node's own, '/evict3r' for example."""
+        return cls(depth=f'{node}/depth/image_rect', depth_info=f'{node}/depth/camera_info',
+                   confidence=f'{node}/depth/confidence', points=f'{node}/points', odometry=f'{node}/odometry',
+                   tf='/tf', status=f'{node}/status')
+
+    def types(self) -> dict[str, str]:
+        """Type of each topic."""
+        return {self.depth: IMAGE, self.depth_info: CAMERA_INFO, self.confidence: IMAGE,
+                self.points: 'sensor_msgs/msg/PointCloud2', self.odometry: 'nav_msgs/msg/Odometry', self.tf: TF,
+                self.status: 'evict3r_ros/msg/StreamStatus'}
+
+    def of_every_frame(self) -> set[str]:
+        """The topics on which each processed frame is answered once, with the image's stamp."""
+        return {self.depth, self.depth_info, self.points, self.odometry}
+
+
+class StaticFrames:
+    """Transforms of a bag's /tf_static, joined along the tree."""
+
+    def __init__(self, bag: BagReader) -> None:
+        self._parents: dict[str, tuple[str, np.ndarray]] = {}
+        if '/tf_static' in bag.topics:
+            for _, _, message in bag.messages(['/tf_static']):
+                for link in message.transforms:
+                    self._parents[link.child_frame_id] = (link.header.frame_id, _matrix(
+                        link.transform.translation, link.transform.rotation))
+
+    def find(self, target: str, source: str) -> np.ndarray | None:
+        """The (4, 4) matrix target_from_source, or None where nothing joins the two."""
+        up_from_target, up_from_source = self._to_root(target), self._to_root(source)
+        for frame, frame_from_target in up_from_target.items():
+            if frame in up_from_source:
+                return invert(frame_from_target) @ up_from_source[frame]
+        return None
+
+    def _to_root(self, frame: str) -> dict[str, np.ndarray]:
+        """Each frame from here to the root, and the matrix from here to it."""
+        passed = {frame: np.eye(4)}
+        while frame in self._parents and self._parents[frame][0] not in passed:
+            parent, parent_from_frame = self._parents[frame]
+            passed[parent] = parent_from_frame @ passed[frame]
+            frame = parent
+        return passed
+
+
+def cloud_arrays(message: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Finite points (n, 3) float32 and their colours (n, 3) uint8 of a PointCloud2 with x, y, z and rgb.
+
+    Raises UserError for a cloud with other fields.
+    """
+    offsets = {entry.name: entry.offset for entry in message.fields}
+    if not {'x', 'y', 'z', 'rgb'} <= offsets.keys():
+        raise UserError(f'a cloud needs the fields x, y, z and rgb, this one has {", ".join(offsets) or "none"}')
+    order = '>' if message.is_bigendian else '<'
+    names = ['x', 'y', 'z', 'rgb']
+    layout = np.dtype({'names': names, 'formats': [order + 'f4'] * 3 + [order + 'u4'],
+                       'offsets': [offsets[name] for name in names], 'itemsize': message.point_step})
+    data = np.frombuffer(message.data, np.uint8).reshape(message.height, message.row_step)
+    rows = np.ascontiguousarray(data[:, :message.width * message.point_step])
+    cloud = rows.reshape(-1).view(layout)
+    points = np.stack([cloud[name] for name in 'xyz'], axis=-1).astype(np.float32)
+    valid = np.isfinite(points).all(axis=-1)
+    packed = cloud['rgb'][valid]
+    colours = np.stack([(packed >> shift) & 255 for shift in (16, 8, 0)], axis=-1).astype(np.uint8)
+    return points[valid], colours
+
+
+def image_array(message: Any) -> np.ndarray:
+    """Pixels of an Image: (h, w) or (h, w, 3) uint8 RGB, or (h, w) float32. Raises UserError for other encodings."""
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    if message.encoding == '32FC1':
+        row = np.ascontiguousarray(rows[:, :message.width * 4])
+        return row.view('>f4' if message.is_bigendian else '<f4').astype(np.float32)
+    if message.encoding not in _RGB_OF_ENCODING:
+        raise UserError(f'images of encoding {message.encoding!r} cannot be shown')
+    if message.encoding == 'mono8':
+        return rows[:, :message.width]
+    pixels = np.ascontiguousarray(rows[:, :message.width * 3]).reshape(message.height, message.width, 3)
+    code = _RGB_OF_ENCODING[message.encoding]
+    return pixels if code is None else cv2.cvtColor(pixels, code)
+
+
+def write_trajectory(path: str | Path, recorded: BagReader, topics: AnswerTopics) -> int:
+    """Write the odometry as a TUM trajectory, pose by pose; returns how many there were."""
+    with TumWriter(path) as writer:
+        for _, _, message in recorded.messages([topics.odometry]):
+            pose = message.pose.pose
+            writer.write(stamp_ns(message.header.stamp), _vector(pose.position), _vector(pose.orientation))
+    return writer.count
+
+
+def collect_cloud(cloud: VoxelCloud, recorded: BagReader, played: BagReader, topics: AnswerTopics) -> int:
+    """Put the recorded points, moved to the odometry's frame, into cloud; returns the number of clouds used.
+
+    A cloud is used with the odometry of its own stamp. played: the bag that was answered, for its static transforms.
+    Raises UserError where nothing joins the cloud's frame with the one that the odometry moves.
+    """
+    static = StaticFrames(played)
+    waiting: OrderedDict[int, dict[str, Any]] = OrderedDict()
+    used = 0
+    for topic, _, message in recorded.messages([topics.odometry, topics.points]):
+        stamp = stamp_ns(message.header.stamp)
+        pair = waiting.setdefault(stamp, {})
+        pair[topic] = message
+        if len(pair) == 2:
+            del waiting[stamp]
+            odometry, points = pair[topics.odometry], pair[topics.points]
+            positions, colours = cloud_arrays(points)
+            cloud.add(transform_points(_odom_from(points.header.frame_id, odometry, static), positions), colours)
+            used += 1
+        elif len(waiting) > _MOST_WAITING:
+            waiting.popitem(last=False)
+    return used
+
+
+def pick_rows(count: int, recorded: BagReader, played: BagReader, image_topic: str,
+              topics: AnswerTopics) -> list[SheetRow]:
+    """Rows for a contact sheet: up to count answered frames, evenly spread, with the images that were played."""
+    total = recorded.topics[topics.depth].count
+    wanted = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
+    picked = {header_stamp_ns(raw): index for index, (_, _, raw) in enumerate(recorded.raw([topics.depth]))
+              if index in wanted}
+    depths = _maps(recorded, topics.depth, picked.keys())
+    confidences = _maps(recorded, topics.confidence, picked.keys()) if topics.confidence in recorded.topics else {}
+    images = _maps(played, image_topic, picked.keys())
+    return [SheetRow(f'answer {index + 1} of {total}   stamp {format_stamp(stamp)}', images[stamp], depths[stamp],
+                     confidences.get(stamp)) for stamp, index in picked.items() if stamp in images]
+
+
+def last_status(recorded: BagReader, topics: AnswerTopics) -> Any | None:
+    """The node's last StreamStatus, or None."""
+    last = None
+    for _, _, last in recorded.raw([topics.status]):
+        continue
+    return None if last is None else recorded.decode(topics.status, last)
+
+
+def _maps(bag: BagReader, topic: str, stamps: Set[int]) -> dict[int, np.ndarray]:
+    """The images of these stamps; others are not decoded."""
+    return {stamp: image_array(bag.decode(topic, raw)) for _, _, raw in bag.raw([topic])
+            if (stamp := header_stamp_ns(raw)) in stamps}
+
+
+def _odom_from(frame: str, odometry: Any, static: StaticFrames) -> np.ndarray:
+    """The (4, 4) matrix odom_from_frame."""
+    child_from_frame = static.find(odometry.child_frame_id, frame)
+    if child_from_frame is None:
+        raise UserError(f'no static transform joins {frame} with {odometry.child_frame_id}')
+    return _matrix(odometry.pose.pose.position, odometry.pose.pose.orientation) @ child_from_frame
+
+
+def _matrix(position: Any, orientation: Any) -> np.ndarray:
+    return transform(matrix_from_quaternion(_vector(orientation)), _vector(position))
+
+
+def _vector(message: Any) -> np.ndarray:
+    """x, y, z and, of a quaternion, w."""
+    return np.array([getattr(message, name) for name in 'xyzw' if hasattr(message, name)], dtype=np.float64)

@@ -1,0 +1,75 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A folder that a command fills, and empties again on its next run, but only of what it made itself."""
+
+from pathlib import Path
+
+from evict3r_ros.errors import UserError
+
+MARKER = '.evict3r'
+# What a bag folder may hold; with anything else in it, it is not removed.
+_BAG_SUFFIXES = {'.mcap', '.db3', '.yaml'}
+
+
+class RunFolder:
+    """The folder, and the names in it that belong to the command: files, and folders that are bags."""
+
+    def __init__(self, path: str | Path, maker: str, names: tuple[str, ...]) -> None:
+        """Nothing is touched yet. maker: the command, written into the marker file."""
+        self.path = Path(path)
+        self._maker = maker
+        self._names = names
+
+    def prepare(self) -> None:
+        """Make the folder, or empty it of an earlier run's files; files of other names stay.
+
+        Raises UserError, before anything was removed, when the folder isn't empty and wasn't made by this command,
+        or when something of somebody else's lies where a bag should be.
+        """
+        marker = self.path / MARKER
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f'{self.path} is not a folder')
+        if self.path.is_dir() and any(self.path.iterdir()) and self._made_by() != self._maker:
+            raise UserError(f'{self.path} is not empty and was not made by `{self._maker}`: choose another folder')
+        earlier = [self.path / name for name in self._names]
+        for path in earlier:
+            if path.is_dir() and not path.is_symlink():
+                self._check_bag(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for path in earlier:
+                self._remove(path)
+            marker.write_text(f'{self._maker}\n', encoding='utf-8')
+        except OSError as error:
+            raise UserError(f'{self.path}: cannot be written: {error.strerror}') from error
+
+    def file(self, name: str) -> Path:
+        """Path of one of the command's own names."""
+        if name not in self._names:
+            raise ValueError(f'{name} is not one of {", ".join(self._names)}')
+        return self.path / name
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each of the command's names that is there."""
+        present = [self.path / name for name in self._names if (self.path / name).exists()]
+        return {path.name: sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
+                for path in present}
+
+    def _made_by(self) -> str | None:
+        marker = self.path / MARKER
+        return marker.read_text(encoding='utf-8', errors='replace').strip() if marker.is_file() else None
+
+    @staticmethod
+    def _remove(path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            for file in path.iterdir():
+                file.unlink()
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _check_bag(path: Path) -> None:
+        foreign = [file.name for file in path.iterdir() if file.suffix not in _BAG_SUFFIXES or not file.is_file()]
+        if foreign:
+            raise UserError(f'{path} holds {", ".join(sorted(foreign))}, which is no part of a bag: move it away first')

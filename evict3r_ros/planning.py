@@ -1,0 +1,181 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Where the memory of a stream goes, before any of it is allocated.
+
+The real stream runs one frame with a full cache on torch's meta device, where tensors have shapes and no bytes, while
+every storage that comes and goes is counted. So there is no second set of formulas that could drift from the code.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from evict3r_ros.cache import CacheConfig
+from evict3r_ros.errors import UserError
+from evict3r_ros.network import PRESETS, StreamVGGT
+from evict3r_ros.network.checkpoint import DTYPES
+from evict3r_ros.preparation import PATCH, ImageView
+from evict3r_ros.stream import Stream
+
+MIB = 2 ** 20
+CUDA_RUNTIME = 600 * MIB
+"""An allowance for the CUDA context and the libraries' work spaces, which torch does not count."""
+
+
+class StorageCounter(TorchDispatchMode):
+    """Counts the bytes of storages that operations inside it make, as long as these live."""
+
+    def __init__(self):
+        super().__init__()
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._at_most = 0
+        self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+                self._at_most += storage.nbytes()
+        # Looking for the dead takes time; it is needed only where the living might be more than ever.
+        if self._at_most > self.peak:
+            self.peak = max(self.peak, self.bytes)
+        return result
+
+    @property
+    def bytes(self) -> int:
+        """Bytes alive now."""
+        self._live = {key: entry for key, entry in self._live.items() if not entry[0].expired()}
+        self._at_most = sum(size for _, size in self._live.values())
+        return self._at_most
+
+
+class _FusedAttention(TorchFunctionMode):
+    """On the meta device attention would be taken apart, scores and all; on real ones it is one kernel that is not."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes of a stream; all but the activations are taken when it opens and held until it closes."""
+
+    preset: str
+    size: tuple[int, int]
+    """(height, width) of the network's images."""
+    dtype: str
+    config: CacheConfig
+    """With the budget in tokens."""
+    frame_tokens: int
+    layers: int
+    weights: int
+    cache: int
+    """Stored keys and values of all layers; they share one pool."""
+    camera_cache: int
+    """Stored keys and values of the camera head."""
+    bookkeeping: int
+    """Tables, scores and ranges of the cache."""
+    scratch: int
+    """One layer's keys and values, unpacked to be attended to."""
+    tables: int
+    """What depends on the image size alone: positions and rotations."""
+    activations: int
+    """The most that lives at one time inside a frame."""
+    runtime: int
+    """Allowance for the CUDA context; 0 on a CPU."""
+
+    @property
+    def total(self) -> int:
+        """All of it, at the worst moment."""
+        return (self.weights + self.cache + self.camera_cache + self.bookkeeping + self.scratch + self.tables
+                + self.activations + self.runtime)
+
+    def rows(self) -> list[tuple[str, int, str]]:
+        """(what, bytes, a remark) for each part and the total."""
+        config = self.config
+        each = self.cache // self.layers
+        return [
+            ('weights', self.weights, f'{self.preset}, {self.dtype}'),
+            ('cache', self.cache, f'{config.tokens} + {self.frame_tokens} tokens a layer, {_bits(config)}'),
+            ('  of these a layer', each, f'{self.layers} layers, {each / (config.tokens + self.frame_tokens):.0f} bytes a token'),
+            ('camera head cache', self.camera_cache, f'{config.camera_frames} frames'),
+            ('bookkeeping', self.bookkeeping, 'tables, scores, ranges'),
+            ('scratch', self.scratch, 'one layer, unpacked'),
+            ('size tables', self.tables, f'{self.size[1]} x {self.size[0]}'),
+            ('activations', self.activations, 'the most inside a frame'),
+            *([('CUDA runtime', self.runtime, 'an allowance')] if self.runtime else []),
+            ('total', self.total, '')]
+
+    def table(self) -> str:
+        """The rows as text."""
+        return '\n'.join(f'{what:<22}{size / MIB:>10.1f} MiB   {remark}'.rstrip() for what, size, remark in self.rows())
+
+
+def _bits(config: CacheConfig) -> str:
+    if isinstance(config.bits, int):
+        return f'{config.bits} bits'
+    return f'{config.bits.pinned}/{config.bits.recent}/{config.bits.rest} bits'
+
+
+def plan(preset: str, config: CacheConfig, size: tuple[int, int] | None = None, dtype: str = 'float32',
+         cuda: bool = False, heads: tuple[str, ...] = ('camera', 'depth')) -> Plan:
+    """
+    The plan for images of ``size`` (height, width), the network's, by default the largest of the preset's width.
+
+    Raises UserError for settings that cannot work.
+    """
+    for name, value, known in (('preset', preset, PRESETS), ('dtype', dtype, DTYPES)):
+        if value not in known:
+            raise UserError(f'{name} {value!r} is not one of {", ".join(known)}')
+    size = size or (PRESETS[preset].image_width,) * 2
+    if ImageView.of(size, size[1]).network_size != size:
+        raise UserError(f"the network's images have sides that are multiples of {PATCH} and are not taller than wide, not "
+                        f'{size[1]} x {size[0]}')
+    with torch.device('meta'), torch.inference_mode():
+        network = StreamVGGT(PRESETS[preset], heads).to(DTYPES[dtype])
+        with StorageCounter() as counter, _FusedAttention():
+            stream = Stream(network, config, camera_size=size, image_width=size[1])
+            opened = counter.bytes
+            cache = stream.cache
+            scratch = sum(part.nbytes for part in cache.scratch)
+            image = torch.empty(3, *size)
+            stream.run(image)
+            tables = counter.bytes - opened - image.nbytes
+            cache.ledger.assume_full()
+            counter.peak = 0
+            # The image itself counts as an activation.
+            stream.run(image)
+    stats_bytes = cache.bytes + stream.camera_cache.bytes
+    return Plan(
+        preset, size, dtype, stream.config, cache.shape.frame_tokens, cache.shape.layers,
+        weights=sum(weight.nbytes for weight in network.parameters()), cache=cache.bytes,
+        camera_cache=stream.camera_cache.bytes, bookkeeping=opened - stats_bytes - scratch, scratch=scratch,
+        tables=tables, activations=counter.peak - opened - tables, runtime=CUDA_RUNTIME if cuda else 0)
+
+
+def largest_tokens(fitting: Plan, memory: int) -> int:
+    """How many tokens a layer fit into ``memory`` bytes, all else being as in a plan; 0 if not even one frame does."""
+    double = plan(fitting.preset, replace(fitting.config, tokens=2 * fitting.config.tokens, memory_mb=None, share=None,
+                                          sequence_length=None), fitting.size, fitting.dtype, fitting.runtime > 0)
+    token_bytes = (double.total - fitting.total) / fitting.config.tokens
+    return max(0, int(fitting.config.tokens + (memory - fitting.total) / token_bytes))
+
+
+def refuse_unless_fits(planned: Plan, memory: int) -> None:
+    """UserError, with the largest cache that fits, for a plan of more than ``memory`` bytes."""
+    if planned.total > memory:
+        largest = largest_tokens(planned, memory)
+        raise UserError(
+            f'{planned.total / MIB:.0f} MiB are needed and the device has {memory / MIB:.0f}: '
+            + (f'the largest cache that fits is {largest} tokens a layer, all else as it is (a frame has '
+               f'{planned.frame_tokens})' if largest else 'even without a cache it does not fit')
+            + '; fewer bits, a smaller image or half precision take less')

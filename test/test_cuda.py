@@ -1,0 +1,65 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The stream on a GPU: the CPU's answers, and the plan's bytes. Runs where torch finds CUDA."""
+
+import numpy as np
+import pytest
+import torch
+from evict3r_ros.cache import POLICIES, CacheConfig, TierBits
+from evict3r_ros.network import load_network
+from evict3r_ros.planning import plan
+from evict3r_ros.stream import Stream
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no CUDA here')
+
+SIZE = (98, 154)
+CONFIGS = {**{name: CacheConfig(name, 260) for name in POLICIES}, 'pooled': CacheConfig('evict3r', 260, scores='pooled'),
+           'mixed': CacheConfig('evict3r', 260, bits=TierBits()), 'adaptive': CacheConfig('evict3r', 260, budget='adaptive'),
+           'anchors': CacheConfig('ovggt', 300, anchors=3, anchor_share=0.05), '32 bits': CacheConfig('evict3r', 260, bits=32)}
+
+
+@pytest.fixture(scope='module')
+def networks():
+    """The same weights on both."""
+    network = load_network('random', 'small')
+    moved = load_network('random', 'small')
+    return network, moved.to('cuda')
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_same_answers_as_on_the_cpu(networks, name):
+    """Float32 on both; keep-sets may differ where scores nearly tie, so a few tokens of many may."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(10)]
+    answers, kept = [], []
+    for network in networks:
+        with Stream(network, CONFIGS[name], SIZE) as stream:
+            answers.append([stream.step(image) for image in images])
+            kept.append({(layer, *token) for layer in range(4)
+                         for token in stream.cache.ledger.kept(layer).cpu().numpy().tolist() for token in [tuple(token)]})
+    for ours, other in zip(*answers, strict=True):
+        difference = (ours.depth - other.depth.cpu()).abs().max() / ours.depth.abs().max()
+        assert difference < 0.02
+        # Untrained weights answer small differences with large ones, and whether a frame becomes an anchor is a threshold.
+        tolerance = 0.3 if name == 'anchors' else 0.05
+        np.testing.assert_allclose(ours.world_from_camera, other.world_from_camera, atol=tolerance)
+    assert len(kept[0] & kept[1]) >= 0.95 * len(kept[0])
+
+
+@pytest.mark.parametrize(('preset', 'size', 'tokens'), [('small', SIZE, 1000), ('official', (392, 518), 8192)])
+def test_the_plan_is_what_is_allocated(preset, size, tokens):
+    """Weights, cache and everything else, at the worst moment, in half precision."""
+    config = CacheConfig('evict3r', tokens)
+    planned = plan(preset, config, size, 'bfloat16', cuda=True)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    network = load_network('random', preset, 'cuda', 'bfloat16')
+    torch.cuda.reset_peak_memory_stats()
+    rng = np.random.default_rng(0)
+    with Stream(network, config, size, image_width=size[1]) as stream:
+        for _ in range(2 * tokens // stream.cache.shape.frame_tokens + 3):
+            stream.step(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    measured = torch.cuda.max_memory_allocated() - before
+    print(f'planned {(planned.total - planned.runtime) / 2 ** 20:.0f} MiB, measured {measured / 2 ** 20:.0f} MiB')
+    assert planned.total - planned.runtime == pytest.approx(measured, rel=0.1)
+    assert measured < planned.total
