@@ -8,6 +8,7 @@ every storage that comes and goes is counted. So there is no second set of formu
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -168,6 +169,14 @@ def largest_tokens(fitting: Plan, memory: int) -> int:
                                           sequence_length=None), fitting.size, fitting.dtype, fitting.runtime > 0)
     token_bytes = (double.total - fitting.total) / fitting.config.tokens
     return max(0, int(fitting.config.tokens + (memory - fitting.total) / token_bytes))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a device has to give: of the card, or of the machine."""
+    if device.type == 'cuda':
+        return torch.cuda.mem_get_info(device)[0]
+    lines = Path('/proc/meminfo').read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvailable:'))
 
 
 def refuse_unless_fits(planned: Plan, memory: int) -> None:

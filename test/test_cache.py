@@ -351,7 +351,8 @@ def test_budget_from_memory():
     ({'memory_mb': 5.0, 'share': 0.5, 'sequence_length': 5}, 'give one'), ({'scores': 'none'}, 'exact, pooled'),
     ({'budget': 'none'}, 'fixed, adaptive'), ({'temperature': 0.0}, 'positive'), ({'anchors': -1}, 'anchors'),
     ({'bits': TierBits(4, 8, 16)}, 'fall with age'), ({'budget': 'adaptive', 'least_tokens': 9000}, 'least_tokens'),
-    ({'policy': 'unbounded', 'bits': TierBits()}, 'no bound')])
+    ({'policy': 'unbounded', 'bits': TierBits()}, 'no bound'),
+    ({'tokens': 10 ** 9}, 'beyond any device'), ({'memory_mb': 1e9}, 'beyond any device')])
 def test_settings_that_cannot_work(wrong, message):
     with pytest.raises(UserError, match=message):
         KeyValueCache(CacheConfig(**wrong), shape())

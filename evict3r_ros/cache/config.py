@@ -10,6 +10,8 @@ import torch
 from evict3r_ros.errors import UserError
 
 BITS = (32, 16, 8, 4, 2)
+MOST_TOKENS = 2 ** 30
+"""Over all layers: a budget beyond this is a mistyped one."""
 BUDGETS = ('fixed', 'adaptive')
 
 
@@ -140,4 +142,6 @@ class Budget:
                 raise UserError(f'{config.memory_mb:g} MiB do not hold one frame of {shape.frame_tokens} tokens in '
                                 f'{layers} layers and any past; give at least {needed:.1f}')
             config = replace(config, tokens=tokens)
+        if config.tokens * layers > MOST_TOKENS:
+            raise UserError(f'a budget of {config.tokens} tokens in each of {layers} layers is beyond any device')
         return cls(config, config.tokens * layers, 0)

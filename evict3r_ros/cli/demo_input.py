@@ -1,0 +1,50 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the demo plays: images of a folder, or a walk through a synthetic room."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evict3r_ros.geometry import BODY_FROM_OPTICAL
+from evict3r_ros.io.image_folder import CameraModel, read_image_folder
+from evict3r_ros.synthetic.render import pinhole, render_walk
+
+_SIZE, _FPS, _SEED = (240, 320), 10, 7
+_START_NS = 1_000_000_000 * 10 ** 9
+
+
+@dataclass(frozen=True)
+class DemoInput:
+    """Frames to play. frames() gives (stamp in ns, image (h, w) or (h, w, 3) uint8 RGB), one at a time."""
+
+    kind: str
+    origin: str
+    camera: CameraModel
+    count: int
+    frames: Callable[[], Iterator[tuple[int, np.ndarray]]]
+
+
+def folder_input(path: Path, count: int) -> DemoInput:
+    """At most count images of a folder, evenly spread over it. Raises UserError when it isn't laid out as expected."""
+    folder = read_image_folder(path)
+    indices = np.linspace(0, len(folder) - 1, min(count, len(folder))).round().astype(int)
+    chosen = [folder.frames[index] for index in indices]
+    return DemoInput('images', str(path), folder.camera, len(chosen),
+                     lambda: ((frame.stamp_ns, frame.read()) for frame in chosen))
+
+
+def synthetic_input(count: int) -> DemoInput:
+    """A walk of count frames through a room, ten a second, with the camera on a robot's mast."""
+    K = pinhole(_SIZE)
+    base_from_camera = BODY_FROM_OPTICAL.copy()
+    base_from_camera[:3, 3] = 0.1, 0.0, 0.4
+
+    def frames() -> Iterator[tuple[int, np.ndarray]]:
+        for index, frame in enumerate(render_walk(_SEED, count, K, _SIZE)):
+            yield _START_NS + index * 10 ** 9 // _FPS, frame.image
+
+    return DemoInput('synthetic', f'room of seed {_SEED}',
+                     CameraModel.pinhole('camera', _SIZE[1], _SIZE[0], K, base_from_camera), count, frames)

@@ -1,0 +1,57 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command `evict3r`: which subcommand, and what its errors look like to a user."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from evict3r_ros import __version__
+from evict3r_ros.cli import bench, demo, node, plan, study
+from evict3r_ros.errors import UserError
+
+# What `evict3r node` and `evict3r demo` import, and a missing ROS therefore lacks.
+_ROS = ('rclpy', 'sensor_msgs', 'geometry_msgs', 'nav_msgs', 'std_msgs', 'lifecycle_msgs', 'rcl_interfaces',
+        'rosgraph_msgs', 'tf2_msgs', 'evict3r_ros.msg')
+
+# Before anything loads OpenMP: threads that spin while they wait make a frame ten times slower where another process
+# wants the core, and on a robot one always does.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All subcommands with their options. Imports nothing heavy, so that --help is quick."""
+    parser = argparse.ArgumentParser(prog='evict3r', description='Streaming depth, points and poses for ROS 2 robots,'
+                                     ' with a memory that never grows.')
+    parser.add_argument('--version', action='version', version=f'evict3r_ros {__version__}')
+    subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    for command in (node, demo, plan, bench, study):
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line. Returns the exit code: 2 for an error that the user can mend, 130 after Ctrl-C."""
+    args = build_parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except UserError as error:
+        return _refuse(str(error))
+    except ModuleNotFoundError as error:
+        if error.name is None or not any(error.name == name or error.name.startswith(f'{name}.') for name in _ROS):
+            raise
+        return _refuse(f'ROS 2 is not there ({error.name} cannot be imported): run `make setup`, or source ROS 2'
+                       ' (/opt/ros/<distribution>/setup.bash) and the workspace that this package was built in')
+    except KeyboardInterrupt:
+        print('evict3r: interrupted', file=sys.stderr)
+        return 130
+
+
+def _refuse(message: str) -> int:
+    print(f'evict3r: error: {message}', file=sys.stderr)
+    return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,67 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Records live topics into a bag: the bytes as they come, nothing decoded."""
+
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from evict3r_ros.io.bag import BagWriter, message_types
+from evict3r_ros.ros.message_types import definition_text, message_class
+
+# Deep enough for what arrives while a chunk is written to a slow disk.
+_DEPTH = 100
+
+
+class Recorder:
+    """Subscribes to topics, reliably, and writes each message with the time that clock() tells (context manager)."""
+
+    def __init__(self, node: Node, bag: BagWriter, topics: Mapping[str, str], clock: Callable[[], int],
+                 received: Callable[[str, bytes], None] | None = None) -> None:
+        """Subscribe. topics: name to 'package/msg/Name'; clock: nanoseconds on the bag's clock.
+
+        received(topic, raw) is called in the thread that serves the node, after the message was written.
+        """
+        self._node = node
+        self._bag = bag
+        self._clock = clock
+        self._received = received
+        self._lock = threading.Lock()
+        self._closed = False
+        quality = QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+        self._subscriptions = []
+        for topic, name in topics.items():
+            kind = message_class(name)
+            known = name in message_types().fielddefs
+            bag.add_topic(topic, name, definition=None if known else definition_text(kind))
+            self._subscriptions.append(node.create_subscription(
+                kind, topic, lambda raw, topic=topic: self._take(topic, raw), quality, raw=True))
+
+    def hears_all(self) -> bool:
+        """Whether every topic has a publisher by now."""
+        return all(self._node.count_publishers(subscription.topic_name) > 0 for subscription in self._subscriptions)
+
+    def close(self) -> None:
+        """Take no more messages. The bag stays open: it is its owner's to close."""
+        with self._lock:
+            self._closed = True
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def __enter__(self) -> 'Recorder':
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def _take(self, topic: str, raw: bytes) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._bag.write_raw(topic, self._clock(), raw)
+        if self._received is not None:
+            self._received(topic, raw)

@@ -1,0 +1,97 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a bag into a live node and records what it answers."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.io.answer import AnswerTopics
+from evict3r_ros.io.bag import BagReader, BagWriter, header_stamp_ns
+from evict3r_ros.ros.answer_timer import AnswerTimer
+from evict3r_ros.ros.node_process import NodeProcess
+from evict3r_ros.ros.player import Player
+from evict3r_ros.ros.recorder import Recorder
+from evict3r_ros.ros.session import Session
+
+# A node that leaves this many frames in a row without an answer is taken for stuck.
+_MOST_SILENT = 2
+# Each end learns of the other by itself: what is published before both have is lost.
+_SETTLE_S = 0.5
+# The node tells its status at least once a second; this much longer, and the last one is in the bag.
+_LAST_STATUS_S = 1.2
+_CONNECT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Images played and answered, and the seconds from publishing each answered one to the last part of its answer."""
+
+    played: int
+    answered: int
+    latencies_s: tuple[float, ...]
+
+
+def replay(session: Session, process: NodeProcess, played: BagReader, image_topic: str, topics: AnswerTopics,
+           output: BagWriter, rate: float | None, timeout_s: float, progress: Callable[[], None]) -> Replay:
+    """Play all of a bag into an active node and record its answers, on the bag's clock.
+
+    rate: None to publish each image when the one before was answered, so that none is dropped however slow the node
+    is; a number for that many bag seconds a second, come what may. timeout_s: how long an answer may take.
+    progress(): called after each image. Raises UserError when the node ends or falls silent.
+    """
+    timer = AnswerTimer(topics.of_every_frame())
+    player = Player(session.node, played)
+    with Recorder(session.node, output, topics.types(), clock=lambda: player.time_ns,
+                  received=lambda topic, raw: timer.received(topic, raw, time.monotonic())) as recorder:
+        _connect(lambda: player.has_listener(image_topic) and recorder.hears_all(), session, process)
+        count = silent = 0
+        stamp = 0
+        for topic, time_ns, raw in player.due(rate):
+            if topic != image_topic:
+                player.publish(topic, time_ns, raw)
+                continue
+            stamp = header_stamp_ns(raw)
+            timer.sent(stamp, time.monotonic())
+            player.publish(topic, time_ns, raw)
+            count += 1
+            if rate is None:
+                silent = 0 if _wait(timer, stamp, timeout_s, session, process) else silent + 1
+                if silent == _MOST_SILENT:
+                    raise UserError(f'the node left {silent} images in a row without an answer for {timeout_s:g} s'
+                                    f' each; its last words:\n{process.tail()}')
+            session.check()
+            process.check()
+            progress()
+        # At a fixed rate the last image is never dropped: when it is answered, all that will be are.
+        if count and not silent and not _wait(timer, stamp, timeout_s, session, process):
+            raise UserError(f'the node did not answer the last image within {timeout_s:g} s; its last words:\n'
+                            f'{process.tail()}')
+        time.sleep(_LAST_STATUS_S)
+        session.check()
+    return Replay(count, len(timer.latencies_s), tuple(timer.latencies_s))
+
+
+def _connect(connected: Callable[[], bool], session: Session, process: NodeProcess) -> None:
+    deadline = time.monotonic() + _CONNECT_S
+    while not connected():
+        session.check()
+        process.check()
+        if time.monotonic() > deadline:
+            raise UserError(f'the node and this program did not find each other in {_CONNECT_S:g} s; its last words:\n'
+                            f'{process.tail()}')
+        time.sleep(0.05)
+    time.sleep(_SETTLE_S)
+
+
+def _wait(timer: AnswerTimer, stamp_ns: int, timeout_s: float, session: Session, process: NodeProcess) -> bool:
+    """Wait for an answer, but not for a node that has ended or a recorder that has failed."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if timer.wait(stamp_ns, min(0.5, max(0.0, deadline - time.monotonic()))):
+            return True
+        session.check()
+        process.check()
+        if time.monotonic() >= deadline:
+            return False

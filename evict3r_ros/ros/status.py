@@ -1,0 +1,30 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the node says of itself: the StreamStatus message from the parts that know."""
+
+from __future__ import annotations
+
+from evict3r_ros.msg import StreamStatus
+from evict3r_ros.network import StreamVGGT
+from evict3r_ros.ros.inference import Counts, Pace
+from evict3r_ros.ros.parameters import Settings
+from evict3r_ros.ros.perception import Perception
+
+
+def status_message(settings: Settings | None, network: StreamVGGT | None, perception: Perception | None,
+                   counts: Counts, pace: Pace) -> StreamStatus:
+    """Return the status without stamp and last error; None for what an unconfigured node does not have."""
+    message = StreamStatus(
+        frames_received=counts.received, frames_processed=counts.processed, frames_dropped=counts.dropped,
+        frames_failed=counts.failed, rate_hz=pace.rate_hz, latency_p50_ms=pace.latency_p50_ms,
+        latency_p99_ms=pace.latency_p99_ms, is_metric=False, scale=1.0, scale_stddev=float('nan'))
+    if settings is not None:
+        message.preset, message.policy = settings.preset, settings.cache_policy
+    if network is not None:
+        message.weights, message.untrained, message.device = network.source, network.untrained, str(network.device)
+    if perception is not None:
+        message.header.frame_id = perception.camera_frame
+        message.resets = perception.resets
+        message.tokens, message.budget = perception.stats.tokens, perception.stats.budget
+        message.cache_bytes = perception.stats.cache_bytes
+    return message

@@ -1,0 +1,171 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where the camera sits on the robot, from /tf_static, and the odometry frame that follows from it.
+
+tf2_ros has no wheel for pip, and all that is needed of it here is a chain of static transforms: so a small
+listener of our own, the same on a robot and without one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+import threading
+import time
+
+from geometry_msgs.msg import TransformStamped
+import numpy as np
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from tf2_msgs.msg import TFMessage
+
+from evict3r_ros import geometry
+from evict3r_ros.ros.conversions import matrix_from_transform
+
+
+class StaticTransforms:
+    """The static transforms heard so far, by child frame; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._parents: dict[str, tuple[str, np.ndarray]] = {}  # child -> (parent, parent_from_child)
+        self._found: dict[tuple[str, str], np.ndarray | None] = {}
+
+    def update(self, transforms: Iterable[TransformStamped]) -> list[str]:
+        """Take in transforms (the latest of a child wins) and return why any of them was refused."""
+        refused = []
+        with self._changed:
+            for transform in transforms:
+                child, parent = _bare(transform.child_frame_id), _bare(transform.header.frame_id)
+                try:
+                    if not child or not parent or child == parent:
+                        raise ValueError(f'it goes from {parent!r} to {child!r}')
+                    self._parents[child] = parent, matrix_from_transform(transform.transform)
+                except ValueError as error:
+                    refused.append(f'static transform {parent} -> {child} refused: {error}')
+            self._found.clear()
+            self._changed.notify_all()
+        return refused
+
+    def find(self, target: str, source: str) -> np.ndarray | None:
+        """Return the (4, 4) matrix target_from_source over any chain, up and down, or None without one."""
+        key = _bare(target), _bare(source)
+        with self._changed:
+            if key not in self._found:
+                self._found[key] = self._search(*key)
+            return self._found[key]
+
+    def wait(self, target: str, source: str, timeout_s: float, cancelled: threading.Event) -> np.ndarray | None:
+        """Return `find` as soon as it has an answer, or None after `timeout_s` or once `cancelled` is set."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = self.find(target, source)
+            if found is not None or cancelled.is_set() or time.monotonic() >= deadline:
+                return found
+            with self._changed:
+                self._changed.wait(0.05)  # short, because a condition cannot wait for the event as well
+
+    def root(self, frame: str) -> str:
+        """Return the frame at the top of the static chain over `frame`: itself if nothing carries it."""
+        seen = {frame := _bare(frame)}
+        with self._changed:
+            while frame in self._parents and self._parents[frame][0] not in seen:
+                frame = self._parents[frame][0]
+                seen.add(frame)
+        return frame
+
+    def _search(self, target: str, source: str) -> np.ndarray | None:
+        if target == source:
+            return np.eye(4)
+        reached = {source: np.eye(4)}  # frame -> frame_from_source
+        waiting = deque([source])
+        while waiting:
+            frame = waiting.popleft()
+            steps = [(child, geometry.invert(matrix)) for child, (parent, matrix) in self._parents.items()
+                     if parent == frame]
+            if frame in self._parents:
+                steps.append(self._parents[frame])
+            for neighbour, neighbour_from_frame in steps:
+                if neighbour not in reached:
+                    reached[neighbour] = neighbour_from_frame @ reached[frame]
+                    waiting.append(neighbour)
+        return reached.get(target)
+
+
+def listen(node: Node, transforms: StaticTransforms, group: CallbackGroup):
+    """Subscribe `transforms` to /tf_static on `node`; returns the subscription, to be destroyed with the node."""
+    def receive(message: TFMessage) -> None:
+        for reason in transforms.update(message.transforms):
+            node.get_logger().warning(reason)
+
+    # One broadcaster sends one message and is silent for ever: only transient local hears those from before.
+    qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    return node.create_subscription(TFMessage, '/tf_static', receive, qos, callback_group=group)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """How the camera is mounted.
+
+    child: the frame that the odometry moves. child_from_camera: (4, 4). odom_from_child: (4, 4), the child's pose at
+    odom's origin, which is upright. from_tf: whether all this is the static transform that was asked for.
+    """
+
+    child: str
+    child_from_camera: np.ndarray
+    odom_from_child: np.ndarray
+    from_tf: bool
+
+
+def find_mount(transforms: StaticTransforms, base: str, camera: str, timeout_s: float,
+               cancelled: threading.Event) -> Mount:
+    """Return the mount of `camera` on `base`, waiting up to `timeout_s` for it.
+
+    Without a static chain between the two, the camera is taken to be level at the first image and the odometry moves
+    the camera's own frame, or the one that carries it, since a second parent would tear the tree of frames apart.
+    """
+    if not camera:
+        return Mount(base, geometry.BODY_FROM_OPTICAL, np.eye(4), from_tf=False)
+    base_from_camera = transforms.wait(base, camera, timeout_s, cancelled)
+    if base_from_camera is not None:
+        return Mount(base, base_from_camera, np.eye(4), from_tf=True)
+    root = transforms.root(camera)
+    root_from_camera = transforms.find(root, camera)
+    return Mount(root, root_from_camera, geometry.BODY_FROM_OPTICAL @ geometry.invert(root_from_camera), from_tf=False)
+
+
+class OdometryFrame:
+    """The odom frame: z up, its origin the first pose of the child frame; it never jumps.
+
+    Poses come in as camera poses in the world of a stream and leave as odom_from_child. A network places a stream's
+    first camera only nearly at its world's origin: so all poses are taken relative to the first one.
+    `restart(keep=True)` lets a new stream go on from the last pose given out. `before` is the odometry of another
+    camera, whose last pose this one goes on from if it moves the same frame.
+    """
+
+    def __init__(self, mount: Mount, before: 'OdometryFrame | None' = None) -> None:
+        self.mount = mount
+        self._camera_from_child = geometry.invert(mount.child_from_camera)
+        goes_on = before is not None and before.mount.child == mount.child
+        self._start = self._last = before._last if goes_on else mount.odom_from_child
+        self._first_from_world: np.ndarray | None = None
+
+    def pose(self, world_from_camera: np.ndarray) -> np.ndarray:
+        """Return the (4, 4) odom_from_child for a (4, 4) pose of the camera in the stream's world."""
+        if self._first_from_world is None:
+            self._first_from_world = geometry.invert(world_from_camera)
+        moved = self._first_from_world @ world_from_camera
+        self._last = self._start @ self.mount.child_from_camera @ moved @ self._camera_from_child
+        return self._last
+
+    def restart(self, keep: bool) -> None:
+        """Begin with a new stream: at the last pose (`keep`) or at odom's origin."""
+        self._start = self._last if keep else self.mount.odom_from_child
+        self._last = self._start
+        self._first_from_world = None
+
+
+def _bare(frame: str) -> str:
+    return frame.lstrip('/')  # some drivers still write ROS 1's leading slash

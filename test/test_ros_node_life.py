@@ -1,0 +1,168 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The node's life: transitions, parameters while a frame is in the network, signals, and starts that must fail."""
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
+
+from lifecycle_msgs.msg import State, Transition  # noqa: E402
+from ros_robot import SMALL, NodeUnderTest, Robot, image_message, scene  # noqa: E402
+from test_ros_node import MOUNT, START_NS, STEP_NS  # noqa: E402
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
+
+
+def test_every_transition_twice(tmp_path: Path):
+    """Nothing is answered unless active; each activation begins a stream; a second configure takes new settings."""
+    log = tmp_path / 'node.log'
+    with Robot() as robot, NodeUnderTest(log, '--no-autostart', parameters={**SMALL, 'weights': ''}) as node:
+        robot.mount_camera(MOUNT)
+        assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+        assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
+        assert 'cannot configure: no weights are named' in node.said() and 'Traceback' not in node.said()
+        assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+        assert robot.set_parameter('weights', 'random') == (True, '')
+        stamp = START_NS
+        for policy in ('evict3r', 'sliding_window'):
+            assert robot.set_parameter('cache.policy', policy) == (True, '')
+            assert robot.change_state(Transition.TRANSITION_CONFIGURE)
+            assert robot.state() == State.PRIMARY_STATE_INACTIVE and robot.image.get_subscription_count() == 0
+            for _ in range(2):
+                assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+                robot.until_watched()
+                for _ in range(2):
+                    stamp += STEP_NS
+                    robot.show_and_wait(image_message(scene(0), stamp))
+                robot.until(lambda: stamp in robot.heard['tf'], 'TF')
+                assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
+                robot.until(lambda: robot.image.get_subscription_count() == 0, 'the node listens no more')
+                robot.show(image_message(scene(0), stamp + 1))
+            status = robot.until_counted(4)
+            assert (status.policy, status.frames_processed, status.resets) == (policy, 4, 0)
+            assert robot.change_state(Transition.TRANSITION_CLEANUP)
+            assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+            robot.until(lambda: robot.statuses[-1].preset == '', 'a status without a network')
+            robot.until(lambda: robot.node.count_publishers('/evict3r/points') == 0, 'no publishers')
+        assert len(robot.heard['depth']) == 8
+        assert robot.change_state(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+        assert node.end()[0] == 0
+        assert 'Traceback' not in node.said()
+
+
+def test_parameters_answer_while_a_frame_is_in_the_network(tmp_path: Path):
+    """A call that is made once an image was sent comes back before that image's depth."""
+    with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', parameters=SMALL):
+        robot.mount_camera(MOUNT)
+        robot.until_active()
+        robot.show_and_wait(image_message(scene(0), START_NS))
+        before = []
+        for i in range(1, 13):
+            stamp = START_NS + i * STEP_NS
+            robot.show(image_message(scene(i), stamp))
+            if i % 2:
+                assert robot.get_parameters('points.stride')[0].integer_value == 1
+            else:
+                assert robot.set_parameter('points.min_confidence', 1.0 + i / 10)[0]
+            returned = time.monotonic()
+            robot.until(lambda stamp=stamp: stamp in robot.arrived['depth'], 'depth')
+            before.append(returned < robot.arrived['depth'][stamp])
+        # a busy machine may delay one or another; a node that blocks would delay them all
+        assert sum(before) >= 8
+
+
+def test_thresholds_change_live_and_the_rest_is_refused_with_a_reason(tmp_path: Path):
+    with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', parameters=SMALL) as node:
+        robot.mount_camera(MOUNT)
+        robot.until_active()
+        stamp = robot.show_and_wait(image_message(scene(0), START_NS))
+        robot.until(lambda: stamp in robot.heard['points'], 'cloud')
+        whole = robot.heard['points'][stamp][0]
+        for name, value in (('points.stride', 3), ('points.min_confidence', 1e6), ('publish_tf', False)):
+            assert robot.set_parameter(name, value) == (True, '')
+        stamp = robot.show_and_wait(image_message(scene(1), START_NS + STEP_NS))
+        robot.until(lambda: stamp in robot.heard['points'], 'cloud')
+        cloud = robot.heard['points'][stamp][0]
+        assert (cloud.height, cloud.width) == (-(-whole.height // 3), -(-whole.width // 3))
+        assert bytes(cloud.data[:4]) == b'\x00\x00\xc0\x7f'  # NaN: nothing is that sure
+        assert stamp not in robot.heard['tf']
+
+        for name, value, reason in (
+                ('weights', 'official', 'read by configure'), ('cache.tokens', 99, 'read by configure'),
+                ('depth.size', 'camera', 'read by configure'), ('points.stride', 0, 'out of range'),
+                ('points.min_confidence', 0.5, 'out of range')):
+            accepted, told = robot.set_parameter(name, value)
+            assert not accepted and reason in told, (name, told)
+        assert [value.string_value for value in robot.get_parameters('weights')] == ['random']
+
+        descriptors = robot.describe_parameters()
+        for name in ('weights', 'cache.tokens', 'points.min_confidence', 'startup_timeout'):
+            assert descriptors[name].description, name
+        assert descriptors['points.stride'].integer_range[0].to_value == 64
+        assert 'sliding_window' in descriptors['cache.policy'].additional_constraints
+        assert node.process.poll() is None
+
+
+def test_untrained_weights_do_not_move_a_robot(tmp_path: Path):
+    with Robot() as robot, \
+            NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'allow_untrained_tf': False}) as node:
+        robot.mount_camera(MOUNT)
+        robot.until_active()
+        stamp = robot.show_and_wait(image_message(scene(0), START_NS))
+        robot.until(lambda: stamp in robot.heard['points'], 'the cloud, which comes after TF')
+        assert not robot.heard['tf']
+        assert 'UNTRAINED' in node.said() and 'nothing is sent to /tf' in node.said()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_a_frame_ends_it_in_order(tmp_path: Path, number: int):
+    with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', parameters=SMALL) as node:
+        robot.mount_camera(MOUNT)
+        robot.until_active()
+        for i in range(3):
+            robot.show_and_wait(image_message(scene(i), START_NS + i * STEP_NS))
+        robot.show(image_message(scene(3), START_NS + 3 * STEP_NS))
+        time.sleep(0.03)
+        code, seconds = node.end(number)
+        assert code == 0 and seconds < 2.0
+        assert 'Traceback' not in node.said() and 'error' not in node.said().lower()
+
+
+def test_a_signal_while_it_starts_ends_it_in_order(tmp_path: Path):
+    with NodeUnderTest(tmp_path / 'node.log', parameters=SMALL) as node:
+        while 'random weights' not in node.said():
+            assert node.process.poll() is None
+            time.sleep(0.01)
+        code, seconds = node.end()
+        assert code == 0 and seconds < 2.0, node.said()
+
+
+@pytest.mark.parametrize(('changes', 'told'), [
+    ({'weights': '/nowhere/weights.safetensors'}, 'cannot configure: weights file /nowhere/weights.safetensors'),
+    ({'weights': ''}, 'cannot configure: no weights are named'),
+    ({'cache.tokens': 10}, 'cannot configure: '),
+    ({'device': 'abacus'}, "'abacus' is no device"),
+    ({'preset': 'huge'}, "preset: 'huge' is not one of official, small"),
+    ({'points.stride': 65}, 'points.stride'),
+    ({'seed': 'seven'}, 'seed'),
+    ({'image_width': 100}, 'image_width'),
+    ({'cache.bits': '16/x'}, "cannot configure: cache bits '16/x'"),
+])
+def test_a_start_that_cannot_work_ends_with_one_line(tmp_path: Path, changes: dict, told: str):
+    with NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, **changes}) as node:
+        assert node.process.wait(40) == 2
+        lines = [line for line in node.said().splitlines() if 'rmw_fastrtps' not in line]
+        assert len(lines) == 1 and told in lines[0], node.said()
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_its_table(tmp_path: Path):
+    with NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'cache.memory_mb': 60000.0}) as node:
+        assert node.process.wait(60) == 2
+        said = node.said()
+        assert 'MiB are needed and the device has' in said and 'the largest cache that fits is' in said
+        assert all(part in said for part in ('weights  ', 'cache  ', 'activations  ', 'total  '))

@@ -1,0 +1,220 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of one image after another, with the real network and without DDS: when the stream begins anew."""
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
+
+from ros_robot import image_message, map_of, points_of, scene  # noqa: E402
+from sensor_msgs.msg import CameraInfo  # noqa: E402
+from test_ros_node import MOUNT, START_NS, STEP_NS  # noqa: E402
+
+from evict3r_ros.cache import CacheConfig  # noqa: E402
+from evict3r_ros.network import load_network  # noqa: E402
+from evict3r_ros.ros.conversions import matrix_from_transform, transform_from_pose  # noqa: E402
+from evict3r_ros.ros.parameters import PARAMETERS, Settings, field_name  # noqa: E402
+from evict3r_ros.ros.perception import Perception  # noqa: E402
+from evict3r_ros.ros.transforms import StaticTransforms  # noqa: E402
+from evict3r_ros.stream import Stream  # noqa: E402
+
+NEVER = threading.Event()
+DEFAULTS = Settings(**{field_name(parameter.name): parameter.default for parameter in PARAMETERS})
+SIZE = (60, 80)
+
+
+@pytest.fixture(scope='module')
+def network():
+    return load_network('random', preset='small')
+
+
+class Bench:
+    """A perception with a mounted camera, and what it told."""
+
+    def __init__(self, network, expects_info: bool = False, **settings) -> None:
+        self.told: list[str] = []
+        self.static = StaticTransforms()
+        header = image_message(scene(0, SIZE), 0).header
+        header.frame_id = 'base_link'
+        self.static.update([transform_from_pose(MOUNT, header, 'cam0')])
+        self.stream = Stream(network, CacheConfig(tokens=512))
+        self.wanted = True
+        settings = replace(DEFAULTS, **{'startup_timeout': 0.1, 'points_min_confidence': 1.0, **settings})
+        self.perception = Perception(self.stream, settings, self.static, self.told.append,
+                                     lambda: self.wanted, lambda: expects_info)
+
+    def see(self, index: int, size: tuple[int, int] = SIZE, stamp_ns: int | None = None, frame: str = 'cam0'):
+        stamp_ns = START_NS + index * STEP_NS if stamp_ns is None else stamp_ns
+        return self.perception.process(image_message(scene(index, size), stamp_ns, frame), NEVER)
+
+
+@pytest.fixture
+def bench(network):
+    return Bench(network)
+
+
+def info(size: tuple[int, int] = SIZE, focal: float = 70.0, D: tuple = ()) -> CameraInfo:
+    K = [focal, 0.0, size[1] / 2, 0.0, focal, size[0] / 2, 0.0, 0.0, 1.0]
+    return CameraInfo(height=size[0], width=size[1], distortion_model='plumb_bob', d=list(D), k=K)
+
+
+def pose(answer) -> np.ndarray:
+    return matrix_from_transform(answer.transform.transform)
+
+
+def test_a_cloud_is_made_only_for_those_who_listen(bench):
+    bench.wanted = False
+    assert bench.see(0).points is None
+    bench.wanted = True
+    assert bench.see(1).points is not None
+
+
+def test_all_answers_carry_the_stamp_of_the_image(bench):
+    answer = bench.see(0)
+    header = image_message(scene(0), START_NS).header
+    for message in (answer.depth, answer.confidence, answer.info, answer.points):
+        assert message.header == header
+    assert answer.odometry.header.stamp == answer.transform.header.stamp == header.stamp
+    assert bench.perception.camera_frame == 'cam0' and bench.told == []
+
+
+@pytest.mark.parametrize('at', ['network', 'camera'])
+def test_calibration_decides_about_the_camera_matrix_and_the_cloud(network, at):
+    bench = Bench(network, depth_size=at)
+    bench.perception.hear_info(info())
+    answer = bench.see(0)
+    K = np.reshape(answer.info.k, (3, 3))
+    scale = answer.info.width / SIZE[1]
+    np.testing.assert_allclose(K[0, 0], 70.0 * scale, rtol=1e-9)
+    np.testing.assert_allclose(K[0, 2], 40.0 * scale + (scale - 1) / 2, rtol=1e-9)
+    xyz, _ = points_of(answer.points)
+    z = map_of(answer.depth)
+    v, u = 3, 7
+    np.testing.assert_allclose(xyz[v, u], z[v, u] * (np.linalg.inv(K) @ [u, v, 1]), rtol=1e-5)
+
+
+def test_a_cloud_with_a_stride_has_every_nth_point(network):
+    dense, sparse = (Bench(network, points_stride=stride).see(0) for stride in (1, 3))
+    np.testing.assert_allclose(points_of(sparse.points)[0], points_of(dense.points)[0][::3, ::3], rtol=1e-5)
+    np.testing.assert_array_equal(points_of(sparse.points)[1], points_of(dense.points)[1][::3, ::3])
+
+
+@pytest.mark.parametrize('at', ['network', 'camera'])
+def test_what_the_camera_did_not_see_has_no_depth(network, at):
+    """A wide camera matrix for the rectified image leaves black corners, and a network answers for those as well."""
+    bench = Bench(network, depth_size=at)
+    message = info(D=(-0.3, 0.1, 0.0, 0.0, 0.0))
+    message.p = [40.0, 0.0, 40.0, 0.0, 0.0, 40.0, 30.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    bench.perception.hear_info(message)
+    z = map_of(bench.see(0).depth)
+    assert np.isnan(z[0, 0]) and np.isnan(z[-1, -1]) and np.isfinite(z[z.shape[0] // 2, z.shape[1] // 2])
+
+
+@pytest.mark.parametrize(('message', 'reason'), [
+    (info((30, 40)), 'for 40 x 30 pixels'),
+    (info(D=(1.0, 2.0)), '2 coefficients do not fit'),
+    (info(focal=-3.0), 'not a camera matrix'),
+])
+def test_a_calibration_of_no_use_is_told_once_and_left_out(bench, message, reason):
+    bench.perception.hear_info(message)
+    for i in range(3):
+        bench.perception.hear_info(message)
+        bench.see(i)
+    assert len(bench.told) == 1 and reason in bench.told[0]
+    assert bench.perception.resets == 0
+
+
+def test_a_calibration_that_comes_late_begins_a_stream(bench):
+    first = bench.see(0)
+    bench.perception.hear_info(info())
+    second = bench.see(1)
+    assert bench.perception.resets == 1 and bench.stream.stats().frames == 1
+    assert first.info.k[0] != second.info.k[0]
+    bench.perception.hear_info(info())
+    bench.see(2)
+    assert bench.perception.resets == 1
+
+
+def test_the_first_image_waits_for_camera_info_that_is_published(network):
+    bench = Bench(network, expects_info=True, startup_timeout=20.0)
+    threading.Timer(0.2, bench.perception.hear_info, (info(),)).start()
+    answer = bench.see(0)
+    assert bench.perception.resets == 0
+    np.testing.assert_allclose(answer.info.k[0], 70.0 * answer.info.width / SIZE[1])
+
+
+def test_a_stop_ends_the_waiting(network):
+    bench, stop = Bench(network, startup_timeout=60.0), threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    with pytest.raises(InterruptedError):
+        bench.perception.process(image_message(scene(0, SIZE), START_NS, 'elsewhere'), stop)
+    assert bench.told == []
+
+
+def test_another_size_begins_a_stream_and_odom_goes_on(bench):
+    bench.see(0)
+    last = bench.see(1)
+    new = bench.see(2, size=(80, 60))
+    assert bench.perception.resets == 1 and 'images are now 60 x 80' in bench.told[0]
+    np.testing.assert_allclose(pose(new), pose(last), atol=1e-9)
+    assert bench.stream.stats().frames == 1
+
+
+def test_a_clock_that_is_set_back_begins_a_stream_at_the_origin(bench):
+    for i in range(3):
+        bench.see(i)
+    again = bench.see(3, stamp_ns=START_NS - 30 * 10**9)
+    assert bench.perception.resets == 1 and 'clock' in bench.told[0]
+    np.testing.assert_allclose(pose(again), np.eye(4), atol=1e-9)
+    bench.see(4, stamp_ns=START_NS - 29 * 10**9)
+    assert bench.perception.resets == 1
+
+
+@pytest.mark.parametrize('behind_ns', [0, 1_000_000, 999_999_999])
+def test_a_frame_out_of_order_is_refused_and_the_stream_goes_on(bench, behind_ns):
+    bench.see(0)
+    with pytest.raises(ValueError, match='before the last one'):
+        bench.see(1, stamp_ns=START_NS - behind_ns)
+    bench.see(1)
+    assert bench.perception.resets == 0 and bench.stream.stats().frames == 2
+
+
+def test_a_frame_that_fails_in_the_network_begins_a_stream(bench):
+    bench.see(0)
+    last = bench.see(1)
+    norm = bench.stream.network.aggregator
+    hook = norm.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError('out of memory')))
+    with pytest.raises(RuntimeError, match='out of memory'):
+        bench.see(2)
+    hook.remove()
+    new = bench.see(3)
+    assert bench.perception.resets == 1 and 'the last frame failed' in bench.told[0]
+    np.testing.assert_allclose(pose(new), pose(last), atol=1e-9)
+
+
+def test_a_broken_message_leaves_the_stream_alone(bench):
+    bench.see(0)
+    broken = image_message(scene(1, SIZE), START_NS + STEP_NS)
+    broken.encoding = 'yuv999'
+    with pytest.raises(ValueError, match='yuv999'):
+        bench.perception.process(broken, NEVER)
+    bench.see(2)
+    assert bench.perception.resets == 0 and bench.stream.stats().frames == 2
+
+
+def test_warming_up_leaves_no_trace(bench):
+    bench.perception.warm_up()
+    bench.perception.begin()
+    np.testing.assert_allclose(pose(bench.see(0)), np.eye(4), atol=1e-9)
+    assert bench.perception.resets == 0 and bench.stream.stats().frames == 1
+
+
+def test_an_image_without_a_frame_is_answered(bench):
+    answer = bench.see(0, frame='')
+    assert answer.depth.header.frame_id == '' and answer.transform.child_frame_id == 'base_link'
+    assert "from '' to 'base_link'" in bench.told[0]

@@ -1,0 +1,172 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Static transforms over any chain, the camera's mount with and without them, and an odom frame that is upright."""
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+pytest.importorskip('tf2_msgs.msg', reason='ROS 2 is not installed here')
+
+from std_msgs.msg import Header  # noqa: E402
+
+from evict3r_ros import geometry  # noqa: E402
+from evict3r_ros.ros.conversions import transform_from_pose  # noqa: E402
+from evict3r_ros.ros.transforms import OdometryFrame, StaticTransforms, find_mount  # noqa: E402
+
+NEVER = threading.Event()
+
+
+def pose(seed: int) -> np.ndarray:
+    position = np.random.default_rng(seed).normal(size=3)
+    return geometry.transform(Rotation.random(random_state=seed).as_matrix(), position)
+
+
+def edge(parent: str, child: str, matrix: np.ndarray):
+    return transform_from_pose(matrix, Header(frame_id=parent), child)
+
+
+def heard(*edges) -> StaticTransforms:
+    transforms = StaticTransforms()
+    assert transforms.update(edges) == []
+    return transforms
+
+
+@settings(max_examples=60, deadline=None)
+@given(parents=st.lists(st.integers(0, 100), min_size=1, max_size=8), seed=st.integers(0, 10_000), data=st.data())
+def test_any_two_frames_of_a_tree_are_related(parents, seed, data):
+    """Frames of a random tree, each with a known place in the world: the relation of any two follows from those."""
+    world = [pose(seed)]
+    transforms = StaticTransforms()
+    order = []
+    for child, pick in enumerate(parents, start=1):
+        world.append(pose(seed + child))
+        parent = pick % child
+        order.append(edge(f'f{parent}', f'f{child}', geometry.invert(world[parent]) @ world[child]))
+    for message in data.draw(st.permutations(order)):
+        transforms.update([message])
+    a, b = (data.draw(st.integers(0, len(parents))) for _ in range(2))
+    wanted = geometry.invert(world[a]) @ world[b]
+    np.testing.assert_allclose(transforms.find(f'f{a}', f'f{b}'), wanted, atol=1e-9)
+    assert transforms.root(f'f{b}') == 'f0'
+
+
+def test_frames_of_two_trees_are_not_related():
+    transforms = heard(edge('a', 'b', pose(1)), edge('c', 'd', pose(2)))
+    assert transforms.find('a', 'd') is None and transforms.find('a', 'nowhere') is None
+
+
+def test_the_answer_follows_a_later_transform():
+    transforms = heard(edge('a', 'b', pose(1)))
+    assert transforms.find('a', 'c') is None
+    transforms.update([edge('b', 'c', pose(2))])
+    np.testing.assert_allclose(transforms.find('a', 'c'), pose(1) @ pose(2), atol=1e-12)
+    transforms.update([edge('a', 'b', pose(3))])
+    np.testing.assert_allclose(transforms.find('a', 'c'), pose(3) @ pose(2), atol=1e-12)
+
+
+def test_a_slash_of_ros_1_is_no_other_frame():
+    transforms = heard(edge('/base_link', '/cam', pose(1)))
+    np.testing.assert_allclose(transforms.find('base_link', '/cam'), pose(1), atol=1e-12)
+
+
+def test_a_loop_ends():
+    transforms = heard(edge('a', 'b', pose(1)), edge('b', 'a', pose(2)))
+    assert transforms.find('a', 'c') is None
+    assert transforms.root('a') in 'ab'
+
+
+def test_transforms_that_cannot_be_are_refused_and_the_rest_is_taken():
+    bad = edge('a', 'bad', pose(1))
+    bad.transform.rotation.w = float('nan')
+    transforms = StaticTransforms()
+    reasons = transforms.update([bad, edge('a', 'a', pose(2)), edge('', 'b', pose(2)), edge('a', 'good', pose(3))])
+    assert len(reasons) == 3 and 'not rigid' in reasons[0]
+    assert transforms.find('a', 'bad') is None and transforms.find('a', 'good') is not None
+
+
+def test_waiting_ends_with_the_transform():
+    transforms = StaticTransforms()
+    threading.Timer(0.2, transforms.update, ([edge('base', 'cam', pose(1))],)).start()
+    began = time.monotonic()
+    found = transforms.wait('base', 'cam', 10.0, NEVER)
+    assert 0.1 < time.monotonic() - began < 5.0
+    np.testing.assert_allclose(found, pose(1), atol=1e-12)
+
+
+def test_waiting_ends_with_the_timeout_and_with_a_stop():
+    transforms, stop = StaticTransforms(), threading.Event()
+    began = time.monotonic()
+    assert transforms.wait('base', 'cam', 0.2, NEVER) is None
+    assert 0.2 <= time.monotonic() - began < 2.0
+    threading.Timer(0.1, stop.set).start()
+    began = time.monotonic()
+    assert transforms.wait('base', 'cam', 30.0, stop) is None
+    assert time.monotonic() - began < 2.0
+
+
+def camera_on_base() -> np.ndarray:
+    """Return base_from_camera for a camera ahead of the base that looks 20 degrees down."""
+    tilt = np.eye(4)
+    tilt[:3, :3] = Rotation.from_euler('y', 20, degrees=True).as_matrix()
+    tilt[:3, 3] = 0.3, 0.0, 0.5
+    return tilt @ geometry.BODY_FROM_OPTICAL
+
+
+def test_odom_starts_at_the_base_and_follows_it():
+    transforms = heard(edge('base_link', 'cam', camera_on_base()))
+    odometry = OdometryFrame(find_mount(transforms, 'base_link', 'cam', 0.0, NEVER))
+    assert odometry.mount.child == 'base_link' and odometry.mount.from_tf
+    np.testing.assert_allclose(odometry.pose(np.eye(4)), np.eye(4), atol=1e-12)
+    # the robot drives an arc: forward 2, left 1, turned left by 40 degrees
+    moved = geometry.transform(Rotation.from_euler('z', 40, degrees=True).as_matrix(), np.array([2.0, 1.0, 0.0]))
+    world_from_camera = geometry.invert(camera_on_base()) @ moved @ camera_on_base()
+    np.testing.assert_allclose(odometry.pose(world_from_camera), moved, atol=1e-12)
+    # the network's world is its own affair: the first camera need not be its origin
+    elsewhere = OdometryFrame(odometry.mount)
+    np.testing.assert_allclose(elsewhere.pose(pose(3)), np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(elsewhere.pose(pose(3) @ world_from_camera), moved, atol=1e-12)
+
+
+def test_without_a_static_transform_the_camera_itself_moves_upright():
+    mount = find_mount(StaticTransforms(), 'base_link', 'cam', 0.05, NEVER)
+    assert (mount.child, mount.from_tf) == ('cam', False)
+    odometry = OdometryFrame(mount)
+    np.testing.assert_allclose(odometry.pose(np.eye(4)), geometry.BODY_FROM_OPTICAL, atol=1e-12)
+    ahead = geometry.transform(np.eye(3), np.array([0.0, 0.0, 1.0]))  # along the optical axis
+    np.testing.assert_allclose(odometry.pose(ahead)[:3, 3], [1.0, 0.0, 0.0], atol=1e-12)
+    up = geometry.transform(np.eye(3), np.array([0.0, -1.0, 0.0]))
+    np.testing.assert_allclose(odometry.pose(up)[:3, 3], [0.0, 0.0, 1.0], atol=1e-12)
+
+
+def test_a_camera_that_is_carried_does_not_get_a_second_parent():
+    carried = geometry.transform(np.eye(3), np.array([0.0, 0.06, 0.0])) @ geometry.BODY_FROM_OPTICAL
+    mount = find_mount(heard(edge('camera_link', 'cam', carried)), 'base_link', 'cam', 0.0, NEVER)
+    assert (mount.child, mount.from_tf) == ('camera_link', False)
+    odom_from_camera = OdometryFrame(mount).pose(np.eye(4)) @ carried
+    np.testing.assert_allclose(odom_from_camera, geometry.BODY_FROM_OPTICAL, atol=1e-12)
+
+
+def test_an_image_without_a_frame_moves_the_base():
+    mount = find_mount(StaticTransforms(), 'base_link', '', 10.0, NEVER)
+    assert (mount.child, mount.from_tf) == ('base_link', False)
+    np.testing.assert_allclose(OdometryFrame(mount).pose(np.eye(4)), np.eye(4), atol=1e-12)
+
+
+def test_a_new_stream_goes_on_where_the_last_ended_or_at_the_origin():
+    mount = find_mount(heard(edge('base_link', 'cam', camera_on_base())), 'base_link', 'cam', 0.0, NEVER)
+    odometry = OdometryFrame(mount)
+    odometry.pose(pose(4))
+    last = odometry.pose(pose(5))
+    odometry.restart(keep=True)
+    np.testing.assert_allclose(odometry.pose(np.eye(4)), last, atol=1e-12)
+    other_camera = find_mount(heard(edge('base_link', 'rear', pose(8))), 'base_link', 'rear', 0.0, NEVER)
+    np.testing.assert_allclose(OdometryFrame(other_camera, odometry).pose(np.eye(4)), last, atol=1e-12)
+    odometry.restart(keep=False)
+    np.testing.assert_allclose(odometry.pose(np.eye(4)), np.eye(4), atol=1e-12)
