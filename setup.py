@@ -78,6 +78,11 @@ INTERFACES = [
     'setuptools<80',
 ]
 
+PLOTS = [
+    # latency and memory against the frame number, as PNG
+    'matplotlib>=3.5',
+]
+
 TEST = [
     # runs the tests
     'pytest>=8',
@@ -117,6 +122,6 @@ setup(
     data_files=[shared_files('launch'), shared_files('config')],
     zip_safe=False,
     install_requires=RUN_TIME,
-    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'test': TEST, 'colcon': COLCON},
+    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'test': TEST, 'colcon': COLCON},
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )

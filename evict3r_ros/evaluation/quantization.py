@@ -117,17 +117,24 @@ def errors(layers: list[LayerActivations], first: int, bits: int) -> dict[str, d
     return table
 
 
+def _shifted(x: torch.Tensor) -> torch.Tensor:
+    low, high = x.aminmax()
+    return 5.0 + (x - low) / (high - low)
+
+
 def compare(network: StreamVGGT, frames: int, size: tuple[int, int], seed: int = 0) -> dict:
-    """Errors by case, bits and scheme, on activations as they are, with outlier channels, and of shifted range."""
+    """Errors by case, bits and scheme: activations as they are, with outlier channels, of shifted range; and mere numbers."""
     layers = record(network, frames, seed, size)
     first = len(layers[0].keys) // frames
     generator = torch.Generator().manual_seed(seed)
     cases = {
         'as they are': layers,
         'outlier channels': [with_outlier_channels(layer, **OUTLIERS, generator=generator) for layer in layers],
-        'shifted to [5, 6]': [replace(layer, keys=5 + torch.rand(layer.keys.shape, generator=generator),
-                                      values=5 + torch.rand(layer.values.shape, generator=generator))
-                              for layer in layers]}
+        'shifted to [5, 6]': [replace(layer, keys=_shifted(layer.keys), values=_shifted(layer.values))
+                              for layer in layers],
+        'independent in [5, 6]': [replace(layer, keys=5 + torch.rand(layer.keys.shape, generator=generator),
+                                          values=5 + torch.rand(layer.values.shape, generator=generator))
+                                  for layer in layers]}
     return {case: {bits: errors(activations, first, bits) for bits in (8, 4, 2)} for case, activations in cases.items()}
 
 
