@@ -53,6 +53,7 @@ class Ledger:
         self.frame_tokens = self.special_tokens + patches[0] * patches[1]
         self.frames = 0
         self._longest = self._longest_focus = 0
+        self._focus_is_all = True
         for stack in self.stacks:
             stack.reset()
         for tensor, value in ((self._table, self.nowhere), (self._focus, self.nowhere), (self.lengths, 0),
@@ -108,8 +109,6 @@ class Ledger:
         self.frames += 1
         self._longest = self._bound(self.lengths)
         self._longest_focus = self._longest if attend is None else self._bound(self.focus_lengths)
-
-    _focus_is_all = True
 
     def _compact(self, keep: torch.Tensor, table: torch.Tensor, lengths: torch.Tensor) -> None:
         table.scatter_(1, torch.where(keep, keep.cumsum(1) - 1, self.capacity), self.slots)

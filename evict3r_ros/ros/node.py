@@ -33,8 +33,9 @@ from evict3r_ros.ros.status import status_message
 from evict3r_ros.ros.transforms import StaticTransforms, listen
 from evict3r_ros.stream import Stream
 
-# Best effort hears every publisher. Depth 5: DDS overwrites silently, the mailbox behind it counts.
-SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+# Best effort hears every publisher. Deeper than one, though only the latest image is of use: what DDS overwrites
+# while this process is busy nobody counts, what the mailbox overwrites is counted.
+SENSOR = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 # Reliable is heard by every subscriber; rviz2 asks for it and would show nothing of a best-effort publisher.
 OUTPUT = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 TF = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
