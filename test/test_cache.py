@@ -238,7 +238,9 @@ def test_camera_cache(policy):
 
 def test_camera_cache_settings():
     with pytest.raises(UserError, match='3 or more'):
-        camera_cache(2, 'uniform')
+        CacheConfig(camera_frames=2)
+    with pytest.raises(UserError, match='2 anchors; give 5 or more'):
+        CacheConfig(camera_frames=4, anchors=2)
     with pytest.raises(UserError, match='recent'):
         camera_cache(5, 'lru')
 

@@ -23,9 +23,6 @@ class CameraCache:
 
     def __init__(self, frames: int, policy: str, layers: int, heads: int, rounds: int, head_dim: int,
                  dtype: torch.dtype, device: torch.device):
-        if frames < 3:
-            raise UserError(f'a camera memory of {frames} frames cannot hold the first, the last and the current one; '
-                            'give 3 or more')
         if policy not in CAMERA_POLICIES:
             raise UserError(f'camera policy {policy!r} is not one of {", ".join(CAMERA_POLICIES)}')
         self.capacity, self.rounds, self.policy = frames, rounds, policy

@@ -93,6 +93,9 @@ class CacheConfig:
                 raise UserError(f'cache {name} {value!r} is not one of {", ".join(known)}')
         if not self.temperature > 0.0:
             raise UserError(f'temperature {self.temperature} must be positive')
+        if self.camera_frames < 3 + self.anchors:
+            raise UserError(f'a camera memory of {self.camera_frames} frames cannot hold the first, the last, the current '
+                            f'one and {self.anchors} anchors; give {3 + self.anchors} or more')
         if self.anchors < 0 or not 0.0 < self.anchor_share <= 1.0:
             raise UserError(f'{self.anchors} anchors with a share of {self.anchor_share}: at least 0, and in (0, 1]')
 

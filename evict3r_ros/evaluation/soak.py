@@ -26,7 +26,9 @@ class Soak:
     """What a long run showed."""
 
     latency_ms: np.ndarray
-    """(frames,)"""
+    """(frames,): wall time."""
+    cpu_ms: np.ndarray
+    """(frames,): time on processors, all threads; unlike wall time it does not tell what else the machine did."""
     looked_at: np.ndarray
     """(looks,): the frame numbers of the next two."""
     resident: np.ndarray
@@ -35,9 +37,16 @@ class Soak:
     """(looks,): bytes of all living tensors' storages."""
 
     def summary(self) -> dict:
-        """The figures that say whether anything grows: after the warm-up, and by how much."""
+        """
+        The figures that say whether anything grows, and by how much, after the warm-up.
+
+        Times are quartiles of frames 100 to 200 (early) and of the last 100 (late).
+        """
         steady = self.looked_at >= WARM_UP
-        early, late = self.latency_ms[WARM_UP:2 * WARM_UP], self.latency_ms[-100:]
+        spans = {'early': slice(WARM_UP, 2 * WARM_UP), 'late': slice(-100, None)}
+        times = {f'{when}_{kind}_ms': [round(float(x), 2) for x in np.percentile(values[span], [25, 50, 75])]
+                 for kind, values in (('latency', self.latency_ms), ('cpu', self.cpu_ms))
+                 for when, span in spans.items()}
         return {
             'frames': len(self.latency_ms),
             'tensor_bytes_first': int(self.tensors[steady][0]), 'tensor_bytes_last': int(self.tensors[steady][-1]),
@@ -45,9 +54,7 @@ class Soak:
             'resident_mib_first': float(self.resident[steady][0] / 2 ** 20),
             'resident_mib_last': float(self.resident[steady][-1] / 2 ** 20),
             'resident_bytes_a_frame': float(np.polyfit(self.looked_at[steady], self.resident[steady], 1)[0]),
-            'early_median_ms': statistics.median(early), 'late_median_ms': statistics.median(late),
-            'early_quartiles_ms': [float(x) for x in np.percentile(early, [25, 75])],
-            'late_quartiles_ms': [float(x) for x in np.percentile(late, [25, 75])]}
+            **times}
 
 
 def living_tensor_bytes() -> int:
@@ -71,20 +78,22 @@ def run(network: StreamVGGT, config: CacheConfig, size: tuple[int, int], frames:
         progress: Callable[[int], None] = lambda _: None) -> Soak:
     """Random images of ``size`` (height, width), the network's, each made when it is needed."""
     rng = np.random.default_rng(0)
-    latency, looked_at, resident, tensors = np.empty(frames), [], [], []
+    latency, cpu = np.empty(frames), np.empty(frames)
+    looked_at, resident, tensors = [], [], []
     with Stream(network, config, size, image_width=size[1]) as stream:
         for index in range(frames):
             image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             stream.step(image)
             latency[index] = 1e3 * (time.perf_counter() - start)
+            cpu[index] = 1e3 * (time.process_time() - cpu_start)
             if index % EVERY == 0:
                 gc.collect()
                 looked_at.append(index)
                 resident.append(resident_bytes())
                 tensors.append(living_tensor_bytes())
             progress(index)
-    return Soak(latency, np.array(looked_at), np.array(resident), np.array(tensors))
+    return Soak(latency, cpu, np.array(looked_at), np.array(resident), np.array(tensors))
 
 
 def plot(soak: Soak, path: Path, title: str) -> None:
@@ -96,9 +105,10 @@ def plot(soak: Soak, path: Path, title: str) -> None:
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True, layout='constrained')
     above.plot(soak.latency_ms, '.', markersize=1.5, color='0.6', label='each frame')
     window = 50
-    smooth = [statistics.median(soak.latency_ms[i:i + window]) for i in range(0, len(soak.latency_ms) - window, window)]
-    above.plot(np.arange(len(smooth)) * window + window / 2, smooth, color='C0', label=f'median of {window}')
-    above.set(ylabel='latency [ms]', ylim=(0, float(np.percentile(soak.latency_ms, 99.5)) * 1.2), title=title)
+    for values, label, colour in ((soak.latency_ms, 'wall time', 'C0'), (soak.cpu_ms, 'processor time', 'C3')):
+        smooth = [statistics.median(values[i:i + window]) for i in range(0, len(values) - window, window)]
+        above.plot(np.arange(len(smooth)) * window + window / 2, smooth, color=colour, label=f'{label}, median of {window}')
+    above.set(ylabel='a frame [ms]', ylim=(0, float(np.percentile(soak.latency_ms, 99.5)) * 1.2), title=title)
     above.legend(loc='upper right')
     below.plot(soak.looked_at, soak.resident / 2 ** 20, label='resident', color='C1')
     below.plot(soak.looked_at, soak.tensors / 2 ** 20, label='tensors', color='C2')
