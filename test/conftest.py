@@ -63,10 +63,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ['ROS_LOCALHOST_ONLY'] = '1'
     else:
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    # Without a large shared-memory segment most large best-effort messages are lost; the second name is for
-    # Humble and Jazzy.
-    profile = str(ROOT / 'config' / 'fastdds_local.xml')
-    os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = profile
+    # Without a large shared-memory segment most large best-effort messages are lost. Kilted reads the old name too, and
+    # warns.
+    old = os.environ.get('ROS_DISTRO') in ('humble', 'jazzy')
+    variable = 'FASTRTPS_DEFAULT_PROFILES_FILE' if old else 'FASTDDS_DEFAULT_PROFILES_FILE'
+    os.environ[variable] = str(ROOT / 'config' / 'fastdds_local.xml')
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

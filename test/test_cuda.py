@@ -43,7 +43,7 @@ def test_same_answers_as_on_the_cpu(networks, name):
         # Untrained weights answer small differences with large ones, and whether a frame becomes an anchor is a threshold.
         tolerance = 0.3 if name == 'anchors' else 0.05
         np.testing.assert_allclose(ours.world_from_camera, other.world_from_camera, atol=tolerance)
-    assert len(kept[0] & kept[1]) >= 0.95 * len(kept[0])
+    assert len(kept[0] & kept[1]) >= (0.9 if name == 'anchors' else 0.95) * len(kept[0])
 
 
 @pytest.mark.parametrize(('preset', 'size', 'tokens'), [('small', SIZE, 1000), ('official', (392, 518), 8192)])
