@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from evict3r_ros.cache import CacheConfig
+from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
 from evict3r_ros.network.checkpoint import DTYPES
@@ -137,6 +137,8 @@ def plan(preset: str, config: CacheConfig, size: tuple[int, int] | None = None, 
     for name, value, known in (('preset', preset, PRESETS), ('dtype', dtype, DTYPES)):
         if value not in known:
             raise UserError(f'{name} {value!r} is not one of {", ".join(known)}')
+    if config.policy in POLICIES and POLICIES[config.policy].grows:
+        raise UserError(f'policy {config.policy!r} takes more memory with every frame: there is nothing to plan')
     size = size or (PRESETS[preset].image_width,) * 2
     if ImageView.of(size, size[1]).network_size != size:
         raise UserError(f"the network's images have sides that are multiples of {PATCH} and are not taller than wide, not "

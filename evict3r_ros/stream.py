@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stream: an image in, a prediction out, for hours, in memory that was decided before the first frame."""
 
+import operator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -110,7 +111,8 @@ class Stream:
 
         Raises ValueError for anything else. A frame that fails leaves the stream to be ``reset``.
         """
-        image = torch.as_tensor(image)
+        # Torch takes no negative strides, and a flipped array or bgr[..., ::-1] has them.
+        image = torch.as_tensor(np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != torch.uint8:
             raise ValueError(f'an image is (height, width, 3) uint8 RGB, not {tuple(image.shape)} {image.dtype}')
         camera_size = tuple(image.shape[:2])
@@ -149,36 +151,40 @@ class Stream:
         self.camera_cache.begin_frame(self.cache.ledger.anchors)
         output = network(network.normalise(prepared[None, None]), is_first, self._grid, self.cache, self.camera_cache)
         # A plan runs on the meta device, where there are no numbers to look at.
-        if (self.config.anchors or self.cache.adaptive is not None) and network.device.type != 'meta':
-            self._tell_the_cache(output)
+        tell = (self.config.anchors or self.cache.adaptive is not None) and network.device.type != 'meta'
+        pose = self._tell_the_cache(output) if tell else None
         self.cache.end_frame()
+        if pose is not None and self.cache.adaptive is not None and bool(self.cache.adaptive.admitted):
+            self._admitted_pose = pose
         self.camera_cache.end_frame()
         self._index += 1
         return output
 
-    def _tell_the_cache(self, output: NetworkOutput) -> None:
-        """What a cache that knows no camera needs of pose and depth: the camera's motion, and whom to pin."""
+    def _tell_the_cache(self, output: NetworkOutput) -> np.ndarray:
+        """What a cache that knows no camera needs of pose and depth: motion, and whom to pin. Returns the pose (4, 4)."""
         pose_encoding = output.pose_encoding[0, 0].double().cpu().numpy()
         pose, depth = geometry.world_from_camera(pose_encoding), output.depth[0, 0].cpu().numpy()
         if self.cache.adaptive is not None:
-            distance = motion(self._admitted_pose, pose, float(np.median(depth)))
-            self.cache.adaptive.moved(torch.tensor(distance))
-            if distance > self.config.motion:
-                self._admitted_pose = pose
+            self.cache.adaptive.moved(torch.tensor(motion(self._admitted_pose, pose, float(np.median(depth)))))
         if self.config.anchors:
             camera_matrix = geometry.intrinsics(pose_encoding, self._view.network_size)
             if self._anchor_chooser.is_anchor(depth, camera_matrix, pose):
                 self.pin(self._index)
+        return pose
 
     def pin(self, frame: int) -> None:
         """
         Keep what the cache has of a frame (counted from the stream's first) until ``unpin``.
 
-        At most ``config.anchors`` frames at a time: the oldest goes when one more comes.
+        At most ``config.anchors`` frames at a time: the oldest goes when one more comes. The first frame is pinned
+        anyway. Raises ValueError for a frame that has not come.
         """
         if not self.config.anchors:
             raise ValueError('no frame but the first can be pinned: the cache was made for 0 anchors')
-        self.cache.ledger.pin(frame)
+        if operator.index(frame) != frame or not 0 <= frame <= self._index:
+            raise ValueError(f'frame {frame} has not come yet: this one is {self._index}')
+        if frame > 0:
+            self.cache.ledger.pin(frame)
 
     def unpin(self, frame: int) -> None:
         """Let a pinned frame compete like any other again."""

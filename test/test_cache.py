@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cache alone, on random keys and values: what stays, where it lies, and what attention sees."""
 
+import math
+
 import pytest
 import torch
 from evict3r_ros import kernels
@@ -74,6 +76,7 @@ class Replay:
         """No slot lost or owned twice, budgets kept, order kept."""
         ledger = self.cache.ledger
         owned = [ledger._table[layer, :ledger.lengths[layer]] for layer in range(self.shape.layers)]
+        assert all(int(stack._free) >= 0 for stack in ledger.stacks)
         everything = torch.cat([*owned, *(stack.free() for stack in ledger.stacks)])
         assert torch.equal(everything.sort().values, torch.arange(ledger.nowhere))
         for layer in range(self.shape.layers):
@@ -91,14 +94,16 @@ bits = st.one_of(st.sampled_from([32, 16, 8, 4, 2]),
 @given(policy=st.sampled_from(BOUNDED), tokens=st.integers(26, 60), layers=st.integers(1, 4), frames=st.integers(1, 20),
        seed=st.integers(0, 1000), temperature=st.sampled_from([0.5, 1e-3, 1e-5]), bits=bits,
        budget=st.sampled_from(['fixed', 'adaptive']), scores=st.sampled_from(['exact', 'pooled']),
-       anchors=st.integers(0, 1))
-def test_random_streams(policy, tokens, layers, frames, seed, temperature, bits, budget, scores, anchors):
+       anchors=st.integers(0, 1), patches=st.sampled_from([(2, 3), (1, 3), (1, 1)]))
+def test_random_streams(policy, tokens, layers, frames, seed, temperature, bits, budget, scores, anchors, patches):
     """Whatever the stream: bytes constant, slots whole, pinned tokens there, attention over what was kept."""
+    anchors = anchors if POLICIES[policy].pins_frames else 0
     config = CacheConfig(policy, tokens, temperature=temperature, bits=bits, budget=budget, scores=scores,
                          anchors=anchors)
     replay = Replay(config, shape(layers), seed)
-    size = replay.cache.bytes
-    pinned = [(0, token) for token in range(8)] if POLICIES[policy].pins_first else []
+    replay.cache.reset(patches)
+    size, count = replay.cache.bytes, replay.cache.ledger.frame_tokens
+    pinned = [(0, token) for token in range(count)] if policy != 'sliding_window' else []
     for frame in range(frames):
         replay.step()
         replay.check()
@@ -107,7 +112,7 @@ def test_random_streams(policy, tokens, layers, frames, seed, temperature, bits,
             assert set(pinned) <= set(replay.kept(layer))
         if anchors and frame == 3:
             replay.cache.ledger.pin(3)
-            if POLICIES[policy].pins_frames:
+            if budget == 'fixed':
                 common = set.intersection(*(set(replay.kept(layer)) for layer in range(layers)))
                 pinned += [name for name in common if name[0] == 3]
 
@@ -354,7 +359,9 @@ def test_budget_from_memory():
     ({'budget': 'none'}, 'fixed, adaptive'), ({'temperature': 0.0}, 'positive'), ({'anchors': -1}, 'anchors'),
     ({'bits': TierBits(4, 8, 16)}, 'fall with age'), ({'budget': 'adaptive', 'least_tokens': 9000}, 'least_tokens'),
     ({'policy': 'unbounded', 'bits': TierBits()}, 'no bound'),
-    ({'tokens': 10 ** 9}, 'beyond any device'), ({'memory_mb': 1e9}, 'beyond any device')])
+    ({'policy': 'unbounded', 'budget': 'adaptive'}, 'only what is new'),
+    ({'policy': 'uniform', 'anchors': 1}, 'no anchors'), ({'memory_mb': math.nan}, 'positive number'),
+    ({'camera_frames': 10 ** 20}, 'beyond any device'), ({'tokens': 10 ** 9}, 'beyond any device'), ({'memory_mb': 1e9}, 'beyond any device')])
 def test_settings_that_cannot_work(wrong, message):
     with pytest.raises(UserError, match=message):
         KeyValueCache(CacheConfig(**wrong), shape())
@@ -410,3 +417,70 @@ def test_standing_still_forgets_nothing_under_an_adaptive_budget():
     scene.step()  # a new sight
     assert ledger.focus_lengths.sum() == ledger.lengths.sum()
     assert scene.cache.bytes == size
+
+
+def seen_layer(policy, tokens=40):
+    """A cache of one layer after three frames, in the middle of the fourth: its ledger, policy, and keys by slot."""
+    replay = Replay(CacheConfig(policy, tokens, bits=32), shape(1))
+    for _ in range(3):
+        replay.step()
+    cache = replay.cache
+    cache.begin_frame()
+    return cache, replay
+
+
+def test_infinitevggts_formula():
+    """Similarity to the mean of normalised candidates, by hand; alpha = softmax((1 - mean similarity) / temperature)."""
+    cache, replay = seen_layer('infinitevggt')
+    query, key, value = replay.random(), replay.random(), replay.random()
+    cache.attend(0, query, key, value)
+    names = [*replay.kept(0), *((3, token) for token in range(8))]
+    past = replay.past[0] | {(3, token): (key[0, :, token], value[0, :, token]) for token in range(8)}
+    keys = torch.stack([past[name][0] for name in names])
+    unit = keys / keys.norm(dim=-1, keepdim=True)
+    free = torch.tensor([frame != 0 for frame, _ in names])
+    similarity = (unit * unit[free].mean(0)).sum(-1).mean(-1)
+    torch.testing.assert_close(cache.policy.priorities(cache.ledger)[0], -similarity, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(cache.policy.mean_similarity[0], similarity[free].mean(), rtol=1e-4, atol=1e-5)
+    two = KeyValueCache(CacheConfig('infinitevggt', 40), shape(2))
+    two.policy.mean_similarity.copy_(torch.tensor([0.1, 0.3]))
+    share = 1 / (1 + math.exp((0.7 - 0.9) / 0.5))
+    assert two.policy.budgets(two.ledger)[0].item() == pytest.approx(share * 80, abs=1.5)
+
+
+def test_ovggts_formula():
+    """New tokens by the residual's norm, half smoothed with [1 2 1; 2 4 2; 1 2 1] / 16; old ones by difference."""
+    cache, replay = seen_layer('ovggt')
+    cache.attend(0, replay.random(), replay.random(), replay.random())
+    residual = torch.rand(1, 8, 16, generator=replay.generator)
+    cache.observe_residual(0, residual)
+    norm = residual[0].norm(dim=-1)
+    grid = [[norm[2 + 3 * min(max(r, 0), 1) + min(max(c, 0), 2)] for c in range(-1, 4)] for r in range(-1, 3)]
+    smooth = [sum(weight * grid[r + i][c + j] for i, row in enumerate(((1, 2, 1), (2, 4, 2), (1, 2, 1)))
+                  for j, weight in enumerate(row)) / 16 for r in range(2) for c in range(3)]
+    new = torch.cat((norm[:2], 0.5 * norm[2:] + 0.5 * torch.stack(smooth)))
+    old = 1 - cache.policy.similarity[cache.ledger.slots[0, :-8]]
+    priorities = cache.policy.priorities(cache.ledger)[0]
+    torch.testing.assert_close(priorities[-8:], (new - new.min()) / (new.max() - new.min()))
+    torch.testing.assert_close(priorities[:-8], (old - old.min()) / (old.max() - old.min()))
+
+
+def test_scores_follow_a_token_whose_precision_falls():
+    """Evict3R's totals belong to tokens, not to slots: at 16/8/4 bits they are those of one precision."""
+    plain, mixed = (Replay(CacheConfig('evict3r', 60, bits=bits), shape(1)) for bits in (16, TierBits(16, 16, 16)))
+    for _ in range(12):
+        plain.step()
+        mixed.step()
+    assert plain.kept(0) == mixed.kept(0)
+    totals = [replay.cache.policy.total[replay.cache.ledger._table[0, :replay.cache.ledger.lengths[0]]]
+              for replay in (plain, mixed)]
+    torch.testing.assert_close(*totals)
+
+
+def test_motion_alone_admits():
+    """A view that is known, seen by a camera that says it has moved: admitted."""
+    scene = StillScene(CacheConfig('sliding_window', 80, budget='adaptive', novelty=1.0))
+    for moved in (0.0, 0.0, 1.0, 0.0):
+        scene.cache.adaptive.moved(torch.tensor(moved))
+        scene.step()
+    assert {f for f, _ in scene.kept(0)} == {0, 2}

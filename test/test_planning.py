@@ -73,7 +73,9 @@ def official_shapes() -> dict:
     (['--tokens', '2048', '--height', '392', '--width', '518'], '2082'),
     (['--preset', 'huge'], 'huge'), (['--preset', 'small', '--height', '100'], 'multiples of 14'),
     (['--preset', 'small', '--bits', '5'], 'bits'), (['--preset', 'small', '--policy', 'lru'], 'sliding_window'),
-    (['--preset', 'small', '--memory-gb', '0.1'], 'even without a cache')])
+    (['--preset', 'small', '--memory-gb', '0.1'], 'even without a cache'), (['--memory-gb', 'nan'], 'positive'),
+    (['--memory-mb', 'inf'], 'positive'), (['--bits', '²'], 'cache bits'), (['--height', '0', '--width', '70'], 'pixels'),
+    (['--preset', 'small', '--policy', 'unbounded'], 'nothing to plan')])
 def test_what_cannot_work_exits_with_2(capsys, arguments, message):
     assert main(['plan', *arguments]) == 2
     error = capsys.readouterr().err
@@ -105,6 +107,7 @@ def test_bench():
 
 
 @pytest.mark.parametrize('arguments', [['--frames', '0'], ['--height', '30'], ['--height', '308'],
+                                       ['--device', 'banana'], ['--device', 'meta'],
                                        ['--device', 'cuda:77'] if not torch.cuda.is_available() else ['--bits', '7']])
 def test_bench_refuses(capsys, arguments):
     assert main(['bench', *arguments]) == 2

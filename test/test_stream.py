@@ -234,3 +234,21 @@ def test_no_container_grows_with_time(config):
         stream.cache.policy.forgotten = [torch.zeros(1)]
         assert grown(stream, lambda: stream.cache.policy.forgotten.append(torch.zeros(1))) == [
             'stream.cache.policy.forgotten', 'stream.cache.policy.forgotten[1]']
+
+
+def test_flipped_images_and_wrong_pins(network):
+    """An array's strides don't matter; a frame that has not come cannot be pinned."""
+    image = images(1)[0]
+    with Stream(network, CacheConfig('evict3r', 450, anchors=1, camera_frames=16)) as stream:
+        turned = stream.step(image[::-1, :, ::-1])
+        stream.reset()
+        assert torch.equal(stream.step(np.ascontiguousarray(image[::-1, :, ::-1])).depth, turned.depth)
+        stream.pin(0)
+        assert stream.cache.ledger.anchors.tolist() == [-1]
+        for wrong in (99, -1):
+            with pytest.raises(ValueError, match='has not come'):
+                stream.pin(wrong)
+        with pytest.raises(TypeError):
+            stream.pin(1.5)
+    with Stream(network, CONFIG) as stream, pytest.raises(ValueError, match='0 anchors'):
+        stream.pin(0)

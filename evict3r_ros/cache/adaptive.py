@@ -29,6 +29,8 @@ class AdaptiveBudget:
         self._own_share = torch.zeros(shape.layers, device=shape.device)
         self._motion = torch.zeros((), device=shape.device)
         self._level = torch.ones((), device=shape.device)
+        self.admitted = torch.ones((), dtype=torch.bool, device=shape.device)
+        """(,) bool: the last decision."""
 
     def reset(self) -> None:
         """A new stream begins."""
@@ -46,7 +48,7 @@ class AdaptiveBudget:
 
     def decide(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Whether the frame is admitted, (,) bool, and what share of its budget a layer attends to, (,) float32."""
-        admitted = (self._own_share.mean() > self.config.novelty) | (self._motion > self.config.motion)
-        self._level.copy_(torch.where(admitted, 1.0, self._level * DECAY))
+        self.admitted = (self._own_share.mean() > self.config.novelty) | (self._motion > self.config.motion)
+        self._level.copy_(torch.where(self.admitted, 1.0, self._level * DECAY))
         least = self.least / self.config.tokens
-        return admitted, least + (1.0 - least) * self._level
+        return self.admitted, least + (1.0 - least) * self._level

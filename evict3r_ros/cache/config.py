@@ -30,7 +30,7 @@ class TierBits:
 def parse_bits(text: str) -> int | TierBits:
     """Bits from text: one number, or three as PINNED/RECENT/REST. Raises UserError for anything else."""
     numbers = text.split('/')
-    if len(numbers) not in (1, 3) or not all(number.strip().isdigit() for number in numbers):
+    if len(numbers) not in (1, 3) or not all(number.isascii() and number.isdecimal() for number in numbers):
         raise UserError(f'cache bits {text!r}: give one of {", ".join(map(str, BITS))}, or three as 16/8/4')
     return int(text) if len(numbers) == 1 else TierBits(*map(int, numbers))
 
@@ -93,6 +93,10 @@ class CacheConfig:
                 raise UserError(f'cache {name} {value!r} is not one of {", ".join(known)}')
         if not self.temperature > 0.0:
             raise UserError(f'temperature {self.temperature} must be positive')
+        if self.memory_mb is not None and not 0.0 < self.memory_mb < math.inf:
+            raise UserError(f'memory_mb {self.memory_mb} must be a positive number')
+        if self.camera_frames > MOST_TOKENS:
+            raise UserError(f'a camera memory of {self.camera_frames} frames is beyond any device')
         if self.camera_frames < 3 + self.anchors:
             raise UserError(f'a camera memory of {self.camera_frames} frames cannot hold the first, the last, the current '
                             f'one and {self.anchors} anchors; give {3 + self.anchors} or more')

@@ -30,8 +30,8 @@ def _tiers(config: CacheConfig, shape: CacheShape, policy: type[Policy], total: 
     if policy.grows:
         raise UserError(f'policy {config.policy!r} has no bound, and mixed precision needs one')
     bits = config.bits
-    return [(frame, bits.pinned), (frame * (bits.recent_frames + 1), bits.recent),
-            (total - frame if policy.pins_first else total, bits.rest)]
+    # The first frame may be smaller than the largest, and then the rest needs the whole budget's slots.
+    return [(frame, bits.pinned), (frame * (bits.recent_frames + 1), bits.recent), (total, bits.rest)]
 
 
 def resolve_budget(config: CacheConfig, shape: CacheShape) -> Budget:
@@ -39,6 +39,8 @@ def resolve_budget(config: CacheConfig, shape: CacheShape) -> Budget:
     if config.policy not in POLICIES:
         raise UserError(f'policy {config.policy!r} is not one of {", ".join(POLICIES)}')
     policy = POLICIES[config.policy]
+    if policy.grows and config.budget == 'adaptive':
+        raise UserError(f'policy {config.policy!r} keeps everything, and an adaptive budget admits only what is new')
     sizes = [(slots, make_codec(shape, bits).row_bytes) for slots, bits in _tiers(config, shape, policy, 0)]
     fixed = sum((slots + 1) * row + ALIGNMENT for slots, row in sizes)
     budget = Budget.of(config, shape, fixed, sizes[-1][1])
@@ -156,8 +158,8 @@ class KeyValueCache:
             ledger.settle(choose(priorities, ledger.valid, budgets))
         else:
             admitted, level = self.adaptive.decide()
-            first = ledger.frames == 0
-            keep = ledger.valid & (admitted | first | (ledger.frame_of[ledger.slots] != ledger.frames))
+            is_first = ledger.frames == 0
+            keep = ledger.valid & (admitted | is_first | (ledger.frame_of[ledger.slots] != ledger.frames))
             keep = choose(priorities, keep, budgets)
             ledger.settle(keep, choose(priorities, keep, (budgets * level).long()))
         if isinstance(self.config.bits, TierBits):

@@ -40,13 +40,15 @@ def run(args: argparse.Namespace) -> int:
     if args.frames < 1:
         raise UserError(f'{args.frames} frames leave nothing to measure')
     device = args.device if args.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device.split(':')[0] not in ('cpu', 'cuda'):
+        raise UserError(f"device {device!r} is not 'cpu', 'cuda' or 'auto'")
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f'device {device!r}: torch finds no CUDA here')
     dtype = args.dtype if args.dtype != 'auto' else 'bfloat16' if device.startswith('cuda') else 'float32'
     config = cache_config(args)
     network = load_network('random', args.preset, device, dtype)
-    width = args.width or network.preset.image_width
-    height = args.height or max(1, round(0.75 * width / PATCH)) * PATCH
+    width = args.width if args.width is not None else network.preset.image_width
+    height = args.height if args.height is not None else max(1, round(0.75 * width / PATCH)) * PATCH
     if height % PATCH or width % PATCH or not PATCH <= height <= width:
         raise UserError(f"the network's images have sides that are multiples of {PATCH} and are not taller than wide, "
                         f'not {width} x {height}')

@@ -4,6 +4,7 @@
 
 import argparse
 import json
+import math
 from typing import Any
 
 from evict3r_ros.cli.cache_options import add_cache_options, cache_config
@@ -29,12 +30,15 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan. Raises UserError for one that cannot work or does not fit."""
+    from evict3r_ros.errors import UserError
     from evict3r_ros.network import PRESETS
     from evict3r_ros.planning import largest_tokens, plan, refuse_unless_fits
     size = None
-    if args.height or args.width:
-        width = args.width or (PRESETS[args.preset].image_width if args.preset in PRESETS else args.height)
-        size = (args.height or width, width)
+    if args.memory_gb is not None and not 0.0 < args.memory_gb < math.inf:
+        raise UserError(f'--memory-gb {args.memory_gb} must be a positive number')
+    if (args.height is not None or args.width is not None) and args.preset in PRESETS:
+        width = args.width if args.width is not None else PRESETS[args.preset].image_width
+        size = (args.height if args.height is not None else width, width)
     planned = plan(args.preset, cache_config(args), size, args.dtype, cuda=not args.cpu)
     memory = int(args.memory_gb * 2 ** 30) if args.memory_gb is not None else None
     largest = largest_tokens(planned, memory) if memory is not None else None

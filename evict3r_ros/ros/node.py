@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 import torch
 
-from evict3r_ros.cache import CacheConfig, parse_bits
+from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
 from evict3r_ros.msg import StreamStatus
 from evict3r_ros.network import PRESETS, StreamVGGT, load_network
@@ -149,6 +149,10 @@ class Evict3rNode(LifecycleNodeMixin, Node):
     def _check_memory(self, device: torch.device, dtype: str, cache: CacheConfig) -> None:
         """Refuse, before anything is loaded, what does not fit the device; the log then has the whole plan."""
         settings = self._settings
+        if POLICIES[settings.cache_policy].grows:
+            self.get_logger().warning(f'policy {settings.cache_policy} takes more memory with every frame: it is for '
+                                      'comparison, not for robots')
+            return
         width = settings.image_width or PRESETS[settings.preset].image_width
         planned = plan(settings.preset, cache, (width, width), dtype, cuda=device.type == 'cuda')
         try:

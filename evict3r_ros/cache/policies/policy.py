@@ -42,8 +42,6 @@ class Policy:
     """Whether ``observe_residual`` wants the block's MLP residual."""
     pins_frames = True
     """Whether the budget must hold the first frame, the current one and a choice besides: see ``check``."""
-    pins_first = True
-    """Whether the first frame always stays."""
     moves_budgets = False
     """Whether layers lend each other budget."""
     grows = False
@@ -76,6 +74,8 @@ class Policy:
                 f'a budget of {config.tokens} tokens a layer is too small for policy {config.policy!r}: a frame has '
                 f'{frame_tokens} tokens, the first and the current one take {2 * frame_tokens}{pinned}, and a quarter of '
                 f'a frame must be left to choose from; give at least {smallest}')
+        if config.anchors and not cls.pins_frames:
+            raise UserError(f'policy {config.policy!r} keeps no anchors: their pins could overflow its budget')
         if config.tokens < 1:
             raise UserError(f'a budget of {config.tokens} tokens a layer keeps nothing; give at least 1')
 

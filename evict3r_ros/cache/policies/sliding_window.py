@@ -12,7 +12,6 @@ class SlidingWindow(Policy):
     """The last tokens stay, whatever they are; the first frame, which carries the scale, is forgotten like any other."""
 
     pins_frames = False
-    pins_first = False
 
     def priorities(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.priorities: the age."""

@@ -13,7 +13,6 @@ class Unbounded(Policy):
     """Keeps everything; the cache asks for more room as it fills, so this one is not for robots."""
 
     pins_frames = False
-    pins_first = False
     grows = True
 
     @classmethod
