@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     logs = tempfile.TemporaryDirectory(prefix='evict3r_ros_log_')
     config.stash[_isolation] = lock, logs
     config.stash[_parity_passed] = 0
+    # A shell's background jobs are started with Ctrl-C ignored, and all that the tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Tests run several processes on few cores, and OpenMP's threads, which spin while they wait, would starve them.
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     os.environ['ROS_DOMAIN_ID'] = str(domain)
