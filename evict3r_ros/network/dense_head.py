@@ -3,9 +3,9 @@
 """The dense prediction head (DPT, arXiv 2103.13413): tokens of four layers to maps of the image's size."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from evict3r_ros.network.enlarge import enlarge
 from evict3r_ros.network.presets import Preset
 
 NORM_EPS = 1e-5
@@ -60,7 +60,7 @@ class Fusion(nn.Module):
         x = own if coarser is None else coarser + self.resConfUnit1(own)
         # A 1x1 convolution and an interpolation whose weights sum to 1 commute; in this order it costs a quarter.
         x = self.out_conv(self.resConfUnit2(x))
-        return F.interpolate(x, size, mode='bilinear', align_corners=True)
+        return enlarge(x, size)
 
 
 class Scratch(nn.Module):
@@ -122,7 +122,7 @@ class DenseHead(nn.Module):
             x = self.norm(tokens[:, self.special_tokens:]).transpose(1, 2).unflatten(-1, patches)
             maps.append(resize(self._with_position(project(x), aspect)))
         x = self.scratch.output_conv1(self.scratch.fuse(maps))
-        x = self._with_position(F.interpolate(x, size, mode='bilinear', align_corners=True), aspect)
+        x = self._with_position(enlarge(x, size), aspect)
         return self.scratch.output_conv2(x).float()
 
 

@@ -59,14 +59,19 @@ class Attention(nn.Module):
         self.normed = norm_eps is not None
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor, attend: Attend, rotary: RotaryTable | None = None) -> torch.Tensor:
-        """x: (batch, tokens, width) -> (batch, tokens, width)."""
+    def split(self, x: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
+        """x: (batch, tokens, width) -> query, key and value, normed and turned: (batch, heads, tokens, head_dim) each."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.normed:
             query, key = self.q_norm(query), self.k_norm(key)
         if rotary is not None:
             query, key = rotary.turn(query), rotary.turn(key)
-        return self.proj(attend(query, key, value).transpose(1, 2).flatten(-2))
+        # Under autocast norms answer in float32, and attention is to run in half precision.
+        return query.to(value.dtype), key.to(value.dtype), value
+
+    def join(self, answers: torch.Tensor) -> torch.Tensor:
+        """What attention answered, (batch, heads, tokens, head_dim) -> (batch, tokens, width)."""
+        return self.proj(answers.transpose(1, 2).flatten(-2))
 
 
 class Mlp(nn.Module):
@@ -114,8 +119,16 @@ class Block(nn.Module):
 
         observe_residual: told what the MLP adds, (batch, tokens, width).
         """
-        x = x + self.ls1(self.attn(self.norm1(x), attend, rotary))
-        residual = self.ls2(self.mlp(self.norm2(x)))
+        x, residual = self.after(x, attend(*self.before(x, rotary)))
         if observe_residual is not None:
             observe_residual(residual)
         return x + residual
+
+    def before(self, x: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
+        """Query, key and value that the block asks with."""
+        return self.attn.split(self.norm1(x), rotary)
+
+    def after(self, x: torch.Tensor, answers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tokens after attention, and what the MLP adds to them."""
+        x = x + self.ls1(self.attn.join(answers))
+        return x, self.ls2(self.mlp(self.norm2(x)))

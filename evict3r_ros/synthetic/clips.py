@@ -52,7 +52,8 @@ def _render(worlds: Worlds, poses: torch.Tensor, times: np.ndarray, size: tuple[
     at_once = _FRAMES_AT_ONCE.get(device.type, 1)
     with torch.inference_mode():
         for part in torch.arange(len(flat), device=device).split(at_once):
-            yield render_frames(scene, world[part], flat[part], time[part], noise, size)
+            frames_of = world[part]
+            yield render_frames(scene.map(lambda each, of=frames_of: each[of]), flat[part], time[part], noise, size)
 
 
 def render_clips(seeds: Sequence[int], frames: int, stride: int = 1, size: tuple[int, int] = SIZE,

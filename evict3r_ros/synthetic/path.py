@@ -133,11 +133,11 @@ def make_motions(draws: Draws, layout: Layout, loop: bool) -> Motion:
 
 def camera_poses(motion: Motion, times: np.ndarray, loop: float | None = None) -> np.ndarray:
     """
-    world_from_camera (W, F, 4, 4), OpenCV axes, at the times (F,) in frames.
+    world_from_camera (W, F, 4, 4), OpenCV axes, at the times (F,) or (W, F) in frames.
 
     loop: the number of frames after which the way has been gone round exactly once, whatever the speed.
     """
-    t = np.broadcast_to(np.asarray(times, dtype=np.float64), (len(motion.start), len(times)))
+    t = np.broadcast_to(np.asarray(times, dtype=np.float64), (len(motion.start), np.shape(times)[-1]))
     period, speed = motion.period[:, None], motion.speed[:, None]
     if loop is not None:
         # Whole numbers of stops and steps, so that the last frame leads into the first.

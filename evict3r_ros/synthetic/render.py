@@ -10,19 +10,18 @@ from evict3r_ros.synthetic.texture import albedo
 from evict3r_ros.synthetic.world import LAMPS, Scene
 
 
-def render_frames(scene: Scene, world: torch.Tensor, world_from_camera: torch.Tensor, time: torch.Tensor,
-                  noise: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def render_frames(scene: Scene, world_from_camera: torch.Tensor, time: torch.Tensor, noise: torch.Tensor,
+                  size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """
     A flat batch of N frames of any worlds: image (N, H, W, 3) uint8 RGB, depth (N, H, W) float32 along optical z.
 
-    world (N,): which of the scene's; world_from_camera (N, 4, 4) float32; time (N,) float32 in frames; noise: of
+    scene: of N worlds, one a frame; world_from_camera (N, 4, 4) float32; time (N,) float32 in frames; noise: of
     ``texture.noise_table``; size (height, width). One shape whatever the worlds are, so that it compiles once. Pixel (u,
     v) looks along ((u - W / 2) / f, (v - H / 2) / f, 1): the network's camera.
     """
     height, width = size
-    scene = scene.map(lambda part: part[world])
-    v, u = torch.meshgrid(torch.arange(height, device=world.device, dtype=torch.float32),
-                          torch.arange(width, device=world.device, dtype=torch.float32), indexing='ij')
+    v, u = torch.meshgrid(torch.arange(height, device=time.device, dtype=torch.float32),
+                          torch.arange(width, device=time.device, dtype=torch.float32), indexing='ij')
     edge = scene.tan_half_fov[:, None]
     x = (u.reshape(1, -1) - width / 2) / (width / 2) * edge
     y = (v.reshape(1, -1) - height / 2) / (width / 2) * edge

@@ -80,7 +80,7 @@ class Worlds:
     layout: Layout
 
     def poses(self, times: np.ndarray, loop: float | None = None) -> torch.Tensor:
-        """world_from_camera (W, F, 4, 4) float64 at times (F,) in frames; see ``path.camera_poses``."""
+        """world_from_camera (W, F, 4, 4) float64 at times (F,) or (W, F) in frames; see ``path.camera_poses``."""
         return torch.from_numpy(camera_poses(self.motion, times, loop))
 
 
