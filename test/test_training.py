@@ -50,6 +50,17 @@ def test_going_on_from_the_file_and_from_pieces(trained, tmp_path, capsys):
     assert torch.allclose(halved['network'][name], tensors['network'][name], atol=1e-3)
 
 
+def test_a_last_call_ends_with_the_running_mean(trained, tmp_path):
+    arguments = ['--out', str(tmp_path), '--resume', str(trained / 'state.pt'), '--last-call', '--minutes', '0.05']
+    assert train.main([*arguments, '--piece-mb', '15', *SMALL]) == 0
+    tensors, progress = state.load(tmp_path / 'state.pt')
+    assert progress.finished and progress.step > 2
+    names = [name for name, _ in StreamVGGT(PRESETS['tiny'], ('camera', 'depth')).named_parameters()]
+    shipped = state.read_pieces(tmp_path / 'pieces')
+    for name, mean in zip(names, tensors['mean']):
+        assert torch.equal(shipped[name], mean.half())
+
+
 def test_damaged_states_are_refused(trained, tmp_path, capsys):
     (tmp_path / 'state.pt').write_bytes((trained / 'state.pt').read_bytes()[:100_000])
     (tmp_path / 'pieces').mkdir()
@@ -95,7 +106,8 @@ def test_a_right_answer_has_no_error():
     with torch.no_grad():
         answers = trainee.answer(batch, images, depth, torch.arange(3))
     points = geometry.unproject(depth[0, 0], geometry.intrinsics(np.r_[np.zeros(7), batch.field_of_view[0]], (42, 56)))
-    assert torch.isclose(losses.first_frame_scale(depth[:, 0], batch.field_of_view)[0], points.norm(dim=-1).mean(), rtol=1e-4)
+    scale = losses.first_frame_scale(depth[:, 0], batch.field_of_view)
+    assert torch.isclose(scale[0], points.norm(dim=-1).mean(), rtol=1e-4)
     perfect = torch.cat((-answers.target, answers.field_of_view[:, None].expand(-1, 3, -1)), dim=-1)
     perfect[..., :3] *= -1  # a quaternion's opposite is the same rotation
     raw = torch.stack((answers.depth.log(), torch.zeros_like(answers.depth)), dim=1)

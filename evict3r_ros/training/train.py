@@ -25,6 +25,7 @@ from evict3r_ros.training.muon import make_optimizers
 
 _EMA = 0.998
 _LOG_S, _WATCH_S, _RESERVE_S = 10.0, 75.0, 20.0
+_NEW_MOMENTA_STEPS = 50
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -33,7 +34,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where state and loss curve go')
     parser.add_argument('--minutes', type=float, default=9.0, help='of this call, by the clock, compiling and saving '
                         'included (default: %(default)s)')
-    parser.add_argument('--total-minutes', type=float, default=19.0, help='of the whole training (default: %(default)s)')
+    parser.add_argument('--total-minutes', type=float, default=18.5, help='of the whole training (default: '
+                        '%(default)s)')
+    parser.add_argument('--last-call', action='store_true', help='the training ends with this call, whatever '
+                        '--total-minutes says')
     parser.add_argument('--resume', type=Path, nargs='+', default=[], metavar='PATH', help='go on from the first of '
                         'these that is there: a state.pt, or a folder of pieces')
     parser.add_argument('--piece-mb', type=float, metavar='MB', help='also write weights and counters to DIR/pieces, as '
@@ -44,8 +48,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--frames-a-step', type=int, default=576, help='(default: %(default)s)')
     parser.add_argument('--size', type=int, nargs=2, default=(168, 224), metavar=('H', 'W'), help='of the images, '
                         'multiples of 14 (default: 168 224)')
-    parser.add_argument('--lengths', type=int, nargs=2, default=(schedule.SHORT, schedule.LONG), metavar=('SHORT', 'LONG'),
-                        help='frames of a clip (default: 12 64)')
+    parser.add_argument('--lengths', type=int, nargs=2, default=(schedule.SHORT, schedule.LONG),
+                        metavar=('SHORT', 'LONG'), help='frames of a clip (default: 12 64)')
     parser.add_argument('--steps', type=int, help='stop after so many steps of this call')
     parser.add_argument('--learning-rate', type=float, default=1e-3)
     parser.add_argument('--depth-share', type=float, default=0.5, help="share of a clip's frames whose depth is predicted "
@@ -95,6 +99,9 @@ class Training:
         self.progress.settings['device_name'] = (torch.cuda.get_device_name(self.device) if self.device.type == 'cuda'
                                                  else 'cpu')
         self.seconds_before = self.progress.seconds
+        self.until = 60 * args.minutes - min(_RESERVE_S, 6 * args.minutes)
+        self.total = self.seconds_before + self.until if args.last_call else 60 * args.total_minutes
+        self.momenta_since = self.progress.step if found is not None and found.is_dir() else 0
         self.asked = self.progress.step
         self._judging = torch.Generator().manual_seed(self.progress.step)
 
@@ -119,7 +126,7 @@ class Training:
     @property
     def done(self) -> float:
         """Share of the planned time that has gone by."""
-        return min(1.0, (self.seconds_before + self.elapsed) / (60 * self.args.total_minutes))
+        return min(1.0, (self.seconds_before + self.elapsed) / self.total)
 
     def _next_lesson(self) -> Lesson:
         lesson = schedule.lesson(self.asked, self.done, self.args.frames_a_step, tuple(self.args.lengths))
@@ -141,12 +148,15 @@ class Training:
     def _improve(self) -> None:
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True)
         rate = self.args.learning_rate * schedule.learning_rate_factor(self.done)
+        # After a start from pieces the momenta must first come back.
+        rate *= min(1.0, (self.progress.step - self.momenta_since + 1) / _NEW_MOMENTA_STEPS)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group['lr'] = rate
             optimizer.step()
             optimizer.zero_grad()
-        torch._foreach_lerp_(self.mean, self.parameters, 1 - min(_EMA, (self.progress.step + 1) / (self.progress.step + 10)))
+        kept = min(_EMA, (self.progress.step + 1) / (self.progress.step + 10))
+        torch._foreach_lerp_(self.mean, self.parameters, 1 - kept)
 
     def run(self) -> None:
         """Train until this call's time is over, then save."""
@@ -154,7 +164,6 @@ class Training:
         args.out.mkdir(parents=True, exist_ok=True)
         self.watched = {frames: held_out_batch(max(1, args.frames_a_step // frames), frames, stride, args.size)
                         for frames, stride in ((args.lengths[0], 4), (args.lengths[1], 2))}
-        until = 60 * args.minutes - min(_RESERVE_S, 6 * args.minutes)
         sums: dict[str, torch.Tensor] = {}
         counted, frames, logged, looked = 0, 0, time.monotonic(), time.monotonic()
         first = progress.step
@@ -167,7 +176,7 @@ class Training:
             for name, value in parts.items():
                 total, number = sums.get(name, (0.0, 0))
                 sums[name] = total + value, number + 1
-            last = self.elapsed > until or self.done >= 1 or (args.steps and progress.step - first >= args.steps)
+            last = self.elapsed > self.until or self.done >= 1 or (args.steps and progress.step - first >= args.steps)
             if last or time.monotonic() - logged > _LOG_S:
                 entry = {name: float(total) / number for name, (total, number) in sums.items()}
                 seconds = time.monotonic() - logged
@@ -223,7 +232,7 @@ class Training:
             if progress.finished:
                 self._swap()
             print(f'{len(paths)} pieces in {out / "pieces"}')
-        print(f'saved in {out} at step {progress.step}, {progress.seconds / 60:.1f} of {self.args.total_minutes:g} minutes'
+        print(f'saved in {out} at step {progress.step}, {progress.seconds / 60:.1f} of {self.total / 60:.1f} minutes'
               f'{": finished" if progress.finished else ""}', flush=True)
 
     def benchmark(self, steps: int = 10) -> None:
