@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evict3r_ros.network.layers import Block, Mlp
+from evict3r_ros.network.layers import Block, Mlp, run_blocks
 from evict3r_ros.network.memory import Memory
 from evict3r_ros.network.presets import Preset
 
@@ -50,8 +50,7 @@ class CameraHead(nn.Module):
         for _ in range(self.rounds):
             shift, scale, gate = self.poseLN_modulation(self.embed_pose(told)).chunk(3, dim=-1)
             x = token + gate * (normed * (1 + scale) + shift)
-            for number, block in enumerate(self.trunk):
-                x = block(x, partial(memory.attend, number))
-            pose = pose + self.pose_branch(self.trunk_norm(x)).float()
+            x = run_blocks(self.trunk, x, self.trunk_norm, lambda number: partial(memory.attend, number))
+            pose = pose + self.pose_branch(x).float()
             told = pose.to(token.dtype)
         return torch.cat((pose[..., :7], pose[..., 7:].relu()), dim=-1)
