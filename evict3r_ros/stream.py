@@ -75,8 +75,9 @@ class Stream:
         """Of the global blocks: to look at, for pictures and tests; the stream alone drives it."""
         self.config = self.cache.config
         """As given, with the budget in tokens."""
+        camera_layers, camera_entries = preset.camera_memory
         self.camera_cache = CameraCache(
-            config.camera_frames, config.camera_policy, preset.camera_blocks, preset.camera_heads, preset.camera_rounds,
+            config.camera_frames, config.camera_policy, camera_layers, preset.camera_heads, camera_entries,
             preset.camera_head_dim, network.dtype, network.device)
         self._anchor_chooser = AnchorChooser()
         self._has_graph = graph and network.device.type == 'cuda' and not self.cache.policy.grows

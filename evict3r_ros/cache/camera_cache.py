@@ -16,7 +16,8 @@ class CameraCache:
     A ``network.Memory`` for the camera trunk: the first frame, the current one, and those that its policy keeps.
 
     Each of a frame's refinement rounds leaves one key and value in each trunk block, and a round sees all rounds of
-    remembered frames and the earlier rounds of its own, as published. When the memory is full, a frame takes the place
+    remembered frames and the earlier rounds of its own, as published. (A preset whose rounds remember apart has a layer
+    for each round of each block instead, and one entry a frame in it.) When the memory is full, a frame takes the place
     of one that keeps the rest evenly spaced (``uniform``) or of the oldest (``recent``); never of the first, which
     carries the scale, nor of an anchor.
     """

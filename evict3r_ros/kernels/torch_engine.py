@@ -5,6 +5,7 @@
 import torch
 import torch.nn.functional as F
 
+from evict3r_ros.kernels import torch_enlarge
 from evict3r_ros.kernels.layout import PackedLayout
 
 TILE_BYTES = 32 * 2 ** 20
@@ -187,5 +188,5 @@ def add_norm(x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: 
 
 def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
     """x (batch, C, h, w) to (batch, C, *size), bilinear with aligned corners; plus position (1, C, *size)."""
-    x = F.interpolate(x, size, mode='bilinear', align_corners=True)
+    x = torch_enlarge.enlarge(x, size)
     return x if position is None else x + position

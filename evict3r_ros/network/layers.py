@@ -56,16 +56,17 @@ class Attention(nn.Module):
             self.k_norm = nn.LayerNorm(width // heads, eps=norm_eps)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor, attend: Attend, rotary: RotaryTable | None = None) -> torch.Tensor:
-        """x: (batch, tokens, width) -> (batch, tokens, width)."""
+    def split(self, x: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
+        """x: (batch, tokens, width) -> query, key and value, normed and turned: (batch, heads, tokens, head_dim) each."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         if rotary is None:
-            query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        else:
-            query, key, value = kernels.norm_turn(
-                qkv, self.q_norm.weight, self.q_norm.bias, self.k_norm.weight, self.k_norm.bias, self.q_norm.eps,
-                rotary.cos, rotary.sin)
-        return self.proj(attend(query, key, value).transpose(1, 2).flatten(-2))
+            return tuple(qkv.permute(2, 0, 3, 1, 4))
+        return kernels.norm_turn(qkv, self.q_norm.weight, self.q_norm.bias, self.k_norm.weight, self.k_norm.bias,
+                                 self.q_norm.eps, rotary.cos, rotary.sin)
+
+    def join(self, answers: torch.Tensor) -> torch.Tensor:
+        """What attention answered, (batch, heads, tokens, head_dim) -> (batch, tokens, width)."""
+        return self.proj(answers.transpose(1, 2).flatten(-2))
 
 
 class Mlp(nn.Module):
@@ -113,13 +114,22 @@ class Block(nn.Module):
         block before has made it, and then is the norm that the next one wants, the second part of the answer.
         observe_residual: told what the MLP adds, (batch, tokens, width).
         """
-        if normed is None:
-            normed = self.norm1(x)
-        x, normed = add_and_norm(x, self.attn(normed, attend, rotary), self.ls1, self.norm2)
-        added = self.mlp(normed)
+        answers = attend(*self.before(self.norm1(x) if normed is None else normed, rotary))
+        x, normed, added = self.after(x, answers, then)
         if observe_residual is not None:
             observe_residual(added * self.ls2.gamma)
-        return add_and_norm(x, added, self.ls2, then)
+        return x, normed
+
+    def before(self, normed: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
+        """Query, key and value that the block asks with."""
+        return self.attn.split(normed, rotary)
+
+    def after(self, x: torch.Tensor, answers: torch.Tensor, then: nn.LayerNorm | None,
+              ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """The tokens that leave the block, their norm, and what the MLP added, before its LayerScale."""
+        x, normed = add_and_norm(x, self.attn.join(answers), self.ls1, self.norm2)
+        added = self.mlp(normed)
+        return *add_and_norm(x, added, self.ls2, then), added
 
 
 def add_and_norm(x: torch.Tensor, added: torch.Tensor, scale: LayerScale, norm: nn.LayerNorm | None,

@@ -106,7 +106,8 @@ class StreamVGGT(nn.Module):
         """
         One frame-causal pass over whole clips: images (batch, frames, 3, H, W) RGB in [0, 1], frame 0 a stream's first.
 
-        Differs from streaming in the camera head alone: here a round sees the same round of earlier frames.
+        The same as streaming with everything remembered, but for the camera head where a preset lets its rounds share
+        one memory: here a round sees the same round of earlier frames.
         """
         frames = images.shape[1]
         is_first = torch.arange(frames, device=images.device) == 0
