@@ -5,7 +5,7 @@
 import torch
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.network import load_network
-from evict3r_ros.network.enlarge import enlarge
+from evict3r_ros.kernels.torch_enlarge import enlarge
 from evict3r_ros.stream import Stream
 
 

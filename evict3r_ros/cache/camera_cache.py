@@ -35,7 +35,7 @@ class CameraCache:
         self._rounds_done = torch.zeros(layers, dtype=torch.int64, device=device)
         numbers = torch.arange(frames * rounds, device=device)
         self._place_of, self._round_of = numbers // rounds, numbers % rounds
-        self._frames = 0
+        self._frame = torch.zeros((), dtype=torch.int32, device=device)
 
     @property
     def bytes(self) -> int:
@@ -44,21 +44,19 @@ class CameraCache:
 
     def reset(self) -> None:
         """Forget the stream."""
-        self._frames = 0
+        self._frame.zero_()
         self.frame_of.fill_(-1)
 
     def begin_frame(self, anchors: torch.Tensor) -> None:
         """Find a place for a frame; anchors (k,): frames that must stay, -1 for none."""
-        if self._frames < self.capacity:
-            self._place.fill_(self._frames)
-        else:
-            self._place.copy_(self._least_needed(anchors))
-        self.frame_of.scatter_(0, self._place.view(1), self.frame_of.new_full((1,), self._frames))
+        place = torch.where(self._frame < self.capacity, self._frame, self._least_needed(anchors))
+        self._place.copy_(place)
+        self.frame_of.scatter_(0, self._place.view(1), self._frame.view(1))
         self._rounds_done.zero_()
 
     def _least_needed(self, anchors: torch.Tensor) -> torch.Tensor:
         pinned = (self.frame_of == 0) | (self.frame_of[:, None] == anchors).any(1)
-        rank = self.frame_of.float() if self.policy == 'recent' else evenness(self.frame_of, self._frames)
+        rank = self.frame_of.float() if self.policy == 'recent' else evenness(self.frame_of, self._frame)
         return rank.masked_fill(pinned, torch.inf).argmin()
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -78,4 +76,4 @@ class CameraCache:
 
     def end_frame(self) -> None:
         """The frame is complete."""
-        self._frames += 1
+        self._frame += 1

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evict3r_ros.network.layers import Block, Mlp
+from evict3r_ros.network.layers import Block, Mlp, run_blocks
 from evict3r_ros.network.memory import Memory
 from evict3r_ros.network.presets import Preset
 
@@ -59,9 +59,8 @@ class CameraHead(nn.Module):
             first = number_of_round * len(self.trunk) if self.rounds_apart else 0
             shift, scale, gate = self.poseLN_modulation(self.embed_pose(told)).chunk(3, dim=-1)
             x = token + gate * (normed * (1 + scale) + shift)
-            for number, block in enumerate(self.trunk):
-                x = block(x, partial(memory.attend, first + number))
-            pose = pose + self.pose_branch(self.trunk_norm(x)).float()
+            x = run_blocks(self.trunk, x, self.trunk_norm, lambda number: partial(memory.attend, first + number))
+            pose = pose + self.pose_branch(x).float()
             told = pose.to(token.dtype)
             estimates.append(pose)
         return estimates

@@ -51,6 +51,9 @@ def load_network(weights: str, preset: str = 'official', device: str | torch.dev
     # One tensor at a time, so that a device never holds two copies of a large network.
     state = {key: read(key).to(device=device, dtype=DTYPES[dtype]) for key in shapes}
     network.load_state_dict(state, strict=True, assign=True)
+    if device.type == 'cuda':
+        # Convolutions in half precision run on tensor cores in this layout, and tokens come in it anyway.
+        network.to(memory_format=torch.channels_last)
     return network.eval().requires_grad_(False)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from evict3r_ros import kernels
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
 from evict3r_ros.training import schedule, speed, state, watch
@@ -233,6 +234,8 @@ class Training:
 def main(arguments: list[str] | None = None) -> int:
     """Run. Returns the exit code: 2 for an error that the user can mend, 130 after Ctrl-C."""
     training = None
+    # Triton kernels have no backward pass, and a compiled half of a block is to be the same one in validation.
+    kernels.use('torch')
     try:
         see_one_device()
         args = parse(arguments)
