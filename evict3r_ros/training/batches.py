@@ -16,14 +16,15 @@ FIRST_TRAINING_SEED = 2 ** 32
 """Seeds below this are never trained on: whoever evaluates may take any of them."""
 _WATCHED_SEED = 3_000_000_000
 _LOOPS = 8
-"""One step in so many trains on loops."""
+"""One batch in so many is of loops."""
 
 
 @dataclass(frozen=True)
 class Lesson:
     """What a batch is to be made of."""
 
-    step: int
+    number: int
+    """Of all the batches of a training: says which worlds, and no two have the same."""
     clips: int
     frames: int
     strides: tuple[int, int]
@@ -69,9 +70,9 @@ def draw_times(generator: np.random.Generator, lesson: Lesson) -> np.ndarray:
 
 def make_batch(lesson: Lesson, size: tuple[int, int]) -> Batch:
     """The batch of a lesson; the same lesson gives the same batch. size: (height, width) of its images."""
-    generator = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED + lesson.step))
-    first_seed = FIRST_TRAINING_SEED + lesson.step * 1024
-    loop = lesson.step % _LOOPS == 0
+    generator = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED + lesson.number))
+    first_seed = FIRST_TRAINING_SEED + lesson.number * 1024
+    loop = lesson.number % _LOOPS == 0
     worlds = make_worlds(range(first_seed, first_seed + lesson.clips), loop=loop)
     # On a loop the time says how far round one is; its length is that of loops that are evaluated.
     return _batch(worlds, draw_times(generator, lesson), float(generator.integers(500, 1200)) if loop else None, size)

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from evict3r_ros.network.memory import CausalMemory
+from evict3r_ros.training.pieces import compiled
 
 
 @cache
 def _compiled_flex():
-    return torch.compile(flex_attention, dynamic=False)
+    return compiled('attention', flex_attention)
 
 
 class FlexMemory(CausalMemory):

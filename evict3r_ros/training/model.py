@@ -14,8 +14,13 @@ from evict3r_ros.network.layers import Block
 from evict3r_ros.preparation import PATCH
 from evict3r_ros.synthetic.render import render_frames
 from evict3r_ros.synthetic.texture import noise_table
+from evict3r_ros.synthetic.world import Scene
 from evict3r_ros.training import losses
 from evict3r_ros.training.batches import Batch, per_frame
+from evict3r_ros.training.memory import FlexMemory
+from evict3r_ros.training.pieces import PIECES, compiled
+
+_PLAIN_FRAMES = 32
 
 
 @torch.no_grad()
@@ -67,6 +72,17 @@ def judge(answers: Answers) -> dict[str, torch.Tensor]:
             'log_depth_error': depth_error.detach(), 'pose': pose_loss.detach()}
 
 
+def _render_in_parts(scene: Scene, poses: torch.Tensor, times: torch.Tensor, noise: torch.Tensor, size: tuple[int, int],
+                     ) -> tuple[torch.Tensor, torch.Tensor]:
+    """As ``render_frames``, a few frames at a time: not compiled, it keeps everything that it computes on the way."""
+    images, depths = [], []
+    for part in torch.arange(len(times), device=times.device).split(_PLAIN_FRAMES):
+        image, depth = render_frames(scene.map(lambda each, of=part: each[of]), poses[part], times[part], noise, size)
+        images.append(image)
+        depths.append(depth)
+    return torch.cat(images), torch.cat(depths)
+
+
 class Trainee:
     """
     A network with what training needs around it; compiled piece by piece on CUDA, as it is elsewhere.
@@ -75,27 +91,40 @@ class Trainee:
     compile the whole network took 95 s, and again for each length of clip.
     """
 
-    def __init__(self, network: StreamVGGT, compiled: bool):
+    def __init__(self, network: StreamVGGT, compile_pieces: bool):
         self.network, self.device = network, network.device
-        self.render, self.judge = render_frames, judge
-        self._memory: Callable[[int], CausalMemory] = CausalMemory
-        self._memories: dict[int, CausalMemory] = {}
         self._noise = noise_table(self.device)
-        self._dense, self._compile_dense = network.depth_head, False
-        if compiled:
-            self._compile()
+        self.compiled = set(PIECES) if compile_pieces else set()
+        """The pieces that are compiled."""
+        self._arrange()
 
-    def _compile(self) -> None:
-        from evict3r_ros.training.memory import FlexMemory
+    def give_up(self, piece: str) -> None:
+        """From now on that piece runs as written, which is slower."""
+        self.compiled.discard(piece)
+        torch._dynamo.reset()
+        self._arrange()
+
+    def _arrange(self) -> None:
         torch._dynamo.config.recompile_limit = 64
-        self._memory = FlexMemory
-        self.render, self.judge = torch.compile(render_frames, dynamic=False), torch.compile(judge, dynamic=False)
-        before, after = (torch.compile(half, dynamic=False) for half in (Block.before, Block.after))
-        for module in self.network.modules():
+        network = self.network
+
+        def piece(name: str, function: Callable, plain: Callable | None = None) -> Callable:
+            if name in self.compiled:
+                return compiled(name, function)
+            return plain or function
+
+        self.render = piece('render', render_frames, _render_in_parts)
+        self.judge = piece('judge', judge)
+        self._memory: Callable[[int], CausalMemory] = FlexMemory if 'attention' in self.compiled else CausalMemory
+        self._memories: dict[int, CausalMemory] = {}
+        before, after = (piece('blocks', half) for half in (Block.before, Block.after))
+        for module in network.modules():
             if isinstance(module, Block):
                 module.before, module.after = MethodType(before, module), MethodType(after, module)
-        self.network.depth_head.to(memory_format=torch.channels_last)
-        self._compile_dense = True
+        if 'dense' in self.compiled:
+            network.depth_head.to(memory_format=torch.channels_last)
+        self._dense = piece('dense', network.depth_head.forward)
+        self._has_tables = False
 
     def look(self, batch: Batch, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (clips, frames, H, W, 3) uint8 and depth (clips, frames, H, W) of a batch."""
@@ -122,10 +151,10 @@ class Trainee:
             *tapped, last = network.aggregator(prepared, is_first, network.aggregator.grid(patches), memory)
             estimates = network.camera_head.estimates(last[:, :, 0], memory)
             tapped = [tokens[:, judged].flatten(0, 1) for tokens in tapped]
-            if self._compile_dense:
+            if not self._has_tables:
                 # Once as it is: it then has the tables that it keeps, and is not compiled again for having them.
                 network.depth_head([tokens[:1].detach() for tokens in tapped], patches, size)
-                self._dense, self._compile_dense = torch.compile(network.depth_head.forward, dynamic=False), False
+                self._has_tables = True
             raw = self._dense(tapped, patches, size)
         field_of_view = batch.field_of_view.to(self.device, non_blocking=True)
         target = batch.camera_from_first.to(self.device, non_blocking=True)

@@ -9,6 +9,7 @@ the running mean begins at the weights.
 """
 
 import json
+import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,16 +47,23 @@ def save_file(path: Path, tensors: dict[str, Any], progress: Progress) -> None:
 def save_pieces(folder: Path, weights: dict[str, torch.Tensor], progress: Progress, megabytes: float) -> list[Path]:
     """The weights in float16 as pieces of a .safetensors file, in order, and the counters beside them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(_PIECE.format(0)[:-2] + '*'):
-        old.unlink()
     content = format_safetensors({key: value.detach().half().cpu().contiguous() for key, value in weights.items()})
     size = int(megabytes * 1e6)
     paths = []
     for number, start in enumerate(range(0, len(content), size)):
         paths.append(folder / _PIECE.format(number))
-        paths[-1].write_bytes(content[start:start + size])
-    (folder / _COUNTERS).write_text(json.dumps(asdict(progress)) + '\n', encoding='utf-8')
+        _replace(paths[-1], content[start:start + size])
+    _replace(folder / _COUNTERS, (json.dumps(asdict(progress)) + '\n').encode())
+    for path in set(folder.glob(_PIECE.format(0)[:-2] + '*')) - set(paths):
+        path.unlink()
     return paths
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    part = path.with_name('.' + path.name)
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def load(path: Path) -> tuple[dict[str, Any], Progress]:
@@ -66,7 +74,7 @@ def load(path: Path) -> tuple[dict[str, Any], Progress]:
         try:
             saved = torch.load(path, map_location='cpu', weights_only=True)
             return saved['tensors'], Progress(**saved['progress'])
-        except (RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
             raise UserError(f'{path}: no state of a training, or a damaged one ({str(error).splitlines()[0]})') from error
     return {'network': {key: value.float() for key, value in read_pieces(path).items()}}, read_progress(path)
 
