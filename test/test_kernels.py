@@ -25,7 +25,7 @@ class Triton:
         self.write_packed, self.read_packed = triton_codec.write_packed, triton_codec.read_packed
         self.copy_pair = triton_codec.copy_pair
         self.norm_turn, self.add_norm, self.enlarge = triton_layers.norm_turn, triton_layers.add_norm, triton_layers.enlarge
-        self._attention = triton_attention
+        self._attention, self.self_attention = triton_attention, triton_attention.self_attention
 
     def cache_attention(self, query, keys, values, kept, fresh, mass=None):
         answer, lse = self._attention.attention(query, keys, values, kept, fresh)
@@ -96,6 +96,20 @@ def test_attention_reads_any_strides(engine):
     answer = engine.cache_attention(query, keys, values, torch.tensor(31, device=DEVICE), 19)
     expected, _ = reference(query, keys, values, torch.ones(50, dtype=torch.bool, device=DEVICE))
     torch.testing.assert_close(answer.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', dtypes())
+@pytest.mark.parametrize(('heads', 'tokens', 'head_dim'), [(1, 1, 16), (3, 64, 32), (2, 131, 64)])
+def test_attention_inside_a_frame(dtype, heads, tokens, head_dim):
+    """Triton's, with keys of the strides that the network gives, and values that are a view."""
+    engine = Triton()
+    query, key, value = numbers(tokens, 3, heads, head_dim).to(dtype).permute(1, 2, 0, 3)
+    expected, _ = reference(query, key.transpose(0, 1), value.transpose(0, 1),
+                            torch.ones(tokens, dtype=torch.bool, device=DEVICE))
+    tolerance = {'rtol': 1e-4, 'atol': 1e-5} if dtype == torch.float32 else {'rtol': 0.02, 'atol': 0.02}
+    torch.testing.assert_close(engine.self_attention(query, key, value).double(), expected, **tolerance)
+    alone = kernels.self_attention(query[None], key[None], value[None])[0]
+    torch.testing.assert_close(alone.double(), expected, **tolerance)
 
 
 def test_without_a_mask_all_keys_count():

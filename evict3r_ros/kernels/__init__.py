@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
+import torch.nn.functional as F
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.kernels import torch_engine
@@ -21,7 +22,8 @@ from evict3r_ros.kernels.layout import PackedLayout
 from evict3r_ros.kernels.torch_engine import attention
 
 __all__ = ['ENGINES', 'Aside', 'PackedLayout', 'add_norm', 'attention', 'cache_attention', 'cache_mass', 'copy_pair',
-           'engine_for', 'enlarge', 'norm_turn', 'read_packed', 'time_scoring', 'use', 'why', 'write_packed']
+           'engine_for', 'enlarge', 'norm_turn', 'read_packed', 'self_attention', 'time_scoring',
+           'use', 'why', 'write_packed']
 
 ENGINES = ('auto', 'torch', 'triton')
 HAS_TRITON = importlib.util.find_spec('triton') is not None
@@ -84,6 +86,14 @@ def cache_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tenso
         with aside.beside(query, lse) if aside is not None else nullcontext():
             triton_attention.mass(query, keys, kept, fresh, lse, mass)
     return answer
+
+
+def self_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attention of tokens to each other: (batch, heads, tokens, head_dim) each."""
+    if _fused(query) and query.shape[0] == 1 and query.shape[3] in (16, 32, 64, 128):
+        from evict3r_ros.kernels import triton_attention
+        return triton_attention.self_attention(query[0], key[0], value[0])[None]
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 def cache_mass(query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int,

@@ -12,8 +12,10 @@ import triton
 import triton.language as tl
 
 LOG2_E = 1.4426950408889634
-QUERIES, KEYS, SPLITS = 128, 64, 4
+QUERIES, KEYS, SPLITS = 64, 64, 3
 """A program's queries, keys at a time, and programs that share a query's keys: measured best on an H200."""
+SCORED, ASKING = 128, 64
+"""Keys whose mass one program gathers, and queries at a time."""
 COMBINED = 32
 """Queries whose parts one program joins."""
 
@@ -45,8 +47,13 @@ def _step(query, best, total, answer, key_ptr, value_ptr, first, limit, key_stri
 @triton.jit
 def _attend(query_ptr, key_ptr, value_ptr, kept_ptr, part_ptr, lse_ptr,
             query_head, query_row, key_row, key_head, value_row, value_head, queries, first_fresh, fresh, scale,
-            D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, SPLITS: tl.constexpr, PRECISION: tl.constexpr):
-    """One split's softmax-weighted values, divided by its own sum of weights, and that sum's logarithm to base 2."""
+            D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, SPLITS: tl.constexpr, WHOLE: tl.constexpr,
+            PRECISION: tl.constexpr):
+    """
+    One split's softmax-weighted values, divided by its own sum of weights, and that sum's logarithm to base 2.
+
+    WHOLE: all keys are there and one split has them; then the values are the answer, (queries, heads, D).
+    """
     head = tl.program_id(1)
     split = tl.program_id(2)
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
@@ -57,7 +64,10 @@ def _attend(query_ptr, key_ptr, value_ptr, kept_ptr, part_ptr, lse_ptr,
     key_ptr += head * key_head
     value_ptr += head * value_head
 
-    kept = tl.load(kept_ptr).to(tl.int32)
+    if WHOLE:
+        kept = 0
+    else:
+        kept = tl.load(kept_ptr).to(tl.int32)
     kept_full = kept // BN
     full = kept_full + fresh // BN
     share = tl.cdiv(full + 2, SPLITS)
@@ -79,9 +89,12 @@ def _attend(query_ptr, key_ptr, value_ptr, kept_ptr, part_ptr, lse_ptr,
             best, total, answer = _step(query, best, total, answer, key_ptr, value_ptr,
                                         first_fresh + fresh // BN * BN, first_fresh + fresh, key_row, value_row,
                                         scale, D, BN, True, PRECISION)
-    place = (split * tl.num_programs(1) + head) * queries + rows
-    # A split without keys says zero, and a logarithm of minus infinity.
-    tl.store(lse_ptr + place, best + tl.log2(total), mask=inside)
+    if WHOLE:
+        place = rows * tl.num_programs(1) + head
+    else:
+        place = (split * tl.num_programs(1) + head) * queries + rows
+        # A split without keys says zero, and a logarithm of minus infinity.
+        tl.store(lse_ptr + place, best + tl.log2(total), mask=inside)
     answer = answer / tl.where(total > 0.0, total, 1.0)[:, None]
     tl.store(part_ptr + place[:, None] * D + channels[None, :], answer.to(part_ptr.dtype.element_ty),
              mask=inside[:, None])
@@ -159,38 +172,42 @@ def _precision(tensor: torch.Tensor) -> str:
 
 
 def attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, kept: torch.Tensor, fresh: int,
-              tiles: tuple[int, int, int] = (QUERIES, KEYS, SPLITS)) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    See torch_engine.cache_attention; and for each query the logarithm to base 2 of its sum of weights, (heads, N).
-
-    tiles: a program's queries, keys at a time, splits.
-    """
+              ) -> tuple[torch.Tensor, torch.Tensor]:
+    """See torch_engine.cache_attention; and for each query the logarithm to base 2 of its sum of weights, (heads, N)."""
     heads, queries, width = query.shape
-    block, step, splits = tiles
     first_fresh = keys.shape[0] - fresh
     answer = torch.empty(queries, heads, width, dtype=query.dtype, device=query.device)
     lse = torch.empty(heads, queries, dtype=torch.float32, device=query.device)
-    parts = torch.empty(splits, heads, queries, width, dtype=torch.float32, device=query.device)
-    part_lse = torch.empty(splits, heads, queries, dtype=torch.float32, device=query.device)
-    _attend[(triton.cdiv(queries, block), heads, splits)](
+    parts = torch.empty(SPLITS, heads, queries, width, dtype=torch.float32, device=query.device)
+    part_lse = torch.empty(SPLITS, heads, queries, dtype=torch.float32, device=query.device)
+    _attend[(triton.cdiv(queries, QUERIES), heads, SPLITS)](
         query, keys, values, kept, parts, part_lse, query.stride(0), query.stride(1), keys.stride(0), keys.stride(1),
-        values.stride(0), values.stride(1), queries, first_fresh, fresh, width ** -0.5 * LOG2_E, D=width, BM=block,
-        BN=step, SPLITS=splits, PRECISION=_precision(query), num_warps=8 if block >= 128 else 4, num_stages=3)
+        values.stride(0), values.stride(1), queries, first_fresh, fresh, width ** -0.5 * LOG2_E, D=width, BM=QUERIES,
+        BN=KEYS, SPLITS=SPLITS, WHOLE=False, PRECISION=_precision(query), num_warps=4, num_stages=3)
     _combine[(triton.cdiv(queries, COMBINED), heads)](
-        parts, part_lse, answer, lse, heads, queries, D=width, BM=COMBINED, SPLITS=splits, num_warps=4)
+        parts, part_lse, answer, lse, heads, queries, D=width, BM=COMBINED, SPLITS=SPLITS, num_warps=4)
     return answer.transpose(0, 1), lse
 
 
+def self_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Attention of a frame's tokens to each other: all (heads, N, head_dim), of any strides but the last."""
+    heads, queries, width = query.shape
+    answer = torch.empty(queries, heads, width, dtype=query.dtype, device=query.device)
+    _attend[(triton.cdiv(queries, QUERIES), heads, 1)](
+        query, keys, values, answer, answer, answer, query.stride(0), query.stride(1), keys.stride(1), keys.stride(0),
+        values.stride(1), values.stride(0), queries, 0, queries, width ** -0.5 * LOG2_E, D=width, BM=QUERIES, BN=KEYS,
+        SPLITS=1, WHOLE=True, PRECISION=_precision(query), num_warps=4, num_stages=3)
+    return answer.transpose(0, 1)
+
+
 def mass(query: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int, lse: torch.Tensor,
-         out: torch.Tensor, counts: torch.Tensor | None = None, tiles: tuple[int, int] = (128, 64)) -> None:
+         out: torch.Tensor, counts: torch.Tensor | None = None) -> None:
     """Each key's attention mass into out (M,) float32, given the ``lse`` of ``attention`` over the same keys."""
     heads, queries, width = query.shape
-    block, step = tiles
     count = keys.shape[0]
     part = torch.empty(heads, count, dtype=torch.float32, device=query.device)
-    _mass[(triton.cdiv(count, block), heads)](
+    _mass[(triton.cdiv(count, SCORED), heads)](
         query, keys, kept, lse, lse if counts is None else counts, part, query.stride(0), query.stride(1),
-        keys.stride(0), keys.stride(1), queries, count, count - fresh, fresh, width ** -0.5 * LOG2_E, D=width, BM=block,
-        BN=step, COUNTED=counts is not None, PRECISION=_precision(query), num_warps=8 if block >= 128 else 4,
-        num_stages=3)
+        keys.stride(0), keys.stride(1), queries, count, count - fresh, fresh, width ** -0.5 * LOG2_E, D=width, BM=SCORED,
+        BN=ASKING, COUNTED=counts is not None, PRECISION=_precision(query), num_warps=4, num_stages=3)
     _mean_over_heads[(triton.cdiv(count, 256),)](part, out, heads, count, BLOCK=256)

@@ -11,7 +11,7 @@ from evict3r_ros.kernels.layout import PackedLayout
 ROUNDER = tl.constexpr(12582912.0)
 """1.5 * 2^23: adding and taking it away rounds a small float32 to the nearest integer, ties to even."""
 HALF_MAX = tl.constexpr(65504.0)
-TOKENS_WRITTEN, TOKENS_READ = 4, 8
+TOKENS_WRITTEN, TOKENS_READ = 2, 8
 """Tokens that one program packs, and unpacks."""
 
 

@@ -102,7 +102,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width, 4 * width, width)
         self.ls2 = LayerScale(width)
 
-    def forward(self, x: torch.Tensor, attend: Attend = F.scaled_dot_product_attention,
+    def forward(self, x: torch.Tensor, attend: Attend = kernels.self_attention,
                 rotary: RotaryTable | None = None,
                 observe_residual: Callable[[torch.Tensor], None] | None = None,
                 normed: torch.Tensor | None = None, then: nn.LayerNorm | None = None,
@@ -141,7 +141,7 @@ def add_and_norm(x: torch.Tensor, added: torch.Tensor, scale: LayerScale, norm: 
 
 
 def run_blocks(blocks: Sequence[Block], x: torch.Tensor, then: nn.LayerNorm,
-               attend: Callable[[int], Attend] = lambda _: F.scaled_dot_product_attention) -> torch.Tensor:
+               attend: Callable[[int], Attend] = lambda _: kernels.self_attention) -> torch.Tensor:
     """A stack of blocks over x (batch, tokens, width), and a norm of what comes out; attend: by the block's number."""
     normed = None
     for number, block in enumerate(blocks):

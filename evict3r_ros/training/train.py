@@ -234,10 +234,10 @@ class Training:
 def main(arguments: list[str] | None = None) -> int:
     """Run. Returns the exit code: 2 for an error that the user can mend, 130 after Ctrl-C."""
     training = None
-    # Triton kernels have no backward pass, and a compiled half of a block is to be the same one in validation.
-    kernels.use('torch')
     try:
         see_one_device()
+        # Triton kernels have no backward pass, and a compiled half of a block is to be the same one in validation.
+        kernels.use('torch')
         args = parse(arguments)
         training = Training(args)
         speed.benchmark(training) if args.benchmark else training.run()
