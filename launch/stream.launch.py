@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the node on a camera's topic; it configures and activates itself.
 
-ros2 launch evict3r_ros stream.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info weights:=official
+ros2 launch evict3r_ros stream.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info
 """
 
 from pathlib import Path
@@ -19,8 +19,8 @@ ARGUMENTS = (
     ('image', 'image', "topic of the images; with image_transport compressed '/compressed' is appended to it"),
     ('camera_info', 'camera_info', "topic of the images' camera_info"),
     ('params_file', str(PARAMETERS), 'YAML file with all parameters; the arguments below go before it where given'),
-    ('weights', '', "path of a checkpoint, 'official', or 'random' (untrained)"),
-    ('preset', '', 'size of the network, that of the weights'),
+    ('weights', '', "'tiny' (this package's own), 'official', the path of a checkpoint, or 'random' (untrained)"),
+    ('preset', '', 'size of the network, by default that of the weights'),
     ('image_transport', '', 'raw or compressed'),
     ('use_sim_time', 'false', 'take the time from /clock'),
     ('namespace', '', 'namespace of the node and of relative topics'),

@@ -164,6 +164,21 @@ def read_camera_file(path: str | Path) -> CameraModel:
         base_from_camera=base_from_camera)
 
 
+def write_camera_file(path: str | Path, camera: CameraModel) -> None:
+    """Write what ``read_camera_file`` reads."""
+    def matrix(values: np.ndarray) -> dict[str, Any]:
+        values = np.atleast_2d(values)
+        return {'rows': values.shape[0], 'cols': values.shape[1], 'data': values.reshape(-1).tolist()}
+
+    content = {'image_width': camera.width, 'image_height': camera.height, 'camera_name': camera.name,
+               'camera_matrix': matrix(camera.K), 'distortion_model': camera.distortion_model,
+               'distortion_coefficients': matrix(camera.D), 'rectification_matrix': matrix(camera.R),
+               'projection_matrix': matrix(camera.P)}
+    if camera.base_from_camera is not None:
+        content['T_base_link_camera'] = camera.base_from_camera.reshape(-1).tolist()
+    Path(path).write_text(yaml.safe_dump(content, sort_keys=False), encoding='utf-8')
+
+
 def _whole_number(content: dict[str, Any], key: str, path: Path) -> int:
     value = content.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:

@@ -23,7 +23,7 @@ import torch
 from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
 from evict3r_ros.msg import StreamStatus
-from evict3r_ros.network import PRESETS, StreamVGGT, load_network
+from evict3r_ros.network import PRESETS, StreamVGGT, load_network, preset_of
 from evict3r_ros.planning import free_memory, plan, refuse_unless_fits
 from evict3r_ros.ros import parameters
 from evict3r_ros.ros.inference import Counts, Pace, Worker
@@ -139,7 +139,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             self._stream, settings, self._static, self._tell, lambda: self._outputs['points'].get_subscription_count(),
             lambda: self.count_publishers(self.resolve_topic_name('camera_info')))
         log = self.get_logger()
-        log.info(f'{self._network.source}, preset {settings.preset}, {dtype} on {device}; cache: '
+        log.info(f'{self._network.source}, preset {self._network.preset.name}, {dtype} on {device}; cache: '
                  f'{settings.cache_policy}, {self._stream.config.tokens} tokens a layer, {settings.cache_bits} bits, '
                  f'{self._perception.stats.cache_bytes / 2**20:.1f} MiB')
         if self._network.untrained:
@@ -153,8 +153,9 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             self.get_logger().warning(f'policy {settings.cache_policy} takes more memory with every frame: it is for '
                                       'comparison, not for robots')
             return
-        width = settings.image_width or PRESETS[settings.preset].image_width
-        planned = plan(settings.preset, cache, (width, width), dtype, cuda=device.type == 'cuda')
+        preset = preset_of(settings.weights, settings.preset)
+        width = settings.image_width or PRESETS[preset].image_width
+        planned = plan(preset, cache, (width, width), dtype, cuda=device.type == 'cuda')
         try:
             refuse_unless_fits(planned, free_memory(device))
         except UserError:

@@ -21,6 +21,7 @@ def status_message(settings: Settings | None, network: StreamVGGT | None, percep
     if settings is not None:
         message.preset, message.policy = settings.preset, settings.cache_policy
     if network is not None:
+        message.preset = network.preset.name
         message.weights, message.untrained, message.device = network.source, network.untrained, str(network.device)
     if perception is not None:
         message.header.frame_id = perception.camera_frame
