@@ -19,7 +19,7 @@ def walk(frames: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     poses = np.tile(np.eye(4), (frames, 1, 1))
     poses[:, :3, 3] = rng.normal(0, 0.1, (frames, 3)).cumsum(0) + rng.normal(0, 3, 3)
-    poses[:, :3, :3] = Rotation.from_rotvec(rng.normal(0, 0.05, (frames, 3)).cumsum(0) + rng.normal(0, 1, 3)).as_matrix()
+    poses[:, :3, :3] = Rotation.from_rotvec(rng.normal(0, 0.05, (frames, 3)).cumsum(0)).as_matrix()
     return poses
 
 

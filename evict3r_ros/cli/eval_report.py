@@ -31,7 +31,6 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation.comparison import KEY
     from evict3r_ros.evaluation.held_out import SPLITS
     from evict3r_ros.evaluation.lines import key, read_lines
-    from evict3r_ros.evaluation.streaming import PREFIXES
     from evict3r_ros.evaluation.summary import groups
     records = {}
     for folder in args.runs:
@@ -49,11 +48,13 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f'{args.out}: cannot be made: {error.strerror}') from error
     parts = []
     for number, (which, found) in enumerate(groups(records.values()).items()):
+        # Processes finish in any order.
+        found.sort(key=lambda group: group.configuration.rank())
         stem = f'accuracy_{which.frames}{"_loop" if which.loop else ""}{"" if which.effects else "_plain"}'
         stem += f'_{number}' if any(stem in part for part in parts) else ''
         report.plot_against_frame(which, found, args.out / f'{stem}_frames.png')
         report.plot_against_bytes(which, found, args.out / f'{stem}_bytes.png')
-        parts += [report.table(which, found), report.comparison_table(found), report.prefix_table(found, PREFIXES),
+        parts += [report.table(which, found), report.comparison_table(found), report.prefix_table(found),
                   f'![errors against the frame number]({stem}_frames.png)',
                   f'![errors against bytes]({stem}_bytes.png)']
     text = '\n\n'.join(part for part in parts if part) + '\n'

@@ -17,10 +17,10 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         'synthetic', help='held-out synthetic worlds, whose truth is exact',
-        description='Streams worlds that no training has seen, and measures depth and poses: AbsRel and delta < 1.25 after '
-                    'one median factor a clip, trajectory error (ATE after Sim(3)) over the length of the path, and the '
-                    'mean angle to the true rotation. Several policies, budgets, bits and camera memories are compared '
-                    'in every combination.',
+        description='Streams worlds that no training has seen, and measures depth and poses: AbsRel and delta < 1.25 '
+                    'after one median factor a clip, trajectory error (ATE after Sim(3)) over the length of the path, '
+                    'and the mean angle to the true rotation. Several policies, budgets, bits and camera memories are '
+                    'compared in every combination.',
         epilog='A long comparison: evict3r eval synthetic --clips 64 --frames 128 --stride 1 --policies '
                'uniform,evict3r,unbounded --budgets 10%,25% --bits 4,16 --out runs/a --processes 8 --minutes 9, '
                'again and again until it says that all is done; then evict3r eval report runs/a --out docs.')
@@ -31,8 +31,8 @@ def add_parser(subparsers: Any) -> None:
                        'seen (default: %(default)s)')
     world.add_argument('--seed', type=int, default=0, metavar='N', help='which worlds; any whole number is another set '
                        '(default: %(default)s)')
-    world.add_argument('--split', default='dev', choices=('dev', 'test'), help="'dev': to choose by; 'test': sealed worlds, "
-                       'to be looked at once (default: %(default)s)')
+    world.add_argument('--split', default='dev', choices=('dev', 'test'), help="'dev': to choose by; 'test': sealed "
+                       'worlds, to be looked at once (default: %(default)s)')
     world.add_argument('--effects', action=argparse.BooleanOptionalAction, default=True,
                        help='noise, blur, exposure and the like of a real camera')
     world.add_argument('--loop', action='store_true', help='paths that come back to where they began')
@@ -46,13 +46,15 @@ def add_parser(subparsers: Any) -> None:
     cache.add_argument('--camera-frames', default='96', metavar='A,B', help='frames that the camera head remembers: a '
                        "number, a share, or 'all' (default: %(default)s)")
     add_network_options(parser, weights='random', preset='small')
-    parser.add_argument('--width', type=int, metavar='PX', help="of the images, a multiple of 14; three quarters as high "
-                        "(default: the preset's)")
+    parser.add_argument('--width', type=int, metavar='PX', help='of the images, a multiple of 14; three quarters as '
+                        "high (default: the preset's)")
     work = parser.add_argument_group('work')
-    work.add_argument('--out', type=Path, metavar='DIR', help=f'append a line a stream and configuration to DIR/{LINES}, '
-                      'and skip what is there')
-    work.add_argument('--processes', type=int, default=1, metavar='N', help='that share the device (default: %(default)s)')
-    work.add_argument('--minutes', type=float, metavar='M', help='stop after so long; with --out, a second call goes on')
+    work.add_argument('--out', type=Path, metavar='DIR', help='append a line a stream and configuration to '
+                      f'DIR/{LINES}, and skip what is there')
+    work.add_argument('--processes', type=int, default=1, metavar='N', help='that share the device (default: '
+                      '%(default)s)')
+    work.add_argument('--minutes', type=float, metavar='M', help='stop after so long; with --out, a second call goes '
+                      'on')
     work.add_argument('--json', action='store_true', help='print JSON instead of tables')
     work.add_argument('--plot', type=Path, metavar='PNG', help='draw errors against the frame number')
     parser.set_defaults(run=run)

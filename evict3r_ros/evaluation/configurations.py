@@ -22,8 +22,8 @@ class Configuration:
     policy: str
     """A policy's name, with more settings of CacheConfig behind colons: ``evict3r:scores=pooled``."""
     budget: str
-    """Tokens a layer (``2500``), a share of all tokens of the stream (``10%``), or bytes (``12MiB``); '' where the policy
-    has no bound."""
+    """Tokens a layer (``2500``), a share of all tokens of the stream (``10%``), or bytes (``12MiB``); '' where the
+    policy has no bound."""
     bits: str = '4'
     camera_frames: str = '96'
     """Frames that the camera head remembers: a number, a share (``10%``) or ``all``."""
@@ -33,6 +33,13 @@ class Configuration:
         """For people."""
         budget = f' {self.budget}' if self.budget else ''
         return f'{self.policy}{budget}, {self.bits} bits, camera {self.camera_frames}'
+
+    def rank(self) -> tuple:
+        """Where it stands in a table: by policy as the package lists them, by size of budget, bits and camera."""
+        name, _ = parse_policy(self.policy)
+        sizes = [(text.lstrip('0123456789.'), float(text.rstrip('%ABCIMabcim')) if text not in ('', ALL) else math.inf)
+                 for text in (self.budget, self.bits.split('/')[0], self.camera_frames)]
+        return list(POLICIES).index(name), self.policy, *sizes, self.bits
 
     def cache_config(self, frames: int, frame_tokens: int) -> CacheConfig:
         """The settings for a stream of that many frames of that many tokens. Raises UserError for what cannot be."""

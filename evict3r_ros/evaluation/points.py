@@ -51,7 +51,7 @@ def normals(points: np.ndarray, tree: KDTree | None = None) -> np.ndarray:
 
 def icp(source: np.ndarray, target: np.ndarray, distance: float = ICP_DISTANCE, rounds: int = ICP_ROUNDS) -> Similarity:
     """
-    The rigid motion of source (n, 3) onto target (m, 3), point to point (Besl and McKay, PAMI 1992), from where they lie.
+    The rigid motion of source (n, 3) onto target (m, 3) from where they lie, point to point (Besl and McKay 1992).
 
     Pairs further apart than ``distance`` do not count; it ends when their root mean square hardly changes.
     """

@@ -4,13 +4,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from evict3r_ros.errors import UserError
+from evict3r_ros.evaluation.configurations import Configuration
 from evict3r_ros.evaluation.intervals import LEVEL, Interval
-from evict3r_ros.evaluation.summary import BASELINE_POLICY, METRICS, TITLES, Group, StreamSet, baseline_of, baselines
+from evict3r_ros.evaluation.summary import (BASELINE_POLICY, ERRORS, METRICS, TITLES, Group, StreamSet, baseline_of,
+                                            baselines)
 
 MIB = 2 ** 20
 _COMPARED = ('rotation_deg', 'ate_over_length')
@@ -58,9 +59,11 @@ def as_json(which: StreamSet, found: Sequence[Group]) -> dict:
         'brought_together': {metric: f'{statistic.__name__} over clips' for metric, statistic in METRICS.items()},
         'confidence': LEVEL, 'clips': first['streams'], **vars(which),
         'table': [summary_row(group, found) for group in found],
-        'curves': {group.configuration.name: {section: {name: values.tolist() for name, values in
-                                                        group.mean_rows(section).items()}
-                                              for section in ('curves', 'prefixes')} for group in found}}
+        'curves': {group.configuration.name: {name: values.tolist() for name, values in group.curves().items()}
+                   for group in found},
+        'prefixes': {'frames': found[0].records_of('prefixes')[0]['frames'],
+                     **{group.configuration.name: {metric: group.prefixes(metric) for metric in ERRORS}
+                        for group in found}}}
 
 
 def table(which: StreamSet, found: Sequence[Group]) -> str:
@@ -75,8 +78,9 @@ def table(which: StreamSet, found: Sequence[Group]) -> str:
               + ' | '.join(TITLES[metric] for metric in METRICS) + ' |', '|---' * (5 + len(METRICS)) + '|']
     for group in found:
         own, figures = group.configuration, group.summary()
+        sizes = [_number(group.cost(what) / MIB) for what in ('cache_bytes', 'camera_cache_bytes')]
         lines.append(f'| {own.policy} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | '
-                     f'{group.cost("cache_bytes") / MIB:.1f} + {group.cost("camera_cache_bytes") / MIB:.1f} | '
+                     f'{" + ".join(sizes)} | '
                      + ' | '.join(_with_interval(figures[metric]) for metric in METRICS) + ' |')
     lines += [f'| constant depth, still camera | | | | | {_number(base["constant_absrel"])} | '
               f'{_number(base["constant_delta_1_25"])} | {_number(base["still_ate_over_length"])} | '
@@ -97,23 +101,22 @@ def comparison_table(found: Sequence[Group]) -> str:
                     + ' | '.join(_with_interval(against[metric], signed=True) for metric in _COMPARED) + ' |')
     if not rows:
         return ''
-    head = [f'Difference to `{BASELINE_POLICY}` on the same streams ({LEVEL:.0%} paired bootstrap over streams; negative '
-            'is better; bold: zero is outside).', '',
+    head = [f'Difference to `{BASELINE_POLICY}` on the same streams ({LEVEL:.0%} paired bootstrap over streams; '
+            'negative is better; bold: zero is outside).', '',
             '| policy | budget | bits | camera frames | streams | '
             + ' | '.join(f'Δ {TITLES[metric]}' for metric in _COMPARED) + ' |', '|---' * (5 + len(_COMPARED)) + '|']
     return '\n'.join(head + rows)
 
 
-def prefix_table(found: Sequence[Group], frames: Sequence[int]) -> str:
-    """A Markdown table of the error if the stream had ended after so many frames."""
-    known = found[0].mean_rows('prefixes')['frames'].astype(int).tolist()
-    chosen = [known.index(count) for count in frames if count in known]
-    lines = ['If the stream had ended after so many frames: AbsRel / trajectory error over length / rotation, means.', '',
-             '| configuration | ' + ' | '.join(str(known[index]) for index in chosen) + ' |', '|---' * (1 + len(chosen)) + '|']
+def prefix_table(found: Sequence[Group]) -> str:
+    """A Markdown table of the errors that the streams would have, had they ended after so many frames."""
+    counts = found[0].records_of('prefixes')[0]['frames']
+    lines = ['The same, had the streams ended after so many frames: '
+             + ' / '.join(TITLES[metric] for metric in ERRORS) + '.', '',
+             '| configuration | ' + ' | '.join(str(count) for count in counts) + ' |', '|---' * (1 + len(counts)) + '|']
     for group in found:
-        rows = group.mean_rows('prefixes')
-        cells = [' / '.join(_number(rows[name][index]) for name in ('absrel', 'ate_over_length', 'rotation_deg'))
-                 for index in chosen]
+        rows = [group.prefixes(metric) for metric in ERRORS]
+        cells = [' / '.join(_number(row[index]) for row in rows) for index in range(len(counts))]
         lines.append(f'| {group.configuration.name} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
@@ -135,73 +138,90 @@ def _save(figure, path: Path) -> None:
         raise UserError(f'{path}: the plot could not be written: {error}') from error
 
 
+_STYLES = ('-', '--', ':', '-.')
+_MARKERS = ('o', 's', '^', 'v', 'D')
+
+
+@dataclass(frozen=True)
+class _Line:
+    """How a configuration is drawn: a colour for its policy, a style for what else differs among those found."""
+
+    name: str
+    colour: str
+    style: str
+    marker: str
+
+
+def _lines(found: Sequence[Group]) -> dict[Configuration, _Line]:
+    configurations = [group.configuration for group in found]
+    policies = list(dict.fromkeys(one.policy for one in configurations))
+    others = list(dict.fromkeys((one.bits, one.camera_frames) for one in configurations))
+    more_bits, more_cameras = (len({pair[part] for pair in others}) > 1 for part in (0, 1))
+    answer = {}
+    for one in configurations:
+        number = others.index((one.bits, one.camera_frames))
+        name = one.policy + (f', {one.bits} bits' if more_bits else '') + (
+            f', camera {one.camera_frames}' if more_cameras else '')
+        answer[one] = _Line(name, f'C{policies.index(one.policy) % 10}', _STYLES[number % len(_STYLES)],
+                            _MARKERS[number % len(_MARKERS)])
+    return answer
+
+
+def _legend(figure, axes) -> None:
+    handles = {text: handle for axis in axes
+               for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc='outside right upper', fontsize='small')
+
+
+def _title(which: StreamSet, found: Sequence[Group]) -> str:
+    return f'{"UNTRAINED: " if which.untrained else ""}{which.title}; {len(found[0].records)} streams'
+
+
 def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> None:
-    """Errors against the frame number as PNG: a row a metric, a column a budget, a line a policy."""
+    """Mean errors against the frame number as PNG: a row a metric, a column a budget, a line a configuration."""
     pyplot = _pyplot()
     budgets = list(dict.fromkeys(group.configuration.budget for group in found if group.configuration.budget)) or ['']
     figure, axes = pyplot.subplots(len(_CURVES), len(budgets), squeeze=False, sharex=True, sharey='row',
                                    figsize=(3.5 + 4.5 * len(budgets), 9), layout='constrained')
-    kinds = list(dict.fromkeys(_line_name(group, found) for group in found))
+    lines = _lines(found)
     for column, budget in enumerate(budgets):
-        for group in found:
-            if group.configuration.budget not in (budget, ''):
-                continue
-            rows, name = group.mean_rows('curves'), _line_name(group, found)
-            colour = f'C{kinds.index(name) % 10}'
+        # What has no bound is drawn beside every budget.
+        for group in (group for group in found if group.configuration.budget in (budget, '')):
+            rows, line = group.curves(), lines[group.configuration]
             for row, (curve, _) in enumerate(_CURVES):
-                axes[row][column].plot(rows['frame'], rows[curve], color=colour, linewidth=1.2, label=name,
-                                       linestyle='--' if not group.configuration.budget else '-')
+                axes[row][column].plot(rows['frame'], rows[curve], color=line.colour, linestyle=line.style,
+                                       linewidth=1.2, label=line.name)
         axes[0][column].set_title(f'budget {budget}' if budget else 'no bound')
         axes[-1][column].set_xlabel('frame')
     for row, (_, title) in enumerate(_CURVES):
         axes[row][0].set_ylabel(title)
         axes[row][0].set_ylim(bottom=0.0)
-    handles = {text: handle for some in axes[0] for handle, text in zip(*some.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc='outside right upper', fontsize='small')
-    figure.suptitle(f'{"UNTRAINED: " if which.untrained else ""}{which.title}; mean of '
-                    f'{len(found[0].records)} streams')
+    _legend(figure, axes[0])
+    figure.suptitle(_title(which, found))
     _save(figure, path)
     pyplot.close(figure)
 
 
-def _line_name(group: Group, found: Sequence[Group]) -> str:
-    """The policy, and what else of the configuration differs among those found, but for the budget."""
-    own, others = group.configuration, [other.configuration for other in found]
-    name = own.policy
-    if len({other.bits for other in others}) > 1:
-        name += f', {own.bits} bits'
-    if len({other.camera_frames for other in others}) > 1:
-        name += f', camera {own.camera_frames}'
-    return name
-
-
 def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> None:
-    """Errors against the bytes of both caches as PNG: a panel a metric, a line a policy, a point a budget."""
+    """Errors with intervals against the cache's bytes as PNG: a panel a metric, a line a policy, a point a budget."""
     pyplot = _pyplot()
-    metrics = ('absrel', 'ate_over_length', 'rotation_deg')
-    figure, axes = pyplot.subplots(1, len(metrics), figsize=(15, 4.8), layout='constrained')
-    kinds = list(dict.fromkeys(_line_name(group, found) for group in found))
-    for kind in kinds:
-        points = []
-        for group in (group for group in found if _line_name(group, found) == kind):
-            figures = group.summary()
-            size = (group.cost('cache_bytes') + group.cost('camera_cache_bytes')) / MIB
-            points.append((size, [figures[metric] for metric in metrics]))
-        points.sort(key=lambda point: point[0])
-        for number, axis in enumerate(axes):
-            some = [(size, parts[number]) for size, parts in points if parts[number] is not None]
-            if not some:
-                continue
-            values = np.array([part.value for _, part in some])
-            below = values - [part.low for _, part in some]
-            above = [part.high for _, part in some] - values
-            axis.errorbar([size for size, _ in some], values, yerr=np.maximum([below, above], 0.0), marker='o',
-                          markersize=4, capsize=2, linewidth=1.0, color=f'C{kinds.index(kind) % 10}', label=kind)
-    for axis, metric in zip(axes, metrics, strict=True):
-        axis.set(xlabel='keys and values, camera head included [MiB]', ylabel=TITLES[metric], xscale='log')
+    figure, axes = pyplot.subplots(1, len(ERRORS), figsize=(16, 4.8), layout='constrained')
+    lines, points = _lines(found), {}
+    for group in found:
+        points.setdefault(lines[group.configuration], []).append((group.cost('cache_bytes') / MIB, group.summary()))
+    for line, some in points.items():
+        some.sort(key=lambda point: point[0])
+        for axis, metric in zip(axes, ERRORS, strict=True):
+            known = [(size, parts[metric]) for size, parts in some if parts[metric] is not None]
+            sizes = [size for size, _ in known]
+            axis.plot(sizes, [part.value for _, part in known], color=line.colour, linestyle=line.style,
+                      marker=line.marker, markersize=4, linewidth=1.0, label=line.name)
+            axis.vlines(sizes, [part.low for _, part in known], [part.high for _, part in known], color=line.colour,
+                        alpha=0.25)
+    for axis, metric in zip(axes, ERRORS, strict=True):
+        axis.set(xlabel="keys and values without the camera head's [MiB]", ylabel=TITLES[metric], xscale='log')
         axis.set_ylim(bottom=0.0)
-    handles, texts = axes[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc='outside right upper', fontsize='small')
-    figure.suptitle(f'{"UNTRAINED: " if which.untrained else ""}{which.title}; {LEVEL:.0%} intervals')
+    _legend(figure, axes)
+    figure.suptitle(f'{_title(which, found)}; {LEVEL:.0%} intervals')
     _save(figure, path)
     pyplot.close(figure)

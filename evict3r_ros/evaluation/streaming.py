@@ -142,10 +142,11 @@ def _binned(curves: dict[str, np.ndarray]) -> dict:
 def _prefixes(depth: torch.Tensor, truth: torch.Tensor, poses: np.ndarray, true_poses: np.ndarray, sane: bool) -> dict:
     """The figures of the stream as if it had ended after so many frames, each with an alignment of its own."""
     frames = [count for count in PREFIXES if count < len(poses)] + [len(poses)]
-    rows = {'frames': frames, 'absrel': [], 'ate_over_length': [], 'rotation_deg': []}
+    rows = {'frames': frames, 'path_length': [], 'absrel': [], 'ate_over_length': [], 'rotation_deg': []}
     for count in frames:
         length = pose.path_length(true_poses[:count])
         moved = sane and length > SHORTEST_PATH
+        rows['path_length'].append(length)
         rows['absrel'].append(depth_errors(depth[:count], truth[:count]).absrel)
         rows['ate_over_length'].append(pose.ate(poses[:count], true_poses[:count]) / length if moved else math.nan)
         rows['rotation_deg'].append(float(pose.rotation_errors(poses[:count], true_poses[:count]).mean()))

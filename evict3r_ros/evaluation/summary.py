@@ -16,6 +16,8 @@ METRICS: dict[str, Statistic] = {
 """The figures of a comparison, and how streams are brought together."""
 TITLES = {'absrel': 'AbsRel', 'delta_1_25': 'δ<1.25', 'ate_over_length': 'trajectory error over length',
           'rotation_deg': 'rotation [°]'}
+ERRORS = ('absrel', 'ate_over_length', 'rotation_deg')
+"""Those of which less is better."""
 BASELINE_POLICY = 'uniform'
 
 
@@ -76,20 +78,36 @@ class Group:
         seeds = [seed for seed in self.records if seed in baseline.records]
         found = {}
         for metric, statistic in METRICS.items():
-            values = self.values(metric, seeds)
-            found[metric] = paired_difference(values, baseline.values(metric, seeds), statistic) if len(values) else None
+            pair = self.values(metric, seeds), baseline.values(metric, seeds)
+            found[metric] = paired_difference(*pair, statistic) if len(pair[0]) else None
         return found
 
     def cost(self, what: str) -> float:
         """Mean of a cost over streams."""
         return float(np.mean([record['cost'][what] for record in self.records.values()]))
 
-    def mean_rows(self, section: str) -> dict[str, np.ndarray]:
-        """Means over streams of ``curves`` or of ``prefixes``."""
-        rows = [record[section] for record in self.records.values()]
-        with np.errstate(invalid='ignore'):
-            return {name: np.array([[np.nan if x is None else x for x in row[name]] for row in rows]).mean(0)
-                    for name in rows[0]}
+    def records_of(self, section: str) -> list[dict]:
+        """A section of every record."""
+        return [record[section] for record in self.records.values()]
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Means over streams, against ``frame``; over paths that have a length, where that divides."""
+        answer = {}
+        for name in self.records_of('curves')[0]:
+            rows = [record['curves'][name] for record in self.records.values()
+                    if not name.endswith('over_length') or record['path_length'] > SHORTEST_PATH]
+            answer[name] = np.array(rows, dtype=np.float64).mean(0) if rows else np.full_like(answer['frame'], np.nan)
+        return answer
+
+    def prefixes(self, metric: str) -> list[float]:
+        """A metric of the streams so far, brought together as for whole streams, for each of ``prefixes``' frames."""
+        rows = np.array([row[metric] for row in self.records_of('prefixes')], dtype=np.float64)
+        moved = np.array([row['path_length'] for row in self.records_of('prefixes')]) > SHORTEST_PATH
+        answer = []
+        for values, has_length in zip(rows.T, moved.T, strict=True):
+            values = values[has_length] if metric.endswith('over_length') else values
+            answer.append(float(METRICS[metric](values)) if len(values) else float('nan'))
+        return answer
 
 
 def groups(records: Iterable[dict]) -> dict[StreamSet, list[Group]]:
