@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.network_options import add_network_options, network_choice
+from evict3r_ros.cli.network_options import DEFAULT_PRESET, DEFAULT_WEIGHTS, add_network_options, network_choice
 
 LINES = 'streams.jsonl'
 
@@ -45,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
                        '%(default)s)')
     cache.add_argument('--camera-frames', default='96', metavar='A,B', help='frames that the camera head remembers: a '
                        "number, a share, or 'all' (default: %(default)s)")
-    add_network_options(parser, weights='random', preset='small')
+    add_network_options(parser, DEFAULT_WEIGHTS, DEFAULT_PRESET)
     parser.add_argument('--width', type=int, metavar='PX', help='of the images, a multiple of 14; three quarters as '
                         "high (default: the preset's)")
     work = parser.add_argument_group('work')

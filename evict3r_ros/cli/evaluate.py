@@ -4,7 +4,7 @@
 
 from typing import Any
 
-from evict3r_ros.cli import eval_report, eval_synthetic
+from evict3r_ros.cli import eval_datasets, eval_report, eval_synthetic
 
 
 def add_parser(subparsers: Any) -> None:
@@ -12,5 +12,5 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser('eval', help='measure depth, poses and points against the truth',
                                    description='Measures depth, poses and points against the truth.')
     tasks = parser.add_subparsers(title='tasks', metavar='TASK', required=True)
-    for task in (eval_synthetic, eval_report):
+    for task in (eval_synthetic, eval_report, eval_datasets):
         task.add_parser(tasks)

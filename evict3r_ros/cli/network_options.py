@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from evict3r_ros.network import StreamVGGT
 
+DEFAULT_WEIGHTS, DEFAULT_PRESET = 'random', 'small'
+
 
 @dataclass(frozen=True)
 class NetworkChoice:

@@ -97,14 +97,20 @@ def _least_absolute_scale_and_shift(predicted: torch.Tensor, truth: torch.Tensor
 
 
 def depth_errors(predicted: torch.Tensor, truth: torch.Tensor, how: str = 'median', mask: torch.Tensor | None = None,
-                 ) -> DepthErrors:
-    """Errors after one alignment over all that is passed. Without a pixel that counts, every figure is NaN."""
+                 max_depth: float = math.inf) -> DepthErrors:
+    """
+    Errors after one alignment over all that is passed. Without a pixel that counts, every figure is NaN.
+
+    max_depth: truth from there on does not count, and aligned predictions are cut off there.
+    """
     d, t = valid_pixels(predicted, truth, mask)
+    if max_depth < math.inf:
+        d, t = d[t < max_depth], t[t < max_depth]
     if not len(t):
         return DepthErrors(math.nan, math.nan, math.nan, (math.nan,) * 3, 0)
     scale, shift = alignment(d, t, how)
     # A shift can make depths negative; a positive floor keeps the logarithm, and such a pixel is wrong in any case.
-    d = (scale * d + shift).clamp(min=1e-6)
+    d = (scale * d + shift).clamp(1e-6, max_depth)
     ratio = torch.maximum(d / t, t / d)
     figures = torch.stack([((d - t).abs() / t).mean(), (d - t).square().mean().sqrt(),
                            (d.log() - t.log()).square().mean().sqrt(),

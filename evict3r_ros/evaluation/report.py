@@ -121,17 +121,19 @@ def prefix_table(found: Sequence[Group]) -> str:
     return '\n'.join(lines)
 
 
-def _pyplot():
+def pyplot():
+    """matplotlib.pyplot without a display. Raises UserError where it is not installed."""
     try:
         import matplotlib
     except ModuleNotFoundError as error:
         raise UserError("plots need matplotlib: pip install 'evict3r_ros[plots]'") from error
     matplotlib.use('Agg')
-    from matplotlib import pyplot
-    return pyplot
+    import matplotlib.pyplot as plt
+    return plt
 
 
-def _save(figure, path: Path) -> None:
+def save(figure, path: Path) -> None:
+    """Write a figure. Raises UserError."""
     try:
         figure.savefig(path, dpi=110)
     except (OSError, ValueError) as error:
@@ -179,9 +181,9 @@ def _title(which: StreamSet, found: Sequence[Group]) -> str:
 
 def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> None:
     """Mean errors against the frame number as PNG: a row a metric, a column a budget, a line a configuration."""
-    pyplot = _pyplot()
+    plt = pyplot()
     budgets = list(dict.fromkeys(group.configuration.budget for group in found if group.configuration.budget)) or ['']
-    figure, axes = pyplot.subplots(len(_CURVES), len(budgets), squeeze=False, sharex=True, sharey='row',
+    figure, axes = plt.subplots(len(_CURVES), len(budgets), squeeze=False, sharex=True, sharey='row',
                                    figsize=(3.5 + 4.5 * len(budgets), 9), layout='constrained')
     lines = _lines(found)
     for column, budget in enumerate(budgets):
@@ -198,14 +200,14 @@ def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> 
         axes[row][0].set_ylim(bottom=0.0)
     _legend(figure, axes[0])
     figure.suptitle(_title(which, found))
-    _save(figure, path)
-    pyplot.close(figure)
+    save(figure, path)
+    plt.close(figure)
 
 
 def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> None:
     """Errors with intervals against the cache's bytes as PNG: a panel a metric, a line a policy, a point a budget."""
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(1, len(ERRORS), figsize=(16, 4.8), layout='constrained')
+    plt = pyplot()
+    figure, axes = plt.subplots(1, len(ERRORS), figsize=(16, 4.8), layout='constrained')
     lines, points = _lines(found), {}
     for group in found:
         points.setdefault(lines[group.configuration], []).append((group.cost('cache_bytes') / MIB, group.summary()))
@@ -223,5 +225,5 @@ def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> 
         axis.set_ylim(bottom=0.0)
     _legend(figure, axes)
     figure.suptitle(f'{_title(which, found)}; {LEVEL:.0%} intervals')
-    _save(figure, path)
-    pyplot.close(figure)
+    save(figure, path)
+    plt.close(figure)
