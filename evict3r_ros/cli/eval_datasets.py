@@ -14,7 +14,8 @@ _TASKS = {
     'monodepth': ('depth of single images, one median factor each', ('sintel', 'bonn', 'kitti', 'nyu')),
     'video-depth': ('depth of videos: one scale, one scale and shift, or none, for all frames',
                     ('sintel', 'bonn', 'kitti')),
-    'pose': ("a camera's path: ATE, RPE, and the rotation error", ('sintel', 'tum', 'scannet', 'euroc', 'kitti-odometry')),
+    'pose': ("a camera's path: ATE, RPE, and the rotation error",
+             ('sintel', 'tum', 'scannet', 'euroc', 'kitti-odometry')),
     'mv-recon': ('points of a few frames: accuracy, completeness, normal consistency', ('7-scenes', 'nrgbd')),
 }
 
@@ -26,12 +27,12 @@ def add_parser(subparsers: Any) -> None:
             task, help=what, description=f'{what[0].upper()}{what[1:]}. docs/reproduce.md says where the data sets come '
             'from, how they are laid out, and which command fills which published table.')
         parser.add_argument('--dataset', required=True, choices=datasets)
-        parser.add_argument('data', type=Path, metavar='FOLDER', help="of the data set, as docs/reproduce.md lays it out")
+        parser.add_argument('data', type=Path, metavar='FOLDER', help='its folder: docs/reproduce.md')
         some = parser.add_argument_group('how much of it')
         some.add_argument('--limit', type=int, metavar='N', help='at most so many sequences')
         some.add_argument('--frames', type=int, metavar='N', help='at most so many frames of each')
-        some.add_argument('--every', type=int, metavar='N', help="every so many frames (default: 1; mv-recon: the data "
-                          "set's own, 200 for 7-scenes and 500 for nrgbd)")
+        some.add_argument('--every', type=int, metavar='N', help='every so many frames (default: 1; mv-recon: as '
+                          'published, 200 for 7-scenes and 500 for nrgbd)')
         if task == 'mv-recon':
             some.add_argument('--crop', type=int, default=224, metavar='PX', help="side of the middle of the network's "
                               'image whose points count, 0: all of it (default: %(default)s, as published)')
@@ -41,12 +42,12 @@ def add_parser(subparsers: Any) -> None:
             cache = parser.add_argument_group('cache')
             cache.add_argument('--policy', default='evict3r', metavar='A', help='with more settings behind colons: '
                                'evict3r:temperature=1.5 (default: %(default)s)')
-            cache.add_argument('--budget', default='8192', metavar='B', help="tokens a layer, a share of all tokens of the "
-                               "sequence (Evict3R's P), or bytes: 8192, 20%%, 800MiB (default: %(default)s)")
+            cache.add_argument('--budget', default='8192', metavar='B', help='tokens a layer, a share of all tokens of '
+                               "the sequence (Evict3R's P), or bytes: 8192, 20%%, 800MiB (default: %(default)s)")
             cache.add_argument('--bits', default='4', metavar='B', help='32, 16, 8, 4, 2 or mixed as 16/8/4 (default: '
                                '%(default)s)')
-            cache.add_argument('--camera-frames', default='96', metavar='F', help='frames that the camera head remembers: '
-                               "a number, a share, or 'all' (default: %(default)s)")
+            cache.add_argument('--camera-frames', default='96', metavar='F', help='frames that the camera head '
+                               "remembers: a number, a share, or 'all' (default: %(default)s)")
         parser.add_argument('--out', type=Path, metavar='DIR', help='keep results as JSON and Markdown'
                             + (', trajectories as TUM and PNG' if task == 'pose' else ''))
         parser.add_argument('--resume', action='store_true', help='go on with what --out holds')
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from evict3r_ros.errors import UserError
-    from evict3r_ros.evaluation import dataset_report, tasks
+    from evict3r_ros.evaluation import comparison, dataset_report, tasks
     from evict3r_ros.evaluation.configurations import Configuration, combinations
     from evict3r_ros.evaluation.datasets import DATASETS
     from evict3r_ros.evaluation.lines import LineFile, key, plain, read_lines
@@ -90,6 +91,11 @@ def run(args: argparse.Namespace) -> int:
     done = {record['sequence']: record for record in (read_lines(path) if path is not None else ())
             if key(record, ('settings',)) == key({'settings': plain(settings)}, ('settings',))}
     records = []
+    for sequence in sequences:
+        try:
+            comparison.check([configuration], len(sequence), sequence.read_image(0).shape[:2], network, width)
+        except UserError as error:
+            raise UserError(f'{sequence.name}, {len(sequence)} frames: {error}') from error
     with tqdm(total=sum(map(len, sequences)), unit='frame', disable=None) as bar:
         for sequence in sequences:
             bar.set_postfix_str(sequence.name)

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     held_out = HeldOut(args.seed, args.split, args.clips, args.frames, args.stride, args.effects, args.loop,
                        height=max(1, round(0.75 * width / PATCH)) * PATCH, width=width)
     streams = list(held_out.streams())
-    comparison.check(configurations, streams[0], network, width)
+    comparison.check(configurations, args.frames, (held_out.height, held_out.width), network, width)
     tasks = [comparison.Task(stream, configuration) for stream in streams for configuration in configurations]
     about = comparison.describe(network, width)
     wanted = {key(task.about(about), comparison.KEY): task for task in tasks}

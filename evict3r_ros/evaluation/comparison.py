@@ -49,14 +49,19 @@ def describe(network: StreamVGGT, image_width: int) -> dict:
             'image_width': image_width, 'untrained': network.untrained}
 
 
-def check(configurations: Sequence[Configuration], stream: StreamSpec, network: StreamVGGT, image_width: int) -> None:
-    """Raise UserError for a configuration that cannot work on such a stream, before hours are spent on the others."""
+def check(configurations: Sequence[Configuration], frames: int, size: tuple[int, int], network: StreamVGGT,
+          image_width: int) -> None:
+    """
+    Raise UserError for a configuration that cannot work, before hours are spent on the others.
+
+    On streams of that many frames of ``size`` (height, width).
+    """
     preset = network.preset
-    view = ImageView.of((stream.height, stream.width), image_width)
+    view = ImageView.of(size, image_width)
     shape = CacheShape(preset.pairs, preset.heads, preset.head_dim, preset.special_tokens, view.patches, network.dtype,
                        torch.device('meta'))
     for configuration in configurations:
-        resolve_budget(configuration.cache_config(stream.frames, shape.frame_tokens), shape)
+        resolve_budget(configuration.cache_config(frames, shape.frame_tokens), shape)
 
 
 def render(stream: StreamSpec, device: torch.device) -> TrueClip:

@@ -29,7 +29,8 @@ def summary(task: str, dataset: str, settings: dict, records: list[dict]) -> dic
         'cache_gib': max(record['cache_bytes'] for record in records) / GIB,
         'published': [vars(entry) for entry in published(task, dataset)]}
     if task == 'pose':
-        found |= {'still_camera': brought_together(records, 'still'), 'random_walk': brought_together(records, 'random')}
+        found |= {name: brought_together(records, section)
+                  for name, section in (('still_camera', 'still'), ('random_walk', 'random'))}
     return found
 
 
@@ -38,7 +39,8 @@ def markdown(found: dict) -> str:
     columns = FIGURES[found['task']]
 
     def row(name: str, figures: dict, source: str) -> str:
-        cells = ['-' if figures.get(key) is None or math.isnan(figures[key]) else f'{figures[key]:.3f}' for key in columns]
+        values = [figures.get(column) for column in columns]
+        cells = ['-' if value is None or math.isnan(value) else f'{value:.3f}' for value in values]
         return f'| {name} | ' + ' | '.join(cells) + f' | {source} |'
 
     lines = [f'### {DATASETS[found["dataset"]].title}, {found["task"]}', '']
@@ -49,7 +51,7 @@ def markdown(found: dict) -> str:
         note = f' ({entry["note"]})' if entry['note'] else ''
         lines.append(row(entry['method'], entry['figures'], entry['source'] + note))
     ours = f'**evict3r_ros**, {found["weights"]}' + (f', {found["cache"]}' if found['task'] != 'monodepth' else '')
-    lines.append(row(ours, found, f'{len(found["sequences"])} sequences, {found["frames"]} frames, '
+    lines.append(row(ours, found, f'sequences: {len(found["sequences"])}, frames: {found["frames"]}, '
                      f'{found["frames_per_second"]:.1f} frames/s, peak {found["peak_gib"]:.2f} GiB'))
     if found['task'] == 'pose':
         lines += [row('a still camera', found['still_camera'], ''), row('a random walk', found['random_walk'], '')]
