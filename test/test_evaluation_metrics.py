@@ -163,3 +163,10 @@ def test_pairs_see_what_separate_intervals_do_not():
         intervals.paired_difference(hard, hard[:3])
     with pytest.raises(ValueError, match='no sequences'):
         intervals.interval([])
+
+
+@pytest.mark.parametrize('values', [[3.0], [1.0, 2.0], [2.0, 2.0, 1.0, 5.0], [4.0, 1.0, 3.0, 2.0], [1.0, 1.0, 2.0, 2.0],
+                                    [5.0, 1.0, 3.0]])
+def test_the_median_is_numpys(values):
+    scale, _ = depth.alignment(torch.ones(len(values)), torch.tensor(values), 'median')
+    assert scale == np.median(values)

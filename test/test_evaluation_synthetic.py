@@ -158,8 +158,9 @@ def test_configurations():
     (['--bits', '5'], 'bits 5 are not'), (['--bits', ','], 'left to compare'),
     (['--camera-frames', 'x'], "camera frames 'x'"),
     (['--clips', '0'], 'at least 1'), (['--frames', '1'], 'no trajectory'), (['--processes', '0'], 'processes'),
-    (['--minutes', '0'], 'no time'), (['--width', '50'], 'multiple of 14'), (['--device', 'tpu'], 'device'),
-    (['--preset', 'huge'], "preset 'huge'")])
+    (['--minutes', '0'], 'no time'),
+    (['--plot', '/nowhere/a.png'], 'no folder /nowhere'), (['--width', '50'], 'multiple of 14'),
+    (['--device', 'tpu'], 'device'), (['--preset', 'huge'], "preset 'huge'")])
 def test_what_cannot_work_is_refused_before_anything_runs(arguments, message, capsys):
     assert evaluate(*arguments) == 2
     assert message in capsys.readouterr().err
@@ -235,12 +236,26 @@ def test_a_damaged_file_is_named(tmp_path):
     path.write_text('{"a": 1}\nnonsense\n{"a": 2}\n')
     with pytest.raises(UserError, match=r'a\.jsonl:2'):
         list(read_lines(path))
+    with pytest.raises(UserError, match=r'a\.jsonl:1: .*stream missing'):
+        list(read_lines(path, ('stream',)))
     with LineFile(tmp_path / 'new' / 'b.jsonl') as lines:
         lines.append({'x': math.nan, 'y': [1.23456789, math.inf], 'z': None})
     assert list(read_lines(tmp_path / 'new' / 'b.jsonl')) == [{'x': None, 'y': [1.23457, None], 'z': None}]
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match='cannot be written'), LineFile(tmp_path / 'file' / 'c.jsonl'):
         pass
+
+
+def test_a_disk_that_is_full_leaves_whole_lines(tmp_path):
+    command = (f'ulimit -f 3; exec {sys.executable} -m evict3r_ros.cli.main eval synthetic {" ".join(SMALL)} '
+               f'--clips 4 --frames 4 --out {tmp_path}')
+    done = subprocess.run(['bash', '-c', command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and 'cannot be written' in done.stderr and 'Traceback' not in done.stderr
+    before = list(read_lines(tmp_path / 'streams.jsonl'))
+    assert 1 <= len(before) < 4
+    assert evaluate('--clips', '4', '--frames', '4', '--out', str(tmp_path)) == 0
+    after = list(read_lines(tmp_path / 'streams.jsonl'))
+    assert len(after) == 4 and after[:len(before)] == before
 
 
 def test_a_better_policy_is_told_from_uniform(clip):

@@ -24,10 +24,10 @@ def add_parser(subparsers: Any) -> None:
     """Add the four subcommands."""
     for task, (what, datasets) in _TASKS.items():
         parser = subparsers.add_parser(
-            task, help=what, description=f'{what[0].upper()}{what[1:]}. docs/reproduce.md says where the data sets come '
-            'from, how they are laid out, and which command fills which published table.')
+            task, help=what, description=f'{what[0].upper()}{what[1:]}. docs/reproduce.md says where the data sets '
+            'come from, how they are laid out, and which command fills which published table.')
         parser.add_argument('--dataset', required=True, choices=datasets)
-        parser.add_argument('data', type=Path, metavar='FOLDER', help='its folder: docs/reproduce.md')
+        parser.add_argument('data', type=Path, metavar='FOLDER', help='see docs/reproduce.md')
         some = parser.add_argument_group('how much of it')
         some.add_argument('--limit', type=int, metavar='N', help='at most so many sequences')
         some.add_argument('--frames', type=int, metavar='N', help='at most so many frames of each')
@@ -57,22 +57,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print. Raises UserError for a folder that is not laid out as expected."""
-    from tqdm import tqdm
-
-    from evict3r_ros.errors import UserError
-    from evict3r_ros.evaluation import comparison, dataset_report, tasks
+    from evict3r_ros.evaluation import comparison, dataset_report
     from evict3r_ros.evaluation.configurations import Configuration, combinations
-    from evict3r_ros.evaluation.datasets import DATASETS
-    from evict3r_ros.evaluation.lines import LineFile, key, plain, read_lines
-    dataset = DATASETS[args.dataset]
-    for name in ('limit', 'frames', 'every'):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f'--{name} {getattr(args, name)} leaves nothing')
-    if args.resume and args.out is None:
-        raise UserError('--resume goes on with what --out DIR holds: name it')
-    sequences = dataset.load(args.data, args.task)[:args.limit]
-    every = args.every or dataset.every
-    sequences = [sequence.take(range(len(sequence))[::every][:args.frames]) for sequence in sequences]
+    from evict3r_ros.evaluation.lines import plain
+    sequences, every = _sequences(args)
     if args.task == 'monodepth':
         configuration = Configuration('unbounded', '')
     else:
@@ -80,22 +68,57 @@ def run(args: argparse.Namespace) -> int:
     choice = network_choice(args)
     network = choice.load()
     width = args.width if args.width is not None else network.preset.image_width
-    settings = {'weights': network.source, 'untrained': network.untrained, 'preset': args.preset, 'dtype': choice.dtype,
+    settings = {'weights': network.source, 'fingerprint': comparison.describe(network, width)['weights'],
+                'untrained': network.untrained, 'preset': args.preset, 'dtype': choice.dtype,
                 'device': choice.device, 'image_width': width, 'every': every, 'most_frames': args.frames,
                 'cache': configuration.name, **({'crop': args.crop} if args.task == 'mv-recon' else {})}
-    stem = f'{args.task}_{args.dataset}'
-    evaluate = partial(tasks.TASKS[args.task], **({'crop': args.crop} if args.task == 'mv-recon' else {}))
-    path = args.out / f'{stem}.jsonl' if args.out is not None else None
+    records = _evaluate(args, sequences, network, configuration, settings)
+    found = plain(dataset_report.summary(args.task, args.dataset, settings, records))
+    text = dataset_report.markdown(found)
+    if args.out is not None:
+        path = args.out / f'{args.task}_{args.dataset}'
+        path.with_suffix('.json').write_text(json.dumps(found, indent=1), encoding='utf-8')
+        path.with_suffix('.md').write_text(f'{text}\n', encoding='utf-8')
+    print(json.dumps(found) if args.json else text)
+    return 0
+
+
+def _sequences(args: argparse.Namespace) -> tuple[list, int]:
+    """The chosen frames of the chosen sequences, and every how many of them that is."""
+    from evict3r_ros.errors import UserError
+    from evict3r_ros.evaluation.datasets import DATASETS
+    for name in ('limit', 'frames', 'every'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f'--{name} {getattr(args, name)} leaves nothing')
+    dataset = DATASETS[args.dataset]
+    every = args.every or dataset.every
+    return [sequence.take(range(len(sequence))[::every][:args.frames])
+            for sequence in dataset.load(args.data, args.task)[:args.limit]], every
+
+
+def _evaluate(args: argparse.Namespace, sequences: list, network: Any, configuration: Any, settings: dict,
+              ) -> list[dict]:
+    """A record a sequence; those that --out has already are not measured again."""
+    from tqdm import tqdm
+
+    from evict3r_ros.errors import UserError
+    from evict3r_ros.evaluation import comparison, dataset_report, tasks
+    from evict3r_ros.evaluation.lines import LineFile, plain, read_lines
+    if args.resume and args.out is None:
+        raise UserError('--resume goes on with what --out DIR holds: name it')
+    path = args.out / f'{args.task}_{args.dataset}.jsonl' if args.out is not None else None
     if path is not None and path.exists() and not args.resume:
         raise UserError(f'{path}: is there already; --resume goes on with it, another --out starts anew')
-    done = {record['sequence']: record for record in (read_lines(path) if path is not None else ())
-            if key(record, ('settings',)) == key({'settings': plain(settings)}, ('settings',))}
-    records = []
+    lines = read_lines(path, ('sequence', 'settings')) if path is not None else ()
+    done = {record['sequence']: record for record in lines if record['settings'] == plain(settings)}
+    width = settings['image_width']
     for sequence in sequences:
         try:
             comparison.check([configuration], len(sequence), sequence.read_image(0).shape[:2], network, width)
         except UserError as error:
             raise UserError(f'{sequence.name}, {len(sequence)} frames: {error}') from error
+    evaluate = partial(tasks.TASKS[args.task], **({'crop': args.crop} if args.task == 'mv-recon' else {}))
+    records = []
     with tqdm(total=sum(map(len, sequences)), unit='frame', disable=None) as bar:
         for sequence in sequences:
             bar.set_postfix_str(sequence.name)
@@ -105,25 +128,20 @@ def run(args: argparse.Namespace) -> int:
                 continue
             runner = tasks.Runner(network, configuration, width, bar.update)
             record = {'sequence': sequence.name, 'settings': settings} | evaluate(runner, sequence)
-            record |= {'frames': runner.frames, 'seconds': runner.seconds, 'cache_bytes': runner.cache_bytes,
-                       'peak_bytes': _peak_bytes(network)}
             poses = record.pop('poses', None)
-            if path is not None:
-                with LineFile(path) as lines:
-                    lines.append(record)
-                if poses is not None:
-                    picture = args.out / f'{stem}_{sequence.name.replace("/", "_")}'
-                    dataset_report.write_trajectory(picture.with_name(f'{picture.name}.tum'), poses)
-                    dataset_report.plot_trajectory(picture.with_name(f'{picture.name}.png'), sequence.name, poses,
-                                                   sequence.world_from_camera)
-            records.append(plain(record))
-    found = plain(dataset_report.summary(args.task, args.dataset, settings, records))
-    text = dataset_report.markdown(found)
-    if path is not None:
-        path.with_suffix('.json').write_text(json.dumps(found, indent=1), encoding='utf-8')
-        path.with_suffix('.md').write_text(f'{text}\n', encoding='utf-8')
-    print(json.dumps(found) if args.json else text)
-    return 0
+            record = plain(record | {'frames': runner.frames, 'seconds': runner.seconds,
+                                     'cache_bytes': runner.cache_bytes, 'peak_bytes': _peak_bytes(network)})
+            records.append(record)
+            if path is None:
+                continue
+            with LineFile(path) as file:
+                file.append(record)
+            if poses is not None:
+                stem = f'{path.stem}_{sequence.name.replace("/", "_")}'
+                dataset_report.write_trajectory(args.out / f'{stem}.tum', poses)
+                dataset_report.plot_trajectory(args.out / f'{stem}.png', sequence.name, poses,
+                                               sequence.world_from_camera)
+    return records
 
 
 def _peak_bytes(network: Any) -> int:

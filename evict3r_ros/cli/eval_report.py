@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     for folder in args.runs:
         if not (folder / LINES).is_file():
             raise UserError(f'{folder}: no {LINES} in it; `evict3r eval synthetic --out {folder}` makes one')
-        for record in read_lines(folder / LINES):
+        for record in read_lines(folder / LINES, KEY):
             if args.split is None or record['stream']['seed'] in SPLITS[args.split]:
                 records[key(record, KEY)] = record
     if not records:
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'{args.out}: cannot be made: {error.strerror}') from error
-    parts = []
+    parts = [report.DEFINITIONS]
     for number, (which, found) in enumerate(groups(records.values()).items()):
         # Processes finish in any order.
         found.sort(key=lambda group: group.configuration.rank())

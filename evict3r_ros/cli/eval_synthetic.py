@@ -74,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f'{args.processes} processes do no work')
     if args.minutes is not None and not args.minutes > 0.0:
         raise UserError(f'--minutes {args.minutes} leaves no time')
+    if args.plot is not None and not args.plot.absolute().parent.is_dir():
+        raise UserError(f'--plot {args.plot}: there is no folder {args.plot.parent}')
     deadline = time.time() + 60.0 * args.minutes if args.minutes is not None else float('inf')
     configurations = combinations(*(_listed(text) for text in (args.policies, args.budgets, args.bits,
                                                                args.camera_frames)))
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     del network
     path = args.out / LINES if args.out is not None else None
     records = {}
-    for record in read_lines(path) if path is not None else ():
+    for record in read_lines(path, comparison.KEY) if path is not None else ():
         if (known := key(record, comparison.KEY)) in wanted:
             records[known] = record
     left = [task for known, task in wanted.items() if known not in records]
@@ -128,7 +130,7 @@ def _show(args: argparse.Namespace, records: list[dict], missing: int) -> None:
         print(json.dumps(plain(report.as_json(which, found) | {'missing': missing, 'split': args.split,
                                                                'seed': args.seed})))
         return
-    print(report.table(which, found))
+    print(f'{report.table(which, found)}\n\n{report.DEFINITIONS}')
     against = report.comparison_table(found)
     if against:
         print(f'\n{against}')

@@ -38,6 +38,9 @@ class DepthErrors:
     deltas: tuple[float, float, float]
     """Shares of pixels with max(d / t, t / d) below 1.25, 1.25^2 and 1.25^3."""
     pixels: int
+    scale: float
+    shift: float
+    """The alignment: scale * prediction + shift was compared."""
 
 
 def valid_pixels(predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None,
@@ -69,7 +72,9 @@ def alignment(predicted: torch.Tensor, truth: torch.Tensor, how: str) -> tuple[f
 def _median(values: torch.Tensor) -> torch.Tensor:
     """The middle value, or the mean of the two middle ones: torch's own takes the lower."""
     lower = values.kthvalue((len(values) + 1) // 2).values
-    return lower if len(values) % 2 else (lower + values.kthvalue(len(values) // 2 + 1).values) / 2.0
+    if len(values) % 2 or int((values <= lower).sum()) > len(values) // 2:
+        return lower
+    return (lower + values[values > lower].min()) / 2.0
 
 
 def _least_absolute_scale(predicted: torch.Tensor, truth: torch.Tensor) -> float:
@@ -107,7 +112,7 @@ def depth_errors(predicted: torch.Tensor, truth: torch.Tensor, how: str = 'media
     if max_depth < math.inf:
         d, t = d[t < max_depth], t[t < max_depth]
     if not len(t):
-        return DepthErrors(math.nan, math.nan, math.nan, (math.nan,) * 3, 0)
+        return DepthErrors(math.nan, math.nan, math.nan, (math.nan,) * 3, 0, math.nan, math.nan)
     scale, shift = alignment(d, t, how)
     # A shift can make depths negative; a positive floor keeps the logarithm, and such a pixel is wrong in any case.
     d = (scale * d + shift).clamp(1e-6, max_depth)
@@ -115,4 +120,4 @@ def depth_errors(predicted: torch.Tensor, truth: torch.Tensor, how: str = 'media
     figures = torch.stack([((d - t).abs() / t).mean(), (d - t).square().mean().sqrt(),
                            (d.log() - t.log()).square().mean().sqrt(),
                            *((ratio < 1.25 ** power).double().mean() for power in (1, 2, 3))]).tolist()
-    return DepthErrors(*figures[:3], tuple(figures[3:]), len(t))
+    return DepthErrors(*figures[:3], tuple(figures[3:]), len(t), scale, shift)

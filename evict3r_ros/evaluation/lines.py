@@ -4,8 +4,7 @@
 
 import json
 import math
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ class LineFile:
     def __enter__(self) -> 'LineFile':
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open('a+b')
+            self._file = self.path.open('a+b', buffering=0)
         except OSError as error:
             raise UserError(f'{self.path}: cannot be written: {error.strerror}') from error
         self._file.truncate(self._whole())
@@ -58,17 +57,21 @@ class LineFile:
     def append(self, record: dict) -> None:
         """Write a record. Raises UserError when the disk does not take it."""
         line = json.dumps(plain(record), separators=(',', ':'), allow_nan=False).encode() + b'\n'
-        before = os.fstat(self._file.fileno()).st_size
         try:
-            self._file.write(line)
-            self._file.flush()
+            written = self._file.write(line)
+            while written < len(line):
+                written += self._file.write(line[written:])
         except OSError as error:
-            self._file.truncate(before)
+            # What is there of this line is dropped when the file is opened again.
             raise UserError(f'{self.path}: cannot be written: {error.strerror}; all lines before are whole') from error
 
 
-def read_lines(path: Path) -> Iterator[dict]:
-    """All whole records of a file; UserError naming the line that is none. Nothing where there is no file."""
+def read_lines(path: Path, parts: Sequence[str] = ()) -> Iterator[dict]:
+    """
+    All whole records of a file; nothing where there is no file.
+
+    Raises UserError naming the line that is none, or that lacks one of the ``parts``.
+    """
     if not path.is_file():
         return
     with path.open('rb') as file:
@@ -76,6 +79,10 @@ def read_lines(path: Path) -> Iterator[dict]:
             if not line.endswith(b'\n'):
                 return
             try:
-                yield json.loads(line)
+                record = json.loads(line)
             except ValueError as error:
                 raise UserError(f'{path}:{number}: not a line of results ({error})') from error
+            missing = [part for part in parts if not isinstance(record, dict) or part not in record]
+            if missing:
+                raise UserError(f'{path}:{number}: not a line of these results ({", ".join(missing)} missing)')
+            yield record
