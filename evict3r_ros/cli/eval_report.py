@@ -46,12 +46,14 @@ def run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'{args.out}: cannot be made: {error.strerror}') from error
-    parts = [report.DEFINITIONS]
+    parts, stems = [report.DEFINITIONS], set()
     for number, (which, found) in enumerate(groups(records.values()).items()):
         # Processes finish in any order.
         found.sort(key=lambda group: group.configuration.rank())
         stem = f'accuracy_{which.frames}{"_loop" if which.loop else ""}{"" if which.effects else "_plain"}'
-        stem += f'_{number}' if any(stem in part for part in parts) else ''
+        # The same kind of stream under another network, for one.
+        stem += f'_{number}' if stem in stems else ''
+        stems.add(stem)
         report.plot_against_frame(which, found, args.out / f'{stem}_frames.png')
         report.plot_against_bytes(which, found, args.out / f'{stem}_bytes.png')
         parts += [report.table(which, found), report.comparison_table(found), report.prefix_table(found),

@@ -15,9 +15,9 @@ from evict3r_ros.evaluation.summary import (BASELINE_POLICY, ERRORS, METRICS, TI
 
 MIB = 2 ** 20
 DEFINITIONS = (
-    'AbsRel and δ<1.25 after one factor a clip, median(truth) / median(depth); trajectory error: ATE after Sim(3) over the '
-    'length of the true path, median over clips; rotation: mean angle to the true rotation relative to the first frame. '
-    f'The others are means over clips. In brackets: {LEVEL:.0%} intervals, bootstrap over clips.')
+    'AbsRel and δ<1.25 after one factor a clip, median(truth) / median(depth); trajectory error: ATE after Sim(3) over '
+    'the length of the true path, median over clips; rotation: mean angle to the true rotation relative to the first '
+    f'frame. The others are means over clips. In brackets: {LEVEL:.0%} intervals, bootstrap over clips.')
 _COMPARED = ('rotation_deg', 'ate_over_length')
 """The metrics that decide between policies, fixed before anything was compared."""
 _CURVES = (('absrel', 'AbsRel, one factor a stream'), ('rotation_deg', 'rotation [°]'),
