@@ -26,7 +26,7 @@ from evict3r_ros.evaluation.summary import Group, groups
 from evict3r_ros.network import load_network
 from scipy.spatial.transform import Rotation
 
-SMALL = ['--preset', 'nano', '--width', '56', '--device', 'cpu']
+SMALL = ['--preset', 'nano', '--image-width', '56', '--device', 'cpu']
 
 
 def evaluate(*arguments: str) -> int:
@@ -159,7 +159,7 @@ def test_configurations():
     (['--camera-frames', 'x'], "camera frames 'x'"),
     (['--clips', '0'], 'at least 1'), (['--frames', '1'], 'no trajectory'), (['--processes', '0'], 'processes'),
     (['--minutes', '0'], 'no time'),
-    (['--plot', '/nowhere/a.png'], 'no folder /nowhere'), (['--width', '50'], 'multiple of 14'),
+    (['--plot', '/nowhere/a.png'], 'no folder /nowhere'), (['--image-width', '50'], 'multiple of 14'),
     (['--device', 'tpu'], 'device'), (['--preset', 'huge'], "preset 'huge'")])
 def test_what_cannot_work_is_refused_before_anything_runs(arguments, message, capsys):
     assert evaluate(*arguments) == 2

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.network_options import DEFAULT_PRESET, DEFAULT_WEIGHTS, add_network_options, network_choice
+from evict3r_ros.cli.network_options import add_network_options, device_and_dtype
 
 _TASKS = {
     'monodepth': ('depth of single images, one median factor each', ('sintel', 'bonn', 'kitti', 'nyu')),
@@ -36,8 +36,7 @@ def add_parser(subparsers: Any) -> None:
         if task == 'mv-recon':
             some.add_argument('--crop', type=int, default=224, metavar='PX', help="side of the middle of the network's "
                               'image whose points count, 0: all of it (default: %(default)s, as published)')
-        add_network_options(parser, DEFAULT_WEIGHTS, DEFAULT_PRESET)
-        parser.add_argument('--width', type=int, metavar='PX', help="of the network's images (default: the preset's)")
+        add_network_options(parser)
         if task != 'monodepth':
             cache = parser.add_argument_group('cache')
             cache.add_argument('--policy', default='evict3r', metavar='A', help='with more settings behind colons: '
@@ -52,7 +51,7 @@ def add_parser(subparsers: Any) -> None:
                             + (', trajectories as TUM and PNG' if task == 'pose' else ''))
         parser.add_argument('--resume', action='store_true', help='go on with what --out holds')
         parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
-        parser.set_defaults(run=run, task=task)
+        parser.set_defaults(run=run, task=task, weights='random', preset='small')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,17 +59,18 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation import comparison, dataset_report
     from evict3r_ros.evaluation.configurations import Configuration, combinations
     from evict3r_ros.evaluation.lines import plain
+    from evict3r_ros.network import load_network
     sequences, every = _sequences(args)
     if args.task == 'monodepth':
         configuration = Configuration('unbounded', '')
     else:
         (configuration,) = combinations([args.policy], [args.budget], [args.bits], [args.camera_frames])
-    choice = network_choice(args)
-    network = choice.load()
-    width = args.width if args.width is not None else network.preset.image_width
+    device, dtype = device_and_dtype(args)
+    network = load_network(args.weights, args.preset, device, dtype)
+    width = args.image_width if args.image_width is not None else network.preset.image_width
     settings = {'weights': network.source, 'fingerprint': comparison.describe(network, width)['weights'],
-                'untrained': network.untrained, 'preset': args.preset, 'dtype': choice.dtype,
-                'device': choice.device, 'image_width': width, 'every': every, 'most_frames': args.frames,
+                'untrained': network.untrained, 'preset': args.preset, 'dtype': dtype,
+                'device': device, 'image_width': width, 'every': every, 'most_frames': args.frames,
                 'cache': configuration.name, **({'crop': args.crop} if args.task == 'mv-recon' else {})}
     records = _evaluate(args, sequences, network, configuration, settings)
     found = plain(dataset_report.summary(args.task, args.dataset, settings, records))

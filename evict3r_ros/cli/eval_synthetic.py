@@ -5,10 +5,11 @@
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.network_options import DEFAULT_PRESET, DEFAULT_WEIGHTS, add_network_options, network_choice
+from evict3r_ros.cli.network_options import add_network_options, device_and_dtype
 
 LINES = 'streams.jsonl'
 
@@ -45,9 +46,7 @@ def add_parser(subparsers: Any) -> None:
                        '%(default)s)')
     cache.add_argument('--camera-frames', default='96', metavar='A,B', help='frames that the camera head remembers: a '
                        "number, a share, or 'all' (default: %(default)s)")
-    add_network_options(parser, DEFAULT_WEIGHTS, DEFAULT_PRESET)
-    parser.add_argument('--width', type=int, metavar='PX', help='of the images, a multiple of 14; three quarters as '
-                        "high (default: the preset's)")
+    add_network_options(parser)
     work = parser.add_argument_group('work')
     work.add_argument('--out', type=Path, metavar='DIR', help='append a line a stream and configuration to '
                       f'DIR/{LINES}, and skip what is there')
@@ -57,7 +56,7 @@ def add_parser(subparsers: Any) -> None:
                       'on')
     work.add_argument('--json', action='store_true', help='print JSON instead of tables')
     work.add_argument('--plot', type=Path, metavar='PNG', help='draw errors against the frame number')
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, weights='random', preset='small')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation.configurations import combinations
     from evict3r_ros.evaluation.held_out import HeldOut
     from evict3r_ros.evaluation.lines import LineFile, key, plain, read_lines
+    from evict3r_ros.network import load_network
     from evict3r_ros.preparation import PATCH
     if args.processes < 1:
         raise UserError(f'{args.processes} processes do no work')
@@ -79,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
     deadline = time.time() + 60.0 * args.minutes if args.minutes is not None else float('inf')
     configurations = combinations(*(_listed(text) for text in (args.policies, args.budgets, args.bits,
                                                                args.camera_frames)))
-    choice = network_choice(args)
-    network = choice.load()
-    width = args.width if args.width is not None else network.preset.image_width
+    load = partial(load_network, args.weights, args.preset, *device_and_dtype(args))
+    network = load()
+    width = args.image_width if args.image_width is not None else network.preset.image_width
     if width < PATCH or width % PATCH:
         raise UserError(f'the network takes images whose width is a multiple of {PATCH}, not {width}')
     held_out = HeldOut(args.seed, args.split, args.clips, args.frames, args.stride, args.effects, args.loop,
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             records[known] = record
     left = [task for known, task in wanted.items() if known not in records]
     with tqdm(total=len(wanted) * args.frames, initial=len(records) * args.frames, unit='frame', disable=None) as bar:
-        found = comparison.run(left, choice.load, width, min(args.processes, max(1, len(left))), deadline, bar.update)
+        found = comparison.run(left, load, width, min(args.processes, max(1, len(left))), deadline, bar.update)
         if path is None:
             records |= {key(record, comparison.KEY): record for record in found}
         else:

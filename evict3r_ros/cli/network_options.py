@@ -3,64 +3,54 @@
 """The options about the network that several commands share."""
 
 import argparse
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from evict3r_ros.errors import UserError
 
 if TYPE_CHECKING:
     from evict3r_ros.network import StreamVGGT
 
-DEFAULT_WEIGHTS, DEFAULT_PRESET = 'random', 'small'
+DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
 
 
-@dataclass(frozen=True)
-class NetworkChoice:
-    """Which network to load, and where; plain values, so that another process can be told."""
-
-    weights: str
-    preset: str
-    device: str
-    dtype: str
-    seed: int = 0
-
-    def load(self) -> 'StreamVGGT':
-        """The network. Raises UserError for one that cannot be had."""
-        from evict3r_ros.network import load_network
-        return load_network(self.weights, self.preset, self.device, self.dtype, self.seed)
+def add_device_options(parser: argparse._ActionsContainer) -> None:
+    """--device and --dtype."""
+    parser.add_argument('--device', default='auto', help="'cpu', 'cuda', 'cuda:1', or 'auto': CUDA where there is one")
+    parser.add_argument('--dtype', default='auto', choices=DTYPES, help='auto: bfloat16 on CUDA, float32 on a CPU')
 
 
-def add_network_options(parser: argparse.ArgumentParser, weights: str, preset: str) -> None:
-    """Add them, with these defaults."""
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Everything that chooses a network and where it runs."""
     group = parser.add_argument_group('network')
-    group.add_argument('--weights', default=weights, metavar='W',
-                       help="a file, 'official' or 'random' (default: %(default)s)")
-    group.add_argument('--preset', default=preset, metavar='P', help='size of the network (default: %(default)s)')
-    group.add_argument('--device', default='auto', metavar='D', help="'cpu', 'cuda', 'cuda:1', or 'auto': CUDA where "
-                       'there is one')
-    group.add_argument('--dtype', default='auto', choices=('auto', 'float32', 'bfloat16', 'float16'),
-                       help='auto: bfloat16 on CUDA, float32 on a CPU')
+    group.add_argument('--weights', default='', metavar='FILE', help="a .safetensors or .pth file, 'official' to "
+                       "download the published weights, or 'random' for untrained ones, which only show the plumbing")
+    group.add_argument('--preset', default='official', help="size of the network, that of the weights "
+                       "(default: %(default)s)")
+    group.add_argument('--image-width', type=int, metavar='PX', help="width that images are brought to, a multiple of "
+                       "14 (default: the preset's)")
+    add_device_options(group)
+    group.add_argument('--half', dest='dtype', action='store_const', const='half',
+                       help='16-bit weights and activations: bfloat16, or float16 on cards without it')
 
 
-def network_choice(args: argparse.Namespace) -> NetworkChoice:
-    """What the options say, 'auto' resolved. Raises UserError for a device that is not there."""
-    device = resolve_device(args.device)
-    dtype = args.dtype if args.dtype != 'auto' else 'bfloat16' if device.startswith('cuda') else 'float32'
-    return NetworkChoice(args.weights, args.preset, device, dtype)
-
-
-def resolve_device(name: str) -> str:
-    """A device's name, 'auto' resolved. Raises UserError for one that is not there."""
+def device_and_dtype(args: argparse.Namespace) -> tuple[str, str]:
+    """What --device and --dtype come to here. Raises UserError for a device that is not there."""
     import torch
+    device = args.device if args.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device.split(':')[0] not in ('cpu', 'cuda'):
+        raise UserError(f"device {device!r} is not 'cpu', 'cuda' or 'auto'")
+    if device.startswith('cuda') and not torch.cuda.is_available():
+        raise UserError(f'device {device!r}: torch finds no CUDA here')
+    dtype = args.dtype
+    if dtype == 'auto':
+        dtype = 'bfloat16' if device.startswith('cuda') else 'float32'
+    elif dtype == 'half':
+        dtype = 'bfloat16' if device == 'cpu' or torch.cuda.is_bf16_supported() else 'float16'
+    return device, dtype
 
-    from evict3r_ros.errors import UserError
-    if name == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ('cpu', 'cuda'):
-        raise UserError(f"device {name!r} is not 'cpu', 'cuda', 'cuda:1' or 'auto'")
-    cards = torch.cuda.device_count()
-    if device.type == 'cuda' and (device.index or 0) >= cards:
-        raise UserError(f'device {name!r} is asked for, and torch sees {cards} CUDA devices here')
-    return name
+
+def load(args: argparse.Namespace, heads: tuple[str, ...] = ('camera', 'depth')) -> 'StreamVGGT':
+    """The network that the options name. Raises UserError for one that cannot be."""
+    from evict3r_ros.network import load_network
+    device, dtype = device_and_dtype(args)
+    return load_network(args.weights, args.preset, device, dtype, heads=heads)

@@ -10,6 +10,7 @@ from pathlib import Path
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.configurations import Configuration
 from evict3r_ros.evaluation.intervals import LEVEL, Interval
+from evict3r_ros.evaluation.plotting import pyplot
 from evict3r_ros.evaluation.summary import (BASELINE_POLICY, ERRORS, METRICS, TITLES, Group, StreamSet, baseline_of,
                                             baselines)
 
@@ -123,17 +124,6 @@ def prefix_table(found: Sequence[Group]) -> str:
         cells = [' / '.join(_number(row[index]) for row in rows) for index in range(len(counts))]
         lines.append(f'| {group.configuration.name} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
-
-
-def pyplot():
-    """matplotlib.pyplot without a display. Raises UserError where it is not installed."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise UserError("plots need matplotlib: pip install 'evict3r_ros[plots]'") from error
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-    return plt
 
 
 def save(figure, path: Path) -> None:
