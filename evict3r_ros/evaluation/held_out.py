@@ -1,6 +1,10 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Worlds that no training has seen: seeds of the same generator, above those that training draws from."""
+"""
+Worlds that no training has seen: seeds of the same generator that training leaves alone.
+
+Demonstrations and tests take small seeds; training takes those from ``training.batches.FIRST_TRAINING_SEED`` (2^32) on.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,8 +13,6 @@ import numpy as np
 
 from evict3r_ros.errors import UserError
 
-TRAINING_SEEDS = range(0, 1_000_000_000)
-"""What training may draw from."""
 SPLITS = {'dev': range(1_000_000_000, 2_000_000_000), 'test': range(2_000_000_000, 3_000_000_000)}
 """``dev``: to choose by. ``test``: to look at once, when the choice is made."""
 
