@@ -3,16 +3,18 @@
 """The field's data sets, tiny ones in each layout: what is read is what was rendered, and the commands run on them."""
 
 import json
+import re
+from pathlib import Path
 
 import cv2
 import dataset_layouts as layouts
 import numpy as np
 import pytest
 import torch
-from evict3r_ros.cli.main import main
+from evict3r_ros.cli.main import build_parser, main
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation import tasks
-from evict3r_ros.evaluation.configurations import Configuration
+from evict3r_ros.evaluation.configurations import Configuration, parse_policy
 from evict3r_ros.evaluation.datasets import DATASETS
 from evict3r_ros.evaluation.datasets import TASKS as DATASET_TASKS
 from evict3r_ros.evaluation.datasets.sequence import TrueSequence, nearest
@@ -259,3 +261,15 @@ def test_published_figures_are_of_known_tasks_and_say_where_they_stand():
         assert entry.task in DATASET_TASKS and entry.task in DATASETS[entry.dataset].tasks
         assert set(entry.figures) <= set(tasks.FIGURES[entry.task])
         assert 'arXiv' in entry.source and entry.source.split('Table ')[1]
+
+
+def test_the_commands_of_the_docs_are_commands():
+    text = (Path(__file__).parent.parent / 'docs' / 'reproduce.md').read_text()
+    network = re.search(r'`W` stands for `([^`]+)`', text).group(1)
+    commands = [command for command in re.findall(r'`evict3r (eval [^`]+)`', text) if '/' in command]
+    assert len(commands) >= 5
+    for command in commands:
+        args = build_parser().parse_args(command.replace(' W', f' {network}').split())
+        assert args.task in DATASETS[args.dataset].tasks
+    for text_of_policy in re.findall(r'--policy ([\w:=.]+)', text):
+        parse_policy(text_of_policy)

@@ -158,7 +158,10 @@ def random_figures(truth: np.ndarray, seed: int = 0) -> dict[str, float]:
 
 def mv_recon(runner: Runner, sequence: TrueSequence, crop: int = CROP) -> dict:
     """Figures of the points, metres; crop 0: of the whole image."""
-    from evict3r_ros.evaluation.points import icp, point_errors
+    try:
+        from evict3r_ros.evaluation.points import icp, point_errors
+    except ModuleNotFoundError as error:
+        raise UserError(f'mv-recon needs {error.name}: pip install {error.name}') from error
     found, truth = [], []
     for index, prediction in runner.stream(sequence):
         view = prediction.view
