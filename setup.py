@@ -83,6 +83,11 @@ PLOTS = [
     'matplotlib>=3.5',
 ]
 
+EVALUATION = [
+    # nearest neighbours, for clouds against the truth
+    'scipy>=1.9',
+]
+
 TEST = [
     # runs the tests
     'pytest>=8',
@@ -92,6 +97,8 @@ TEST = [
     'hypothesis',
     # an independent source of rotations to check geometry.py against
     'scipy',
+    # the field's trajectory errors, to check evaluation/pose.py against
+    'evo',
 ]
 
 COLCON = [
@@ -122,6 +129,7 @@ setup(
     data_files=[shared_files('launch'), shared_files('config')],
     zip_safe=False,
     install_requires=RUN_TIME,
-    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'test': TEST, 'colcon': COLCON},
+    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'evaluation': EVALUATION,
+                    'test': TEST, 'colcon': COLCON},
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )
