@@ -91,6 +91,8 @@ EVALUATION = [
 TEST = [
     # runs the tests
     'pytest>=8',
+    # the kernels, in its interpreter where there is no GPU; torch built for CUDA brings the version that it wants
+    'triton ; sys_platform == "linux"',
     # no test may hang
     'pytest-timeout',
     # property-based tests
