@@ -5,9 +5,7 @@
 import contextlib
 import json
 import os
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from tqdm import tqdm
 
 from evict3r_ros.cache import POLICIES
 from evict3r_ros.cli.demo_input import DemoInput, folder_input, synthetic_input
+from evict3r_ros.cli.interruption import sigterm_like_ctrl_c
 from evict3r_ros.cli.node import choose_dds_profile
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, collect_cloud, last_status, pick_rows, write_trajectory
@@ -58,26 +57,13 @@ def run_demo(out: Path, images: Path | None, frames: int, policy: str, rate: flo
     source = synthetic_input(frames) if images is None else folder_input(images, frames)
     folder = RunFolder(out, 'evict3r demo', tuple(_WHAT))
     folder.prepare()
-    with _sigterm_like_ctrl_c():
+    with sigterm_like_ctrl_c():
         _make_input(source, folder.file(_INPUT))
         result = _play(folder, source.count, policy, rate, timeout_s)
         summary = _export(folder, source, result)
     summary['seconds'] = round(time.monotonic() - started, 1)
     folder.file(_SUMMARY).write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
     _print_summary(folder, summary)
-
-
-@contextlib.contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM unwind as Ctrl-C does, so that the node is ended and the files are closed."""
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _make_input(source: DemoInput, path: Path) -> None:
