@@ -152,7 +152,7 @@ def test_cloud_and_scene_are_the_room(tmp_path, walk, points):
 
 def test_trajectory_intrinsics_video_and_sheet(tmp_path, walk):
     with fill(tmp_path, walk) as folder:
-        exported = make(folder, untrained=True, show_cameras=False)
+        exported = make(folder, untrained=True, most_cameras=0)
     trajectory = read_tum(tmp_path / 'trajectory.tum')
     assert trajectory.stamps_ns.tolist() == [record.stamp_ns for record, _ in walk]
     assert np.allclose(trajectory.positions, [record.world_from_camera[:3, 3] for record, _ in walk], atol=1e-8)
@@ -189,7 +189,7 @@ def test_all_predictions_in_one_file(tmp_path, walk):
 @pytest.mark.parametrize('text, share', [('0%', 1.0), ('25%', 0.75), ('90%', 0.1), ('1.5', 0.5), ('9', 0.0)])
 def test_a_threshold_leaves_that_share_of_the_pixels(tmp_path, walk, text, share):
     with fill(tmp_path, walk, count=3) as folder:
-        exported = make(folder, threshold=Threshold.parse(text), voxel=1e-5, show_cameras=False, most_points=10 ** 6)
+        exported = make(folder, threshold=Threshold.parse(text), voxel=1e-5, most_cameras=0, most_points=10 ** 6)
     assert exported.points / (3 * SIZE[0] * SIZE[1]) == pytest.approx(share, abs=0.02)
     # In a scene with neither points nor cameras there is nothing to write.
     assert (tmp_path / 'scene.glb').exists() == (share > 0)

@@ -50,7 +50,9 @@ def add_parser(subparsers: Any) -> None:
     group.add_argument('--max-points', type=int, default=1_000_000, metavar='N', help='where the cloud has more, its '
                        'voxels double (default: %(default)s)')
     group.add_argument('--show-cameras', action=argparse.BooleanOptionalAction, default=True,
-                       help='cameras in the GLB scene, up to 200 of them (default: yes)')
+                       help='draw cameras in the GLB scene, blue to red in time (default: yes)')
+    group.add_argument('--max-cameras', type=int, default=100, metavar='N', help='at most so many, evenly spread '
+                       '(default: %(default)s)')
     group.add_argument('--predictions', action='store_true', help='all frames in one predictions.npz as well')
     group.add_argument('--depth-scale', type=float, default=1000.0, metavar='S', help='the 16-bit PNGs hold depth times S '
                        '(default: %(default)g)')

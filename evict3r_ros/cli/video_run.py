@@ -87,10 +87,12 @@ def _export_settings(args: argparse.Namespace) -> ExportSettings:
         raise UserError(f'--voxel {args.voxel:g} must be positive')
     if args.max_points < 8:
         raise UserError(f'--max-points {args.max_points}: give 8 or more')
+    if args.max_cameras < 0:
+        raise UserError(f'--max-cameras {args.max_cameras}: give 0 or more')
     return ExportSettings(
         Threshold.parse(args.confidence), args.points, args.mask_black, args.mask_white,
-        SkyModel(args.mask_sky) if args.mask_sky is not None else None, args.voxel, args.max_points, args.show_cameras,
-        args.predictions)
+        SkyModel(args.mask_sky) if args.mask_sky is not None else None, args.voxel, args.max_points,
+        args.max_cameras if args.show_cameras else 0, args.predictions)
 
 
 def _open_for_export(folder: PredictionFolder, args: argparse.Namespace) -> dict:

@@ -27,11 +27,13 @@ from evict3r_ros.masks import SkyModel, black_pixels, white_pixels
 TRAJECTORY, INTRINSICS, CLOUD, SCENE = 'trajectory.tum', 'intrinsics.csv', 'points.ply', 'scene.glb'
 DEPTH_VIDEO, SHEET, PREDICTIONS = 'depth.mp4', 'contact_sheet.png', 'predictions.npz'
 SHEET_ROWS = 8
-MOST_CAMERAS = 200
-"""Frusta in a scene, evenly spread over the frames: more would hide what they saw."""
+_FRUSTUM_SHARE = 0.08
+"""Length of a drawn camera in shares of the median depth."""
 VOXEL_SHARE = 1 / 200
 """Default edge of a voxel, in shares of the median depth: the unit of a stream says nothing about how large it should be."""
 SLOWEST_VIDEO, FASTEST_VIDEO = 5.0, 60.0
+_BATCH = 1_000_000
+"""Points that are put into the cloud at a time: each time it is sorted as a whole."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class ExportSettings:
     voxel: float | None = None
     """Edge in the stream's unit."""
     most_points: int = 1_000_000
-    show_cameras: bool = True
+    most_cameras: int = 100
+    """In the scene, evenly spread over the frames: more would hide what they saw."""
     predictions: bool = False
 
 
@@ -151,7 +154,7 @@ def export(folder: PredictionFolder, settings: ExportSettings, untrained: bool, 
         if len(points) or cameras:
             with _replacing(folder, SCENE) as path:
                 notes = {'weights': 'UNTRAINED' if untrained else 'trained'}
-                write_glb(path, points, cameras, frustum_depth=0.15 * median, notes=notes)
+                write_glb(path, points, cameras, frustum_depth=_FRUSTUM_SHARE * median, notes=notes)
         if settings.predictions:
             with _replacing(folder, PREDICTIONS) as path:
                 _write_predictions(path, folder, settings)
@@ -187,9 +190,9 @@ def _collect(folder: PredictionFolder, settings: ExportSettings, least: float, s
              untrained: bool, cloud: VoxelCloud, progress: Callable[[], None],
              ) -> tuple[float, list[SheetRow], list[SceneCamera]]:
     """Write the depth video and fill the cloud: the share that masks took, rows of the sheet, cameras of the scene."""
-    of_sheet, of_scene = _spread(SHEET_ROWS, folder.count), _spread(MOST_CAMERAS, folder.count)
+    of_sheet, of_scene = _spread(SHEET_ROWS, folder.count), _spread(settings.most_cameras, folder.count)
     limits = survey.depths.percentile(2.0), survey.depths.percentile(98.0)
-    masked, pixels, rows, cameras, writer = 0, 0, [], [], None
+    masked, pixels, rows, cameras, writer, batch = 0, 0, [], [], None, []
     with _replacing(folder, DEPTH_VIDEO) as path, contextlib.ExitStack() as stack:
         for record in folder.records():
             arrays = folder.read(record.index, settings.points == 'head')
@@ -200,11 +203,14 @@ def _collect(folder: PredictionFolder, settings: ExportSettings, least: float, s
             mask = _mask(arrays.image, settings)
             masked, pixels = masked + int(mask.sum()), pixels + mask.size
             taken = ~mask & (_confidence(arrays, settings) >= least)
-            cloud.add(_world_points(record, arrays, settings)[taken], arrays.image[taken])
+            batch.append((_world_points(record, arrays, settings)[taken], arrays.image[taken]))
+            if record.index == folder.count - 1 or sum(len(points) for points, _ in batch) >= _BATCH:
+                cloud.add(*(np.concatenate(parts) for parts in zip(*batch, strict=True)))
+                batch.clear()
             if record.index in of_sheet:
                 label = f'{record.name}   {format_stamp(record.stamp_ns)} s'
                 rows.append(SheetRow(label, arrays.image, arrays.depth, arrays.confidence))
-            if settings.show_cameras and record.index in of_scene:
+            if record.index in of_scene:
                 cameras.append(SceneCamera(f'camera_{record.index:06d}', record.world_from_camera, record.camera_matrix,
                                            arrays.depth.shape))
             progress()
