@@ -32,9 +32,9 @@ class SkyModel:
     """
     A segmentation network in an ONNX file, run by onnxruntime on the CPU.
 
-    Input: one float32 tensor (1, 3, h, w), RGB normalised by ImageNet's mean and deviation, of the size the file fixes or
-    else 320 x 320. Output, the first one: a map of any size with one value a pixel, high for sky: a probability, or
-    where values lie outside of [0, 1], its logit.
+    Input: one float32 tensor (1, 3, h, w), RGB normalised by ImageNet's mean and deviation, of the size that the file
+    fixes, or else 320 x 320. Output, the first one: a map of any size with one value a pixel, high for sky: a
+    probability, or where values lie outside of [0, 1], its logit.
     """
 
     def __init__(self, path: str | Path):
@@ -42,8 +42,8 @@ class SkyModel:
         path = Path(path).expanduser()
         if not path.is_file():
             raise UserError(f'--mask-sky {path}: no such file. It takes a sky segmentation network as ONNX (input '
-                            '(1, 3, h, w) RGB, output one value a pixel, high for sky); none comes with this package, and '
-                            'none is downloaded')
+                            '(1, 3, h, w) RGB, output one value a pixel, high for sky); none comes with this package, '
+                            'and none is downloaded')
         try:
             import onnxruntime
         except ModuleNotFoundError as error:

@@ -165,8 +165,9 @@ def test_stopped_in_the_middle_it_leaves_a_valid_result_and_goes_on(video, tmp_p
 
 
 @pytest.mark.parametrize('arguments, said', [
-    (['none.mp4'], 'no such video'), (['VIDEO', '--confidence', 'much'], 'confidence'), (['VIDEO', '--fps', '0'], '--fps'),
-    (['VIDEO', '--voxel', '0'], '--voxel'), (['VIDEO', '--start', '99'], 'no frame in the time'),
+    (['none.mp4'], 'no such video'), (['VIDEO', '--confidence', 'much'], 'confidence'),
+    (['VIDEO', '--fps', '0'], '--fps'), (['VIDEO', '--voxel', '0'], '--voxel'),
+    (['VIDEO', '--start', '99'], 'no frame in the time'),
     (['VIDEO', '--weights', 'none.pth'], 'does not exist'), (['VIDEO', '--tokens', '20'], 'too small'),
     (['VIDEO', '--mask-sky', 'none.onnx'], 'none is downloaded'), (['VIDEO', '--max-points', '1'], '--max-points'),
     (['VIDEO', '--image-width', '50'], 'multiple of 14'), (['VIDEO', '--depth-scale', '-1'], '--depth-scale'),

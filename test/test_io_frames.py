@@ -141,7 +141,8 @@ def test_grey_deep_and_turned_images_become_upright_rgb(tmp_path):
 
 def test_a_folder_with_a_table_of_stamps_has_those(tmp_path):
     write_images(tmp_path / 'shots', ['x.png', 'y.png', 'z.png'])
-    (tmp_path / 'shots' / 'frames.csv').write_text('stamp_ns,file\n5000000000,z.png\n5100000000,x.png\n7000000000,y.png\n')
+    rows = ('stamp_ns,file', '5000000000,z.png', '5100000000,x.png', '7000000000,y.png')
+    (tmp_path / 'shots' / 'frames.csv').write_text('\n'.join(rows) + '\n')
     source = open_source(str(tmp_path / 'shots'), Selection(interval_s=0.5))
     assert [frame.name for frame in source.frames()] == ['z.png', 'y.png'] and stamps(source) == [5.0, 7.0]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from evict3r_ros.cli.cache_options import add_cache_options, cache_config
 from evict3r_ros.cli.network_options import add_network_options, load
-from evict3r_ros.cli.video import add_selection_options, selection
+from evict3r_ros.cli.video import add_input_options, selection
 from evict3r_ros.errors import UserError
 
 FRAMES = 32
@@ -24,15 +24,13 @@ def add_parser(subparsers: Any) -> None:
                     '(mean over heads, each row over its largest) and from frame to frame, and of all layers which '
                     'patches of each frame survive to the end and how the others go. The maps are computed beside the '
                     'frames, in tiles, for any policy.')
-    parser.add_argument('input', help="a video file, a folder of images, a glob in quotes ('shots/*.png'), or a camera's "
-                        'number')
     parser.add_argument('--out', type=Path, default=Path('out_attention'), metavar='FOLDER',
                         help='where to (default: %(default)s)')
     parser.add_argument('--layers', type=_layers, metavar='L', help="such as 0,5,11, or 'all' (default: the first, the "
                         'middle and the last)')
     parser.add_argument('--pixels', type=int, default=1000, metavar='N', help='most pixels a side of a token map; with '
                         'more tokens, a pixel is the mean of several (default: %(default)s)')
-    add_selection_options(parser)
+    add_input_options(parser)
     add_network_options(parser)
     add_cache_options(parser, tokens=8192, of_a_sequence=True)
     parser.set_defaults(run=run, frames=FRAMES)
@@ -79,10 +77,11 @@ def run(args: argparse.Namespace) -> int:
     with np.errstate(invalid='ignore'):
         there = np.isfinite(maps.tokens)
         mean = np.where(there, maps.tokens, 0.0).sum(axis=0) / np.where(there.any(axis=0), there.sum(axis=0), np.nan)
-    attention_plots.plot_tokens(folder.file(_MEAN), mean, maps, f'mean of layers {", ".join(map(str, layers))}; {shown}')
+    names = ', '.join(map(str, layers))
+    attention_plots.plot_tokens(folder.file(_MEAN), mean, maps, f'mean of layers {names}; {shown}')
     attention_plots.plot_frames(folder.file(_FRAMES), maps, shown)
-    attention_plots.write_picture(folder.file(_KEPT), attention_plots.draw_kept(maps, title, network.untrained))
-    attention_plots.write_picture(folder.file(_EVICTIONS), attention_plots.draw_evictions(maps, title, network.untrained))
+    for name, draw in ((_KEPT, attention_plots.draw_kept), (_EVICTIONS, attention_plots.draw_evictions)):
+        attention_plots.write_picture(folder.file(name), draw(maps, title, network.untrained))
     np.savez_compressed(folder.file(_ARRAYS), layers=np.array(maps.layers), frames=maps.frames, tokens=maps.tokens,
                         tokens_per_pixel=maps.tokens_per_pixel, kept=maps.kept, patches=np.array(maps.patches),
                         special_tokens=maps.special_tokens)

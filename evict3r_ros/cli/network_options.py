@@ -22,12 +22,12 @@ def add_device_options(parser: argparse._ActionsContainer) -> None:
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Everything that chooses a network and where it runs."""
     group = parser.add_argument_group('network')
-    group.add_argument('--weights', default='', metavar='FILE', help="a .safetensors or .pth file, 'official' to download "
-                       "the published weights, or 'random' for untrained ones, which only show the plumbing")
+    group.add_argument('--weights', default='', metavar='FILE', help="a .safetensors or .pth file, 'official' to "
+                       "download the published weights, or 'random' for untrained ones, which only show the plumbing")
     group.add_argument('--preset', default='official', help="size of the network, that of the weights "
                        "(default: %(default)s)")
-    group.add_argument('--image-width', type=int, metavar='PX', help="width that images are brought to, a multiple of 14 "
-                       "(default: the preset's)")
+    group.add_argument('--image-width', type=int, metavar='PX', help="width that images are brought to, a multiple of "
+                       "14 (default: the preset's)")
     add_device_options(group)
     group.add_argument('--half', dest='dtype', action='store_const', const='half',
                        help='16-bit weights and activations: bfloat16, or float16 on cards without it')

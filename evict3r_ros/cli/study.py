@@ -91,8 +91,8 @@ def run_video(args: argparse.Namespace) -> int:
     if not (0.0 < args.minutes < 1e4 and 0.0 < args.fps < 1e3 and args.minutes * 60.0 * args.fps >= 20):
         raise UserError(f'{args.minutes:g} minutes at {args.fps:g} frames a second are no video to watch')
     with tqdm(total=round(60.0 * args.minutes * args.fps), unit='frame', disable=None) as bar:
-        memory = video_memory.run(60.0 * args.minutes, args.fps, ['--policy', args.policy, '--tokens', str(args.tokens)],
-                                  lambda done: bar.update(done - bar.n))
+        options = ['--policy', args.policy, '--tokens', str(args.tokens)]
+        memory = video_memory.run(60.0 * args.minutes, args.fps, options, lambda done: bar.update(done - bar.n))
     summary = memory.summary()
     print(json.dumps(summary) if args.json else '\n'.join(f'{key:<30}{value}' for key, value in summary.items()))
     if args.plot is not None:

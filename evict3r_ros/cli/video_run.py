@@ -100,7 +100,7 @@ def _open_for_export(folder: PredictionFolder, args: argparse.Namespace) -> dict
     if settings is None:
         raise UserError(f'{folder.path}: no frames of an earlier run there')
     if args.points == 'head' and settings['points'] != 'head':
-        raise UserError(f'{folder.path} was made without the point head: run without --export-only and with --overwrite')
+        raise UserError(f'{folder.path} was made without the point head: run it anew with --overwrite')
     folder.depth_scale = settings['depth_scale']
     folder.begin(settings, overwrite=False)
     return settings
@@ -226,8 +226,9 @@ def answer(stream: Stream, view: ImageView, index: int, frame: VideoFrame) -> tu
 def _compare(stored: FrameRecord, replayed: FrameRecord, folder: PredictionFolder) -> float:
     """How far a replay's pose is from the stored one. Raises UserError where the frame is another one."""
     if (stored.stamp_ns, stored.name) != (replayed.stamp_ns, replayed.name):
-        raise UserError(f'{folder.path}: frame {stored.index} was {stored.name} at {stored.stamp_ns / 1e9:g} s and is now '
-                        f'{replayed.name} at {replayed.stamp_ns / 1e9:g} s: the input has changed; --overwrite begins anew')
+        was, now = (f'{record.name} at {record.stamp_ns / 1e9:g} s' for record in (stored, replayed))
+        raise UserError(f'{folder.path}: frame {stored.index} was {was} and is now {now}: the input has changed; '
+                        '--overwrite begins anew')
     return float(np.abs(stored.world_from_camera - replayed.world_from_camera).max())
 
 
@@ -246,7 +247,8 @@ def _export(folder: PredictionFolder, export_settings: ExportSettings, settings:
     header = [f'{MAKER}: {args.input}, {folder.count} frames',
               f'{settings["weights_source"]}, preset {settings["preset"]}, policy {cache["policy"]}, '
               f'{cache["tokens"]} tokens a layer' + (f', P {cache["share"]:g}' if cache['share'] is not None else '')]
-    with tqdm(total=2 * folder.count, desc='cloud, scene, video', unit='frame', dynamic_ncols=True, disable=None) as bar:
+    total = 2 * folder.count
+    with tqdm(total=total, desc='cloud, scene, video', unit='frame', dynamic_ncols=True, disable=None) as bar:
         return export(folder, export_settings, settings['untrained'], header, bar.update)
 
 
@@ -271,7 +273,8 @@ def _print_summary(folder: PredictionFolder, summary: dict) -> None:
         print(f'replay   {summary["replayed"]} frames; poses differ from the stored ones by at most '
               f'{summary["replay_pose_difference"]:.2g}')
     if summary['tokens_per_layer']:
-        print(f'cache    {np.mean(summary["tokens_per_layer"]):.0f} tokens a layer, {size_text(summary["cache_bytes"])}')
+        tokens = np.mean(summary['tokens_per_layer'])
+        print(f'cache    {tokens:.0f} tokens a layer, {size_text(summary["cache_bytes"])}')
     print(f'cloud    {summary["points"]} points, voxel {summary["voxel"]:.3g}, confidence from '
           f'{summary["min_confidence"]:.4g}, {summary["masked_share"]:.1%} of the pixels masked')
     print(f'\nwritten to {folder.path}/  (image/, depth/, confidence/: a file a frame)')

@@ -51,8 +51,8 @@ def draw_kept(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarray:
              for index, (image, share) in enumerate(zip(maps.images, shares, strict=True))]
     columns = math.ceil(math.sqrt(len(cells)))
     rows = [cells[first:first + columns] for first in range(0, len(cells), columns)]
-    return _page(rows, [title, 'what the cache keeps after the last frame: bright patches stay in all layers, dark grey '
-                        'ones in none; squares: camera token and registers'], untrained)
+    return _page(rows, [title, 'what the cache keeps after the last frame: bright patches stay in all layers, dark '
+                        'grey ones in none; squares: camera token and registers'], untrained)
 
 
 def draw_evictions(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarray:
@@ -124,7 +124,7 @@ def plot_tokens(path: Path, values: np.ndarray, maps: AttentionMaps, title: str)
         axes.axvline(border, color='w', linewidth=0.3)
     a_pixel = f'a pixel is {maps.tokens_per_pixel} x {maps.tokens_per_pixel} tokens' if maps.tokens_per_pixel > 1 else \
         'a pixel is a pair of tokens'
-    axes.set(xlabel=f'key, by frame ({maps.frame_tokens} tokens each: {maps.special_tokens} special ones, then patches)',
+    axes.set(xlabel=f'key, by frame ({maps.frame_tokens} tokens each, the first {maps.special_tokens} special)',
              ylabel='query, by frame', xlim=(0, count), ylim=(count, 0))
     figure.suptitle(f'{title}\n{a_pixel}; grey: evicted, or yet to come', fontsize=9)
     figure.colorbar(picture, label="attention, mean over heads, over the row's largest", shrink=0.8)
@@ -143,8 +143,8 @@ def plot_frames(path: Path, maps: AttentionMaps, title: str) -> None:
                                    layout='constrained')
     future = np.triu(np.ones_like(values[0], dtype=bool), 1)
     for place, name, shares in zip(axes.flat, names, values, strict=False):
-        picture = place.imshow(np.ma.masked_array(shares, future), norm=colours.PowerNorm(0.5, 0.0, 1.0), cmap='viridis',
-                               interpolation='nearest')
+        picture = place.imshow(np.ma.masked_array(shares, future), norm=colours.PowerNorm(0.5, 0.0, 1.0),
+                               cmap='viridis', interpolation='nearest')
         place.set(title=name, xlabel='frame attended to', ylabel='frame that attends')
     for place in axes.flat[len(values):]:
         place.set_axis_off()

@@ -59,7 +59,8 @@ def make_video(path: Path, frames: int, fps: float) -> None:
             writer.write((noise + stripes).astype(np.uint8))
 
 
-def run(seconds: float, fps: float, options: list[str], progress: Callable[[int], None] = lambda _: None) -> VideoMemory:
+def run(seconds: float, fps: float, options: list[str], progress: Callable[[int], None] = lambda _: None,
+        ) -> VideoMemory:
     """
     Run the command over a video of that length; options: more of the command's. Linux.
 

@@ -37,7 +37,7 @@ class VideoFrame:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which frames: between start and end (seconds of the source's time), at least ``interval_s`` apart, at most count."""
+    """Which frames: from start to end (seconds of the source's time), ``interval_s`` apart, at most count."""
 
     interval_s: float = 0.0
     """0: every frame."""
@@ -251,7 +251,8 @@ class Camera:
     def exact_count(self) -> int:
         """See FrameSource."""
         if self._selection.count is None:
-            raise UserError('nobody knows how many frames a camera will give: give --frames, or --tokens instead of --P')
+            raise UserError('nobody knows how many frames a camera will give: give --frames, or --tokens instead of '
+                            '--P')
         return self._selection.count
 
     def frames(self) -> Iterator[VideoFrame]:

@@ -6,8 +6,8 @@ What a network said of a video, frame by frame on disk, so that memory does not 
 Layout::
 
     run.json                  the settings that the answers depend on, and whether the input was run through to its end
-    frames.jsonl              a line a frame: index, stamp_ns, name, world_from_camera, camera_matrix (of the images here)
-                              and input_camera_matrix (of the input's); the last thing written of each frame
+    frames.jsonl              a line a frame: index, stamp_ns, name, world_from_camera, camera_matrix (of the images
+                              here) and input_camera_matrix (of the input's); the last thing written of each frame
     image/000000.png          RGB as the network saw it
     depth/000000.png          16 bits, depth times ``depth_scale`` (run.json); 0 where it does not fit
     depth/000000.npz          depth: (H, W) float32, the network's unit
@@ -131,7 +131,7 @@ class PredictionFolder:
             raise UserError(f'{self.path}: cannot be written: {error.strerror}') from error
 
     def append(self, record: FrameRecord, arrays: FrameArrays) -> None:
-        """Write the next frame: the arrays, then its line, with which it counts. Raises UserError, for a full disk say."""
+        """Write the next frame: its arrays, then its line, with which it counts. Raises UserError (a full disk)."""
         if record.index != self.count:
             raise ValueError(f'frame {record.index} does not follow {self.count} frames')
         try:
@@ -171,8 +171,9 @@ class PredictionFolder:
         if image is None:
             raise UserError(f'{image_path}: missing or damaged; --overwrite begins anew')
         points = self._load('points', index) if with_points else {}
-        return FrameArrays(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._load('depth', index)['depth'],
-                           self._load('confidence', index)['confidence'], points.get('points'), points.get('confidence'))
+        depth, confidence = (self._load(name, index)[name] for name in ('depth', 'confidence'))
+        return FrameArrays(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), depth, confidence, points.get('points'),
+                           points.get('confidence'))
 
     def close(self) -> None:
         """Close the file of lines."""

@@ -30,9 +30,9 @@ SHEET_ROWS = 8
 _FRUSTUM_SHARE = 0.08
 """Length of a drawn camera in shares of the median depth."""
 VOXEL_SHARE = 1 / 200
-"""Default edge of a voxel, in shares of the median depth: the unit of a stream says nothing about how large it should be."""
+"""Default edge of a voxel, in shares of the median depth: a stream's unit says nothing about how large to make it."""
 SLOWEST_VIDEO, FASTEST_VIDEO = 5.0, 60.0
-_BATCH = 1_000_000
+_BATCH = 250_000
 """Points that are put into the cloud at a time: each time it is sorted as a whole."""
 
 
@@ -169,8 +169,8 @@ def _survey(folder: PredictionFolder, settings: ExportSettings, progress: Callab
     with (_replacing(folder, TRAJECTORY) as trajectory_path, _replacing(folder, INTRINSICS) as intrinsics_path,
           TumWriter(trajectory_path) as trajectory, intrinsics_path.open('w', newline='', encoding='ascii') as file):
         table = csv.writer(file)
-        table.writerow(['index', 'stamp_s', 'fx', 'fy', 'cx', 'cy', 'width', 'height', 'input_fx', 'input_fy', 'input_cx',
-                        'input_cy'])
+        table.writerow(['index', 'stamp_s', 'fx', 'fy', 'cx', 'cy', 'width', 'height', 'input_fx', 'input_fy',
+                        'input_cx', 'input_cy'])
         for record in folder.records():
             arrays = folder.read(record.index, settings.points == 'head')
             survey.depths.add(arrays.depth)
