@@ -202,6 +202,27 @@ def test_a_damaged_video_is_told(tmp_path, video, damage):
         open_source(str(path), Selection())
 
 
+def test_what_cannot_be_decoded_is_passed_over_and_counted(tmp_path):
+    path = tmp_path / 'damaged.mp4'
+    rng = np.random.default_rng(0)
+    with VideoWriter(path, 10.0, SIZE) as writer:
+        for _ in range(40):
+            writer.write(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+    content = bytearray(path.read_bytes())
+    begin = content.index(b'mdat') + 4
+    middle = begin + (len(content) - begin) // 2
+    content[middle:middle + 4000] = rng.integers(0, 256, 4000, dtype=np.uint8).tobytes()
+    path.write_bytes(content)
+    source = open_source(str(path), Selection())
+    there = stamps(source)
+    assert source.damaged > 0 and 20 <= len(there) < 40 and there == sorted(there)
+    assert there[0] == 0.0 and there[-1] > 3.0, 'the stamps are still the file\'s'
+    content[begin:-2000] = bytes(len(content) - 2000 - begin)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match='no frame can be decoded|not a video'):
+        list(open_source(str(path), Selection()).frames())
+
+
 def test_what_is_no_source_is_told(tmp_path, video):
     (tmp_path / 'empty').mkdir()
     for text, said in ((str(tmp_path / 'none.mp4'), 'no such video'), (str(tmp_path / 'empty'), 'no images there'),

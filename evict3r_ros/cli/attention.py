@@ -30,10 +30,10 @@ def add_parser(subparsers: Any) -> None:
                         'middle and the last)')
     parser.add_argument('--pixels', type=int, default=1000, metavar='N', help='most pixels a side of a token map; with '
                         'more tokens, a pixel is the mean of several (default: %(default)s)')
-    add_input_options(parser)
+    add_input_options(parser, FRAMES)
     add_network_options(parser)
     add_cache_options(parser, tokens=8192, of_a_sequence=True)
-    parser.set_defaults(run=run, frames=FRAMES)
+    parser.set_defaults(run=run)
 
 
 def _layers(text: str) -> list[int] | str:

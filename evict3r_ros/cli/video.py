@@ -59,8 +59,8 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def add_input_options(parser: argparse.ArgumentParser) -> None:
-    """The input, and which of its frames."""
+def add_input_options(parser: argparse.ArgumentParser, frames: int | None = None) -> None:
+    """The input, and which of its frames, by default at most so many."""
     parser.add_argument('input', help="a video file, a folder of images, a glob in quotes ('shots/*.png'), or the "
                         'number of a camera')
     group = parser.add_argument_group('which frames')
@@ -70,7 +70,8 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
     spacing.add_argument('--fps', type=float, metavar='R', help='frames a second, instead')
     group.add_argument('--start', type=seconds, default=0.0, metavar='T', help='from here: seconds, or [h:]mm:ss')
     group.add_argument('--end', type=seconds, metavar='T', help='up to here')
-    group.add_argument('--frames', type=int, metavar='N', help='at most so many')
+    group.add_argument('--frames', type=int, default=frames, metavar='N', help='at most so many (default: '
+                       f'{"all" if frames is None else frames})')
     group.add_argument('--input-fps', type=float, default=30.0, metavar='R', help='rate of images in a folder without '
                        'a table of stamps (default: %(default)g)')
 

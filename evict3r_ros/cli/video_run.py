@@ -55,6 +55,8 @@ class Progress:
     cache_bytes: int = 0
     largest_difference: float = 0.0
     """Between a pose of a replay and the stored one, over all entries of the matrices."""
+    damaged: int = 0
+    """Parts of the input that could not be decoded."""
     interrupted: bool = False
 
 
@@ -142,6 +144,10 @@ def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict, P
             folder.write_settings(settings)
         except KeyboardInterrupt:
             progress.interrupted = True
+        except UserError as error:
+            raise UserError(f'{error} ({folder.count} frames are in {folder.path}; --export-only makes cloud and pictures '
+                            'of them)' if folder.count else str(error)) from error
+        progress.damaged = source.damaged
         stats = stream.stats()
         progress.tokens, progress.cache_bytes = stats.tokens, stats.cache_bytes
     return settings, progress
@@ -257,7 +263,7 @@ def _summary(folder: PredictionFolder, settings: dict, progress: Progress, expor
             'replayed': progress.replayed, 'replay_pose_difference': progress.largest_difference,
             'frames_per_s': round(progress.answered / progress.seconds, 3) if progress.seconds else None,
             'tokens_per_layer': progress.tokens, 'cache_bytes': progress.cache_bytes,
-            'interrupted': progress.interrupted, 'untrained': settings['untrained'], 'points': exported.points,
+            'damaged_packets': progress.damaged, 'interrupted': progress.interrupted, 'untrained': settings['untrained'], 'points': exported.points,
             'voxel': exported.voxel, 'min_confidence': exported.min_confidence, 'masked_share': exported.masked_share,
             'median_depth': exported.median_depth, 'video_fps': exported.video_fps,
             'written_bytes': folder.run_folder.sizes()}
@@ -269,6 +275,8 @@ def _print_summary(folder: PredictionFolder, summary: dict) -> None:
         print('UNTRAINED: random weights. Depth, points and poses mean nothing; the plumbing is what this shows.\n')
     rate = f', {summary["frames_per_s"]:.2f} frames/s with writing' if summary['frames_per_s'] else ''
     print(f'frames   {summary["frames"]} ({summary["answered_now"]} now{rate})')
+    if summary['damaged_packets']:
+        print(f'damaged  {summary["damaged_packets"]} parts of the input could not be decoded and were passed over')
     if summary['replayed']:
         print(f'replay   {summary["replayed"]} frames; poses differ from the stored ones by at most '
               f'{summary["replay_pose_difference"]:.2g}')

@@ -92,6 +92,8 @@ class FrameSource(Protocol):
 
     is_live: bool
     """A camera: never the same twice."""
+    damaged: int
+    """Parts that could not be decoded and were passed over, in the last run through."""
 
     def identity(self) -> dict:
         """
@@ -113,12 +115,17 @@ class FrameSource(Protocol):
 
 
 class VideoFile:
-    """A video file, decoded through FFmpeg: stamps are the container's, rotation metadata is honoured."""
+    """
+    A video file, decoded through FFmpeg: stamps are the container's, rotation metadata is honoured.
+
+    What cannot be decoded is passed over, as players do, and counted.
+    """
 
     is_live = False
 
     def __init__(self, path: Path, selection: Selection):
         self._path, self._selection = path, selection
+        self.damaged = 0
         with self._open() as container:
             stream = container.streams.video[0]
             rate = float(stream.average_rate or 0)
@@ -167,32 +174,42 @@ class VideoFile:
 
     def _chosen(self) -> Iterator[tuple[int, int, av.VideoFrame]]:
         """Number of the frame in the file, stamp in ns since the file's first frame, and the frame, still undecoded."""
-        picker = Picker(self._selection)
+        picker, first = Picker(self._selection), None
+        self.damaged = 0
         with self._open() as container:
-            stream = container.streams.video[0]
-            stream.thread_type = 'AUTO'
-            first = None
-            try:
-                for number, frame in enumerate(container.decode(stream)):
-                    if frame.pts is None:
-                        continue
-                    time_ns = round(frame.pts * frame.time_base * NANOSECONDS)
-                    first = time_ns if first is None else first
-                    stamp = time_ns - first
-                    if picker.is_over(stamp):
-                        return
-                    if picker.takes(stamp):
-                        yield number, stamp, frame
-            except av.FFmpegError as error:
-                raise UserError(f'{self._path}: damaged after {picker.taken} frames: {_why(error)}') from error
+            for number, frame in enumerate(self._decoded(container)):
+                if frame.pts is None:
+                    continue
+                time_ns = round(frame.pts * frame.time_base * NANOSECONDS)
+                first = time_ns if first is None else first
+                stamp = time_ns - first
+                if picker.is_over(stamp):
+                    break
+                if picker.takes(stamp):
+                    yield number, stamp, frame
         if not picker.taken:
-            raise UserError(f'{self._path}: has no frame in the time asked for')
+            raise UserError(f'{self._path}: has no frame in the time asked for' if first is not None else
+                            f'{self._path}: no frame can be decoded')
+
+    def _decoded(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+        stream = container.streams.video[0]
+        stream.thread_type = 'AUTO'
+        packets = container.demux(stream)
+        while True:
+            try:
+                # The last packet is an empty one, for which the decoder gives what it held back.
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                yield from packet.decode()
+            except av.FFmpegError:
+                self.damaged += 1
 
 
 class ImageFiles:
-    """Images in files. Without a table of stamps they are ``fps`` apart."""
+    """Images in files, with their stamps."""
 
-    is_live = False
+    is_live, damaged = False, 0
 
     def __init__(self, origin: str, paths: list[Path], stamps_ns: list[int], selection: Selection):
         self._origin, self._selection = origin, selection
@@ -235,7 +252,7 @@ class ImageFiles:
 class Camera:
     """A camera by its number, as OpenCV opens it; frames that come while the network is busy are dropped."""
 
-    is_live = True
+    is_live, damaged = True, 0
 
     def __init__(self, number: int, selection: Selection):
         self._number, self._selection = number, selection
