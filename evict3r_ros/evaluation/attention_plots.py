@@ -19,14 +19,14 @@ _GAP, _LINE = 6, 20
 # RGB.
 _PAPER, _INK, _WARNING = (250, 250, 250), (40, 40, 40), (200, 30, 30)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_DARK = 0.22
-"""Brightness that is left of a patch that no layer keeps."""
+_DARK, _TINT = 0.25, np.array((55.0, 25.0, 95.0))
+"""Brightness that is left of a patch that no layer keeps, and the violet that tells it from a dark one."""
 _SPECIAL_ON, _SPECIAL_OFF = np.array((60, 200, 90)), np.array((60, 60, 60))
 
 
 def overlay(image: np.ndarray, share: np.ndarray, patches: tuple[int, int], special_tokens: int) -> np.ndarray:
     """
-    An image whose evicted patches are dark and grey: the more layers keep a patch, the more it is as it was.
+    An image whose evicted patches are dark violet: the more layers keep a patch, the more it is as it was.
 
     image (H, W, 3) uint8; share (N,) in 0 to 1, of the layers that keep each token, special ones first. These are the
     squares in the upper left corner: camera token, then registers, green where they are kept.
@@ -34,8 +34,8 @@ def overlay(image: np.ndarray, share: np.ndarray, patches: tuple[int, int], spec
     height, width = image.shape[:2]
     weight = cv2.resize(share[special_tokens:].reshape(patches).astype(np.float32), (width, height),
                         interpolation=cv2.INTER_NEAREST)[..., None]
-    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2) * _DARK
-    picture = weight * image + (1.0 - weight) * grey
+    gone = image.mean(axis=2, keepdims=True) * _DARK + _TINT
+    picture = weight * image + (1.0 - weight) * gone
     side = max(3, height // 16)
     for number in range(special_tokens):
         left = 2 + number * (side + 2)
@@ -51,8 +51,8 @@ def draw_kept(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarray:
              for index, (image, share) in enumerate(zip(maps.images, shares, strict=True))]
     columns = math.ceil(math.sqrt(len(cells)))
     rows = [cells[first:first + columns] for first in range(0, len(cells), columns)]
-    return _page(rows, [title, 'what the cache keeps after the last frame: bright patches stay in all layers, dark '
-                        'grey ones in none; squares: camera token and registers'], untrained)
+    return _page(rows, [title, 'what the cache keeps after the last frame: violet patches stay in no layer, natural ones in '
+                        'all; squares: camera token and registers'], untrained)
 
 
 def draw_evictions(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarray:
@@ -71,7 +71,8 @@ def draw_evictions(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarr
                 cells.append((overlay(maps.images[source], share, maps.patches, maps.special_tokens),
                               f'{source} after {time}: {share.mean():.0%}'))
         rows.append(cells)
-    return _page(rows, [title, 'a row is a frame, and what the cache keeps of it after later ones'], untrained)
+    what = 'a row is a frame, and what the cache keeps of it after later ones; violet: evicted'
+    return _page(rows, [title, what], untrained)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
