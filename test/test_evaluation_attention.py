@@ -33,6 +33,10 @@ def images():
     return [frame.image for frame in render_walk(7, COUNT, pinhole(SIZE), SIZE)]
 
 
+def run(network, config, images, layers, **more):
+    return record(network, config, iter(images), len(images), layers, SIZE[1], **more)
+
+
 def whole_matrix(network, images, layer):
     """(T N, T N): head mean of the softmax over all tokens at once, by one causal pass, with nothing of the cache."""
     seen = {}
@@ -55,7 +59,7 @@ def whole_matrix(network, images, layer):
 
 def test_the_maps_are_the_whole_matrix(network, images):
     layers = [3, 1]
-    maps = record(network, CacheConfig('unbounded', bits=32), images, layers, SIZE[1])
+    maps = run(network, CacheConfig('unbounded', bits=32), images, layers)
     assert maps.tokens_per_pixel == 1 and maps.tokens.shape == (2, COUNT * TOKENS, COUNT * TOKENS)
     for row, layer in enumerate(layers):
         matrix = whole_matrix(network, images, layer)
@@ -69,8 +73,8 @@ def test_the_maps_are_the_whole_matrix(network, images):
 
 def test_a_coarse_map_is_the_mean_of_the_fine_one(network, images):
     config = CacheConfig('unbounded', bits=32)
-    fine = record(network, config, images[:4], [2], SIZE[1])
-    coarse = record(network, config, images[:4], [2], SIZE[1], pixels=4)
+    fine = run(network, config, images[:4], [2])
+    coarse = run(network, config, images[:4], [2], pixels=4)
     assert coarse.tokens_per_pixel == TOKENS and coarse.tokens.shape == (1, 4, 4)
     matrix = whole_matrix(network, images[:4], 2).reshape(4, TOKENS, 4, TOKENS).mean(3)
     with np.errstate(invalid='ignore'):
@@ -78,6 +82,16 @@ def test_a_coarse_map_is_the_mean_of_the_fine_one(network, images):
     lower = np.tril(np.ones((4, 4), bool))
     assert np.allclose(coarse.tokens[0][lower], expected[lower], atol=2e-3) and np.isnan(coarse.tokens[0][~lower]).all()
     assert np.array_equal(coarse.frames, fine.frames)
+
+
+def test_a_source_that_ends_early_leaves_smaller_maps(network, images):
+    config = CacheConfig('unbounded', bits=32)
+    short = record(network, config, iter(images[:3]), 5, [2], SIZE[1])
+    whole = run(network, config, images[:3], [2])
+    for name in ('frames', 'tokens', 'kept', 'images'):
+        assert np.array_equal(getattr(short, name), getattr(whole, name), equal_nan=name == 'tokens'), name
+    with pytest.raises(UserError, match='no images'):
+        run(network, config, [], [2])
 
 
 def test_attention_to_groups_by_hand():
@@ -94,7 +108,7 @@ def test_attention_to_groups_by_hand():
     CacheConfig('evict3r', 45, budget='adaptive'), CacheConfig('ovggt', 60, anchors=2, anchor_share=0.1),
     CacheConfig('evict3r', share=0.5, sequence_length=COUNT)], ids=str)
 def test_on_every_policy_what_is_kept_is_what_the_cache_keeps_and_nothing_is_disturbed(network, images, config):
-    maps = record(network, config, images, [0, 3], SIZE[1])
+    maps = run(network, config, images, [0, 3])
     kept = np.zeros_like(maps.kept)
     with Stream(network, config, SIZE, SIZE[1]) as stream:
         for index, image in enumerate(images):
@@ -113,7 +127,7 @@ def test_on_every_policy_what_is_kept_is_what_the_cache_keeps_and_nothing_is_dis
 
 
 def test_a_sliding_window_by_hand(network, images):
-    maps = record(network, CacheConfig('sliding_window', 2 * TOKENS), images, [0], SIZE[1])
+    maps = run(network, CacheConfig('sliding_window', 2 * TOKENS), images, [0])
     full = network.preset.pairs
     assert (maps.kept[-1, :3] == 0).all() and (maps.kept[-1, 3:] == full).all()
     assert maps.frames[0, 4, :2].max() == 0 and maps.frames[0, 4, 2:].min() > 0
@@ -122,7 +136,7 @@ def test_a_sliding_window_by_hand(network, images):
 @pytest.mark.parametrize('layers', [[], [4], [-1], [1, 1]])
 def test_layers_that_are_not_there(network, images, layers):
     with pytest.raises(UserError, match='give some of 0 to 3'):
-        record(network, CacheConfig('unbounded'), images, layers, SIZE[1])
+        run(network, CacheConfig('unbounded'), images, layers)
 
 
 def test_an_overlay_shows_what_is_gone():

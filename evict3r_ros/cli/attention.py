@@ -56,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.io.run_folder import RunFolder
     if not 50 <= args.pixels <= 10_000:
         raise UserError(f'--pixels {args.pixels}: give 50 to 10000')
-    images = [frame.image for frame in open_source(args.input, selection(args), args.input_fps).frames()]
-    config = cache_config(args, len(images))
+    source = open_source(args.input, selection(args), args.input_fps)
+    frames = source.exact_count()
+    config = cache_config(args, frames)
     network = load(args)
     count = network.preset.pairs
     layers = args.layers if isinstance(args.layers, list) else list(range(count))
@@ -66,10 +67,11 @@ def run(args: argparse.Namespace) -> int:
     of_layer = {layer: f'tokens_layer_{layer:02d}.png' for layer in range(count)}
     folder = RunFolder(args.out, 'evict3r attention', (*of_layer.values(), _MEAN, _FRAMES, _KEPT, _EVICTIONS, _ARRAYS))
     folder.check()
-    with tqdm(total=len(images), unit='frame', disable=None) as bar:
-        maps = record(network, config, images, layers, args.image_width, args.pixels, bar.update)
+    with tqdm(total=frames, unit='frame', disable=None) as bar:
+        images = (frame.image for frame in source.frames())
+        maps = record(network, config, images, frames, layers, args.image_width, args.pixels, bar.update)
     folder.prepare()
-    title = f'{args.input}, {len(images)} frames; preset {args.preset}, policy {args.policy}' + (
+    title = f'{args.input}, {len(maps.images)} frames; preset {args.preset}, policy {args.policy}' + (
         f', P {args.P:g}' if args.P is not None else f', {config.tokens} tokens a layer') + f', {args.bits} bits'
     shown = f'{"UNTRAINED; " if network.untrained else ""}{title}'
     for layer, values in zip(maps.layers, maps.tokens, strict=True):

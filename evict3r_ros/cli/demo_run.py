@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from evict3r_ros.cache import POLICIES
+from evict3r_ros.cli.byte_text import byte_text
 from evict3r_ros.cli.demo_input import DemoInput, folder_input, synthetic_input
 from evict3r_ros.cli.interruption import sigterm_like_ctrl_c
 from evict3r_ros.cli.node import choose_dds_profile
@@ -140,13 +141,10 @@ def _print_summary(folder: RunFolder, summary: dict[str, Any]) -> None:
     print(f"latency  p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms,"
           ' from publishing an image to its last answer')
     print(f"node     {node['weights']}, preset {node['preset']}, {node['device']}; policy {node['policy']},"
-          f" {np.mean(node['tokens_a_layer']):.0f} tokens a layer, cache {_size(node['cache_bytes'])}")
+          f" {np.mean(node['tokens_a_layer']):.0f} tokens a layer, cache {byte_text(node['cache_bytes'])}")
     print(f"took     {summary['seconds']:.0f} s\n")
     print(f'written to {folder.path}/')
     counts = {_TRAJECTORY: f" ({summary['poses']} poses)", _CLOUD: f" ({summary['points']} points)"}
     for name, size in folder.sizes().items():
-        print(f'  {name:17} {_size(size):>8}  {_WHAT[name]}{counts.get(name, "")}')
+        print(f'  {name:17} {byte_text(size):>8}  {_WHAT[name]}{counts.get(name, "")}')
 
-
-def _size(count: int) -> str:
-    return f'{count / 1e6:.1f} MB' if count >= 100_000 else f'{count / 1e3:.1f} kB'

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from evict3r_ros import __version__, geometry
 from evict3r_ros.cache import CacheConfig
+from evict3r_ros.cli.byte_text import byte_text
 from evict3r_ros.cli.cache_options import cache_config
 from evict3r_ros.cli.interruption import sigterm_like_ctrl_c
 from evict3r_ros.cli.network_options import device_and_dtype, load
@@ -144,10 +145,15 @@ def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict, P
             folder.write_settings(settings)
         except KeyboardInterrupt:
             progress.interrupted = True
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(f'{network.device} is out of memory after {folder.count} frames: give fewer --tokens or '
+                            '--bits (`evict3r plan` shows what fits)') from error
         except UserError as error:
-            raise UserError(f'{error} ({folder.count} frames are in {folder.path}; --export-only makes cloud and pictures '
-                            'of them)' if folder.count else str(error)) from error
+            there = f' ({folder.count} frames are in {folder.path}: --export-only makes cloud and pictures of them)'
+            raise UserError(f'{error}{there if folder.count else ""}') from error
         progress.damaged = source.damaged
+        if not progress.interrupted and progress.answered == 0 and progress.replayed < folder.count:
+            print(f'{folder.path} has {folder.count} frames, more than the {progress.replayed} asked for: all are used')
         stats = stream.stats()
         progress.tokens, progress.cache_bytes = stats.tokens, stats.cache_bytes
     return settings, progress
@@ -206,7 +212,7 @@ def _run_stream(stream: Stream, view: ImageView, frames: Iterator[VideoFrame], e
             if time.monotonic() - last_look > _STATS_EVERY_S:
                 stats, last_look = stream.stats(), time.monotonic()
                 bar.set_postfix_str(f'{"replay, " if index < there else ""}{np.mean(stats.tokens):.0f} tokens a layer, '
-                                    f'{size_text(stats.cache_bytes)}')
+                                    f'{byte_text(stats.cache_bytes)}')
 
 
 def answer(stream: Stream, view: ImageView, index: int, frame: VideoFrame) -> tuple[FrameRecord, FrameArrays]:
@@ -243,8 +249,8 @@ def _warn_of_a_full_disk(folder: PredictionFolder, frames: int) -> None:
     of_one = sum(file.stat().st_size for file in folder.path.glob(f'*/{index:06d}.*'))
     free = shutil.disk_usage(folder.path).free
     if of_one * frames > free:
-        tqdm.write(f'evict3r: warning: {frames} more frames of {size_text(of_one)} will need about '
-                   f'{size_text(of_one * frames)}, and {folder.path} has {size_text(free)} free', file=sys.stderr)
+        tqdm.write(f'evict3r: warning: {frames} more frames of {byte_text(of_one)} will need about '
+                   f'{byte_text(of_one * frames)}, and {folder.path} has {byte_text(free)} free', file=sys.stderr)
 
 
 def _export(folder: PredictionFolder, export_settings: ExportSettings, settings: dict, args: argparse.Namespace,
@@ -263,7 +269,8 @@ def _summary(folder: PredictionFolder, settings: dict, progress: Progress, expor
             'replayed': progress.replayed, 'replay_pose_difference': progress.largest_difference,
             'frames_per_s': round(progress.answered / progress.seconds, 3) if progress.seconds else None,
             'tokens_per_layer': progress.tokens, 'cache_bytes': progress.cache_bytes,
-            'damaged_packets': progress.damaged, 'interrupted': progress.interrupted, 'untrained': settings['untrained'], 'points': exported.points,
+            'damaged_packets': progress.damaged, 'interrupted': progress.interrupted,
+            'untrained': settings['untrained'], 'points': exported.points,
             'voxel': exported.voxel, 'min_confidence': exported.min_confidence, 'masked_share': exported.masked_share,
             'median_depth': exported.median_depth, 'video_fps': exported.video_fps,
             'written_bytes': folder.run_folder.sizes()}
@@ -282,16 +289,11 @@ def _print_summary(folder: PredictionFolder, summary: dict) -> None:
               f'{summary["replay_pose_difference"]:.2g}')
     if summary['tokens_per_layer']:
         tokens = np.mean(summary['tokens_per_layer'])
-        print(f'cache    {tokens:.0f} tokens a layer, {size_text(summary["cache_bytes"])}')
+        print(f'cache    {tokens:.0f} tokens a layer, {byte_text(summary["cache_bytes"])}')
     print(f'cloud    {summary["points"]} points, voxel {summary["voxel"]:.3g}, confidence from '
           f'{summary["min_confidence"]:.4g}, {summary["masked_share"]:.1%} of the pixels masked')
     print(f'\nwritten to {folder.path}/  (image/, depth/, confidence/: a file a frame)')
     for name, size in folder.run_folder.sizes().items():
         if name in _DERIVED:
-            print(f'  {name:18}{size_text(size):>10}  {_DERIVED[name]}')
+            print(f'  {name:18}{byte_text(size):>10}  {_DERIVED[name]}')
 
-
-def size_text(count: int) -> str:
-    """Bytes for people."""
-    return f'{count / 1e9:.2f} GB' if count >= 10 ** 9 else f'{count / 1e6:.1f} MB' if count >= 10 ** 5 else \
-        f'{count / 1e3:.1f} kB'

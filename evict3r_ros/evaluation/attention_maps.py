@@ -8,7 +8,8 @@ that are one in one group of keys and zero elsewhere is that group's share of th
 same door as the frame itself (``kernels``), in tiles, and the matrix of all queries and all keys is never whole.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,24 +139,31 @@ class AttentionRecorder:
             return (self._sums / np.where(self._counts, self._counts, np.nan)).astype(np.float32)
 
 
-def record(network: StreamVGGT, config: CacheConfig, images: Sequence[np.ndarray], layers: Sequence[int],
+def record(network: StreamVGGT, config: CacheConfig, images: Iterable[np.ndarray], count: int, layers: Sequence[int],
            image_width: int | None = None, pixels: int = 1000, progress: Callable[[], None] = lambda: None,
            ) -> AttentionMaps:
     """
-    Run images (h, w, 3) uint8 RGB through a stream and record the chosen layers.
+    Run up to ``count`` images (h, w, 3) uint8 RGB through a stream and record the chosen layers.
 
-    pixels: the most that a side of a token map may have. Raises UserError for layers that the network does not have.
+    pixels: the most that a side of a token map may have. Raises UserError for layers that the network does not have,
+    and without images.
     """
-    count = network.preset.pairs
-    if not layers or not set(layers) <= set(range(count)) or len(set(layers)) != len(layers):
-        raise UserError(f'layers {", ".join(map(str, layers)) or "(none)"}: give some of 0 to {count - 1}, each once')
+    pairs = network.preset.pairs
+    if not layers or not set(layers) <= set(range(pairs)) or len(set(layers)) != len(layers):
+        raise UserError(f'layers {", ".join(map(str, layers)) or "(none)"}: give some of 0 to {pairs - 1}, each once')
+    images = itertools.islice(images, count)
+    first = next(images, None)
+    if first is None:
+        raise UserError('no images to record the attention of')
     seen = []
-    with Stream(network, config, images[0].shape[:2], image_width) as stream:
-        recorder = AttentionRecorder(stream.cache, layers, len(images), pixels)
+    with Stream(network, config, first.shape[:2], image_width) as stream:
+        recorder = AttentionRecorder(stream.cache, layers, count, pixels)
         stream.cache = recorder
-        for image in images:
+        for image in itertools.chain([first], images):
             seen.append(stream.step(image).image.cpu().numpy())
             progress()
-        ledger = recorder.ledger
-        return AttentionMaps(list(layers), count, ledger.special_tokens, ledger.patches, np.stack(seen),
-                             recorder.frame_shares, recorder.token_maps(), recorder.tokens_per_pixel, recorder.kept)
+        ledger, there = recorder.ledger, len(seen)
+        bins = -(-there * ledger.frame_tokens // recorder.tokens_per_pixel)
+        return AttentionMaps(list(layers), pairs, ledger.special_tokens, ledger.patches, np.stack(seen),
+                             recorder.frame_shares[:, :there, :there], recorder.token_maps()[:, :bins, :bins],
+                             recorder.tokens_per_pixel, recorder.kept[:there, :there])

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.evaluation import plotting
 from evict3r_ros.evaluation.attention_maps import AttentionMaps
 
 STRIP_ROWS, STRIP_COLUMNS = 6, 10
@@ -51,8 +52,9 @@ def draw_kept(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarray:
              for index, (image, share) in enumerate(zip(maps.images, shares, strict=True))]
     columns = math.ceil(math.sqrt(len(cells)))
     rows = [cells[first:first + columns] for first in range(0, len(cells), columns)]
-    return _page(rows, [title, 'what the cache keeps after the last frame: violet patches stay in no layer, natural ones in '
-                        'all; squares: camera token and registers'], untrained)
+    what = ('what the cache keeps after the last frame: violet patches stay in no layer, natural ones in all; squares: '
+            'camera token and registers')
+    return _page(rows, [title, what], untrained)
 
 
 def draw_evictions(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarray:
@@ -110,15 +112,14 @@ def _write(page: np.ndarray, text: str, place: tuple[int, int], width: int, colo
 
 def plot_tokens(path: Path, values: np.ndarray, maps: AttentionMaps, title: str) -> None:
     """A token map (B, B) as PNG: rows are queries, columns are keys, lines are the borders of frames."""
-    pyplot, colours = _pyplot()
+    pyplot = plotting.pyplot()
     count = len(maps.images)
     size = min(14.0, max(6.0, 2.0 + values.shape[0] / 100))
     figure, axes = pyplot.subplots(figsize=(size + 1.0, size), layout='constrained')
-    shown = colours.PowerNorm(0.5, 0.0, 1.0)
     axes.set_facecolor('0.85')
     extent = (0.0, values.shape[1] * maps.tokens_per_pixel / maps.frame_tokens,
               values.shape[0] * maps.tokens_per_pixel / maps.frame_tokens, 0.0)
-    picture = axes.imshow(np.ma.masked_invalid(values), norm=shown, cmap='viridis', extent=extent,
+    picture = axes.imshow(np.ma.masked_invalid(values), norm=_square_root(), cmap='viridis', extent=extent,
                           interpolation='nearest', aspect='equal')
     for border in range(1, count):
         axes.axhline(border, color='w', linewidth=0.3)
@@ -133,9 +134,15 @@ def plot_tokens(path: Path, values: np.ndarray, maps: AttentionMaps, title: str)
     pyplot.close(figure)
 
 
+def _square_root():
+    """A scale of colours from 0 to 1 that shows small shares."""
+    from matplotlib.colors import PowerNorm
+    return PowerNorm(0.5, 0.0, 1.0)
+
+
 def plot_frames(path: Path, maps: AttentionMaps, title: str) -> None:
     """The frame maps of all chosen layers and their mean, side by side, as PNG."""
-    pyplot, colours = _pyplot()
+    pyplot = plotting.pyplot()
     names = [f'layer {layer}' for layer in maps.layers] + [f'mean of {len(maps.layers)} layers']
     values = [*maps.frames, maps.frames.mean(axis=0)]
     columns = min(4, len(values))
@@ -144,7 +151,7 @@ def plot_frames(path: Path, maps: AttentionMaps, title: str) -> None:
                                    layout='constrained')
     future = np.triu(np.ones_like(values[0], dtype=bool), 1)
     for place, name, shares in zip(axes.flat, names, values, strict=False):
-        picture = place.imshow(np.ma.masked_array(shares, future), norm=colours.PowerNorm(0.5, 0.0, 1.0),
+        picture = place.imshow(np.ma.masked_array(shares, future), norm=_square_root(),
                                cmap='viridis', interpolation='nearest')
         place.set(title=name, xlabel='frame attended to', ylabel='frame that attends')
     for place in axes.flat[len(values):]:
@@ -154,13 +161,3 @@ def plot_frames(path: Path, maps: AttentionMaps, title: str) -> None:
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
-
-def _pyplot():
-    """matplotlib for files. Raises UserError where it is not installed."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise UserError('plots need matplotlib: pip install matplotlib') from error
-    matplotlib.use('Agg')
-    from matplotlib import colors, pyplot
-    return pyplot, colors

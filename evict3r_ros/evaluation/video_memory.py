@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does `evict3r video` need more memory for a longer video? Its process is watched over a long one made here."""
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.evaluation import plotting
+from evict3r_ros.evaluation.soak import resident_bytes
 from evict3r_ros.io.prediction_folder import FRAMES_FILE
 from evict3r_ros.io.video_file import VideoWriter
 
@@ -20,7 +23,6 @@ SIZE = (48, 64)
 WIDTH = 42
 """Of the network's images."""
 _LOOK_EVERY_S = 0.1
-_PAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,8 @@ def run(seconds: float, fps: float, options: list[str], progress: Callable[[int]
                 while process.poll() is None:
                     content = _from(out / FRAMES_FILE, place)
                     done, place = done + content.count(b'\n'), place + len(content)
-                    resident = _resident(process.pid)
-                    if resident:
-                        looks.append((done, resident))
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                        looks.append((done, resident_bytes(process.pid)))
                     progress(done)
                     time.sleep(_LOOK_EVERY_S)
             finally:
@@ -99,20 +100,9 @@ def _from(path: Path, place: int) -> bytes:
         return file.read()
 
 
-def _resident(process: int) -> int:
-    """Bytes in memory; 0 for a process that has just ended."""
-    try:
-        return int(Path(f'/proc/{process}/statm').read_text().split()[1]) * _PAGE
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-
-
 def plot(memory: VideoMemory, path: Path, title: str) -> None:
     """Memory against the time of the video, and during the export after it, as PNG."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
+    pyplot = plotting.pyplot()
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), sharey=True, width_ratios=(4, 1),
                                             layout='constrained')
     answering = (memory.answered < memory.frames) & (memory.answered > 0)
