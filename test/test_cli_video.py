@@ -12,13 +12,16 @@ import time
 import cv2
 import numpy as np
 import pytest
+import torch
 import trimesh
+from safetensors.torch import save_file
 
 from evict3r_ros.cli.main import main
 from evict3r_ros.io.ply import read_ply
 from evict3r_ros.io.tum import read_tum
 from evict3r_ros.io.video_file import VideoWriter
-from evict3r_ros.synthetic.render import pinhole, render_walk
+from evict3r_ros.network import load_network
+from evict3r_ros.synthetic.clips import WorldStream
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -30,7 +33,7 @@ NETWORK = ['--weights', 'random', '--preset', 'nano', '--image-width', '56', '--
 def video(tmp_path_factory):
     path = tmp_path_factory.mktemp('video') / 'walk.mp4'
     with VideoWriter(path, 10.0, SIZE) as writer:
-        for frame in render_walk(7, COUNT, pinhole(SIZE), SIZE):
+        for frame in WorldStream(7, COUNT, size=SIZE, effects=False):
             writer.write(frame.image)
     return path
 
@@ -110,7 +113,7 @@ def test_other_settings_are_refused_by_name_and_overwrite_begins_anew(video, tmp
 def test_an_input_that_changed_between_two_runs_is_noticed(tmp_path, capsys):
     shots = tmp_path / 'shots'
     shots.mkdir()
-    for index, frame in enumerate(render_walk(7, 4, pinhole(SIZE), SIZE)):
+    for index, frame in enumerate(WorldStream(7, 4, size=SIZE, effects=False)):
         cv2.imwrite(str(shots / f'{index}.png'), frame.image)
     assert run(shots, tmp_path / 'out', '--frames', '3') == 0
     (shots / '1.png').rename(shots / '1b.png')
@@ -179,6 +182,17 @@ def test_wrong_input_is_told_in_a_line_before_anything_is_made(video, tmp_path, 
     complained = [line for line in capsys.readouterr().err.splitlines() if line.startswith('evict3r: error')]
     assert len(complained) == 1 and said in complained[0]
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('part, said', [('camera_head.', 'no answer'), ('depth_head.', 'not finite')])
+def test_weights_that_answer_nothing_are_told(video, tmp_path, capsys, part, said):
+    state = load_network('random', 'nano').state_dict()
+    for name, values in state.items():
+        if name.startswith(part):
+            values.fill_(torch.nan)
+    save_file(state, tmp_path / 'broken.safetensors')
+    assert run(video, tmp_path / 'out', '--weights', str(tmp_path / 'broken.safetensors')) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('text, value', [('90', 90.0), ('1:30', 90.0), ('1:00:01.5', 3601.5)])

@@ -17,7 +17,7 @@ from evict3r_ros.network import load_network
 from evict3r_ros.network.memory import CausalMemory
 from evict3r_ros.preparation import ImageView
 from evict3r_ros.stream import Stream
-from evict3r_ros.synthetic.render import pinhole, render_walk
+from evict3r_ros.synthetic.clips import WorldStream
 
 SIZE, COUNT = (42, 56), 5
 TOKENS = 5 + 3 * 4
@@ -30,7 +30,7 @@ def network():
 
 @pytest.fixture(scope='module')
 def images():
-    return [frame.image for frame in render_walk(7, COUNT, pinhole(SIZE), SIZE)]
+    return [frame.image for frame in WorldStream(7, COUNT, size=SIZE, effects=False)]
 
 
 def run(network, config, images, layers, **more):
@@ -155,7 +155,7 @@ def test_an_overlay_shows_what_is_gone():
 def test_the_command(tmp_path, capsys):
     shots, out = tmp_path / 'shots', tmp_path / 'out'
     shots.mkdir()
-    for index, frame in enumerate(render_walk(7, 8, pinhole((84, 112)), (84, 112))):
+    for index, frame in enumerate(WorldStream(7, 8, size=(84, 112), effects=False)):
         cv2.imwrite(str(shots / f'{index}.png'), frame.image)
     command = ['attention', str(shots), '--out', str(out), '--weights', 'random', '--preset', 'nano', '--image-width',
                '112', '--device', 'cpu', '--tokens', '130']

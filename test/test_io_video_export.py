@@ -19,10 +19,11 @@ from evict3r_ros.io.ply import read_ply
 from evict3r_ros.io.prediction_folder import FrameArrays, FrameRecord, PredictionFolder
 from evict3r_ros.io.tum import read_tum
 from evict3r_ros.io.video_export import ExportSettings, LogHistogram, Threshold, export
-from evict3r_ros.synthetic.render import pinhole, render_walk
+from evict3r_ros.synthetic.clips import WorldStream
 
 SIZE, COUNT = (84, 112), 12
-K = pinhole(SIZE)
+WORLD = WorldStream(3, COUNT, size=SIZE, effects=False)
+K = WORLD.intrinsics
 DERIVED = ('trajectory.tum', 'intrinsics.csv', 'points.ply', 'scene.glb', 'depth.mp4', 'contact_sheet.png',
            'predictions.npz')
 
@@ -30,7 +31,7 @@ DERIVED = ('trajectory.tum', 'intrinsics.csv', 'points.ply', 'scene.glb', 'depth
 @pytest.fixture(scope='module')
 def walk():
     """Records and arrays in the first camera's frame; confidence is 1 + the column's share of the width."""
-    frames, answers = list(render_walk(3, COUNT, K, SIZE)), []
+    frames, answers = list(WORLD), []
     world_from_room = invert(frames[0].world_from_camera.astype(np.float64))
     for index, frame in enumerate(frames):
         confidence = np.broadcast_to(1.0 + np.arange(SIZE[1]) / SIZE[1], SIZE).astype(np.float32)

@@ -136,11 +136,10 @@ def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict, P
     first = next(images, None)
     if first is None:
         raise UserError(f'{args.input}: no frames')
-    view = ImageView.of(first.image.shape[:2], args.image_width or network.preset.image_width)
     with Stream(network, config, first.image.shape[:2], args.image_width) as stream:
         folder.begin(settings, args.overwrite)
         try:
-            _run_stream(stream, view, _with(first, images), source.expected(), folder, progress)
+            _run_stream(stream, _with(first, images), source.expected(), folder, progress)
             settings['complete'] = {'end_s': args.end, 'count': args.frames}
             folder.write_settings(settings)
         except KeyboardInterrupt:
@@ -188,8 +187,8 @@ def _refuse_other(folder: PredictionFolder, earlier: dict, settings: dict) -> No
                         '--overwrite')
 
 
-def _run_stream(stream: Stream, view: ImageView, frames: Iterator[VideoFrame], expected: int | None,
-                folder: PredictionFolder, progress: Progress) -> None:
+def _run_stream(stream: Stream, frames: Iterator[VideoFrame], expected: int | None, folder: PredictionFolder,
+                progress: Progress) -> None:
     """Answer the frames; those that the folder has already are compared with it instead of being written."""
     there, stored = folder.count, folder.records()
     if there:
@@ -198,7 +197,7 @@ def _run_stream(stream: Stream, view: ImageView, frames: Iterator[VideoFrame], e
     with tqdm(total=expected, unit='frame', dynamic_ncols=True, disable=None) as bar:
         for index, frame in enumerate(frames):
             begin = time.monotonic()
-            record, arrays = answer(stream, view, index, frame)
+            record, arrays = answer(stream, index, frame)
             if index < there:
                 progress.largest_difference = max(progress.largest_difference, _compare(next(stored), record, folder))
                 progress.replayed += 1
@@ -215,24 +214,40 @@ def _run_stream(stream: Stream, view: ImageView, frames: Iterator[VideoFrame], e
                                     f'{byte_text(stats.cache_bytes)}')
 
 
-def answer(stream: Stream, view: ImageView, index: int, frame: VideoFrame) -> tuple[FrameRecord, FrameArrays]:
+def answer(stream: Stream, index: int, frame: VideoFrame) -> tuple[FrameRecord, FrameArrays]:
     """What the network says of a frame. Raises UserError where it says nothing finite."""
-    prepared = view.prepare(torch.from_numpy(frame.image).to(stream.network.device))
-    output = stream.run(prepared)
-    encoding = output.pose_encoding[0, 0].double().cpu().numpy()
-    depth, confidence = (values[0, 0].float().cpu().numpy() for values in (output.depth, output.confidence))
-    if not (np.isfinite(encoding).all() and np.isfinite(depth).any() and encoding[3:7].any()):
-        raise UserError(f'{frame.name}: the network answers numbers that are not finite (too little precision? see '
-                        '--dtype)')
-    camera_matrix = geometry.intrinsics(encoding, view.network_size)
+    try:
+        return _answer_of(stream, index, frame)
+    except ValueError as error:
+        raise UserError(f'{frame.name}: the network gives no answer ({error}); too little precision (--dtype), or '
+                        'damaged weights?') from error
+
+
+def _answer_of(stream: Stream, index: int, frame: VideoFrame) -> tuple[FrameRecord, FrameArrays]:
     points = points_confidence = None
-    if output.points is not None:
-        points = output.points[0, 0].float().cpu().numpy()
-        points_confidence = output.points_confidence[0, 0].float().cpu().numpy()
-    image = prepared.mul(255.0).round_().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    record = FrameRecord(index, frame.stamp_ns, frame.name, geometry.world_from_camera(encoding), camera_matrix,
-                         view.to_camera_K(camera_matrix))
-    return record, FrameArrays(image, depth, confidence, points, points_confidence)
+    if stream.network.point_head is None:
+        answered = stream.step(frame.image)
+        pose, camera_matrix, view = answered.world_from_camera, answered.intrinsics, answered.view
+        depth, confidence, image = answered.depth, answered.confidence, answered.image
+    else:
+        # What the point head says is no part of a Prediction.
+        view = ImageView.of(frame.image.shape[:2], stream.image_width)
+        prepared = view.prepare(torch.from_numpy(frame.image).to(stream.network.device))
+        output = stream.run(prepared)
+        encoding = output.pose_encoding[0, 0].double().cpu().numpy()
+        pose, camera_matrix = geometry.world_from_camera(encoding), geometry.intrinsics(encoding, view.network_size)
+        depth, confidence = output.depth[0, 0], output.confidence[0, 0]
+        points, points_confidence = _array(output.points[0, 0]), _array(output.points_confidence[0, 0])
+        image = prepared.mul(255.0).round_().to(torch.uint8).permute(1, 2, 0)
+    depth = _array(depth)
+    if not (np.isfinite(pose).all() and np.isfinite(camera_matrix).all() and np.isfinite(depth).any()):
+        raise ValueError('numbers that are not finite')
+    record = FrameRecord(index, frame.stamp_ns, frame.name, pose, camera_matrix, view.to_camera_K(camera_matrix))
+    return record, FrameArrays(image.cpu().numpy(), depth, _array(confidence), points, points_confidence)
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    return values.float().cpu().numpy()
 
 
 def _compare(stored: FrameRecord, replayed: FrameRecord, folder: PredictionFolder) -> float:

@@ -18,7 +18,6 @@ import torch
 
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig, KeyValueCache
-from evict3r_ros.cache.codec import centre_of
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
@@ -98,19 +97,16 @@ class AttentionRecorder:
         if layer in self._layers:
             if self._maps is None:
                 self._make_maps()
-            self._record(self._layers.index(layer), layer, query[0], key[0])
+            self._record(self._layers.index(layer), layer, query[0])
         return answer
 
-    def _record(self, row: int, layer: int, query: torch.Tensor, key: torch.Tensor) -> None:
-        cache, ledger = self._cache, self._cache.ledger
+    def _record(self, row: int, layer: int, query: torch.Tensor) -> None:
+        ledger = self._cache.ledger
         slots, valid = ledger.seen[layer], ledger.seen_valid[layer]
-        width, count, now = len(slots) - ledger.frame_tokens, ledger.frame_tokens, ledger.frames
+        count, now = ledger.frame_tokens, ledger.frames
         frame, token = ledger.frame_of[slots].long(), ledger.token_of[slots].long()
-        keys = torch.zeros(len(slots), *key.transpose(0, 1).shape[1:], dtype=key.dtype, device=key.device)
-        centres = centre_of(ledger.frame_of[slots[:width]], ledger.token_of[slots[:width]], ledger.special_tokens)
-        cache.pool.read(layer, slots[:width], centres, keys[:width], torch.empty_like(keys[:width]))
-        keys[width:] = key.transpose(0, 1)
-        keys = keys.transpose(0, 1)
+        # Of the layer that has just attended: unpacked, with the frame's own.
+        keys = self._cache.scratch[0][:len(slots)].transpose(0, 1)
         frame, token = frame.masked_fill(~valid, 0), token.masked_fill(~valid, 0)
         shares = attention_to_groups(query, keys, valid, frame, now + 1)
         self.frame_shares[row, now, :now + 1] = shares.mean(dim=0).cpu().numpy()
@@ -156,7 +152,8 @@ def record(network: StreamVGGT, config: CacheConfig, images: Iterable[np.ndarray
     if first is None:
         raise UserError('no images to record the attention of')
     seen = []
-    with Stream(network, config, first.shape[:2], image_width) as stream:
+    # A CUDA graph would pass the recorder by.
+    with Stream(network, config, first.shape[:2], image_width, graph=False) as stream:
         recorder = AttentionRecorder(stream.cache, layers, count, pixels)
         stream.cache = recorder
         for image in itertools.chain([first], images):

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation import plotting
 from evict3r_ros.evaluation.attention_maps import AttentionMaps
+from evict3r_ros.evaluation.plotting import new_figure
 
 STRIP_ROWS, STRIP_COLUMNS = 6, 10
 _PAGE_WIDTH = 2400
@@ -112,10 +112,10 @@ def _write(page: np.ndarray, text: str, place: tuple[int, int], width: int, colo
 
 def plot_tokens(path: Path, values: np.ndarray, maps: AttentionMaps, title: str) -> None:
     """A token map (B, B) as PNG: rows are queries, columns are keys, lines are the borders of frames."""
-    pyplot = plotting.pyplot()
     count = len(maps.images)
     size = min(14.0, max(6.0, 2.0 + values.shape[0] / 100))
-    figure, axes = pyplot.subplots(figsize=(size + 1.0, size), layout='constrained')
+    figure = new_figure(size + 1.0, size)
+    axes = figure.subplots()
     axes.set_facecolor('0.85')
     extent = (0.0, values.shape[1] * maps.tokens_per_pixel / maps.frame_tokens,
               values.shape[0] * maps.tokens_per_pixel / maps.frame_tokens, 0.0)
@@ -131,7 +131,6 @@ def plot_tokens(path: Path, values: np.ndarray, maps: AttentionMaps, title: str)
     figure.suptitle(f'{title}\n{a_pixel}; grey: evicted, or yet to come', fontsize=9)
     figure.colorbar(picture, label="attention, mean over heads, over the row's largest", shrink=0.8)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def _square_root():
@@ -142,13 +141,12 @@ def _square_root():
 
 def plot_frames(path: Path, maps: AttentionMaps, title: str) -> None:
     """The frame maps of all chosen layers and their mean, side by side, as PNG."""
-    pyplot = plotting.pyplot()
     names = [f'layer {layer}' for layer in maps.layers] + [f'mean of {len(maps.layers)} layers']
     values = [*maps.frames, maps.frames.mean(axis=0)]
     columns = min(4, len(values))
     rows = math.ceil(len(values) / columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(3.6 * columns + 0.8, 3.6 * rows + 0.6), squeeze=False,
-                                   layout='constrained')
+    figure = new_figure(3.6 * columns + 0.8, 3.6 * rows + 0.6)
+    axes = figure.subplots(rows, columns, squeeze=False)
     future = np.triu(np.ones_like(values[0], dtype=bool), 1)
     for place, name, shares in zip(axes.flat, names, values, strict=False):
         picture = place.imshow(np.ma.masked_array(shares, future), norm=_square_root(),
@@ -159,5 +157,4 @@ def plot_frames(path: Path, maps: AttentionMaps, title: str) -> None:
     figure.suptitle(title, fontsize=10)
     figure.colorbar(picture, ax=axes, label="share of a frame's attention", shrink=0.7)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.evaluation import plotting
+from evict3r_ros.evaluation.plotting import new_figure
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
@@ -99,8 +99,8 @@ def run(network: StreamVGGT, config: CacheConfig, size: tuple[int, int], frames:
 
 def plot(soak: Soak, path: Path, title: str) -> None:
     """Latency and memory against the frame number, as PNG."""
-    pyplot = plotting.pyplot()
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True, layout='constrained')
+    figure = new_figure(9, 6)
+    above, below = figure.subplots(2, sharex=True)
     above.plot(soak.latency_ms, '.', markersize=1.5, color='0.6', label='each frame')
     window = 50
     for values, label, colour in ((soak.latency_ms, 'wall time', 'C0'), (soak.cpu_ms, 'processor time', 'C3')):
@@ -113,4 +113,3 @@ def plot(soak: Soak, path: Path, title: str) -> None:
     below.set(xlabel='frame', ylabel='memory [MiB]', ylim=(0, None))
     below.legend(loc='lower right')
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)

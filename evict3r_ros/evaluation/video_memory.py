@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation import plotting
+from evict3r_ros.evaluation.plotting import new_figure
 from evict3r_ros.evaluation.soak import resident_bytes
 from evict3r_ros.io.prediction_folder import FRAMES_FILE
 from evict3r_ros.io.video_file import VideoWriter
@@ -102,9 +102,8 @@ def _from(path: Path, place: int) -> bytes:
 
 def plot(memory: VideoMemory, path: Path, title: str) -> None:
     """Memory against the time of the video, and during the export after it, as PNG."""
-    pyplot = plotting.pyplot()
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), sharey=True, width_ratios=(4, 1),
-                                            layout='constrained')
+    figure = new_figure(10, 3.6)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4, 1))
     answering = (memory.answered < memory.frames) & (memory.answered > 0)
     minutes = memory.answered / memory.frames * memory.seconds / 60
     left.plot(minutes[answering], memory.resident[answering] / 2 ** 20, color='C1')
@@ -113,4 +112,3 @@ def plot(memory: VideoMemory, path: Path, title: str) -> None:
     right.plot(np.arange(len(export)) * _LOOK_EVERY_S, export, color='C2')
     right.set(xlabel='cloud, scene, video [s]', ylim=(0, memory.resident.max() / 2 ** 20 * 1.1))
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
