@@ -115,6 +115,7 @@ def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict, P
     frames = source.exact_count() if args.P is not None else None
     config = cache_config(args, frames)
     settings = _settings(args, source, config)
+    folder.run_folder.check()
     earlier = None if args.overwrite else folder.settings()
     if earlier is not None:
         _refuse_other(folder, earlier, settings)
