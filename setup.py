@@ -26,6 +26,10 @@ RUN_TIME = [
     'huggingface_hub>=0.23',
     # reads and writes rosbag2 files without ROS
     'rosbags>=0.10.5',
+    # decodes videos with their stamps and rotation, and writes H.264, which OpenCV's wheels cannot
+    'av>=13',
+    # writes GLB scenes of clouds and cameras; needs numpy alone
+    'trimesh>=4.8',
     # reads camera.yaml of an image folder
     'PyYAML>=5.4',
     # progress bars of downloads and of the demo
@@ -78,20 +82,36 @@ INTERFACES = [
     'setuptools<80',
 ]
 
+SKY = [
+    # runs the sky segmentation network that a user brings to `evict3r video --mask-sky`
+    'onnxruntime>=1.17',
+]
+
 PLOTS = [
     # latency and memory against the frame number, as PNG
     'matplotlib>=3.5',
 ]
 
+EVALUATION = [
+    # nearest neighbours, for clouds against the truth
+    'scipy>=1.9',
+]
+
 TEST = [
     # runs the tests
     'pytest>=8',
+    # the kernels, in its interpreter where there is no GPU; torch built for CUDA brings the version that it wants
+    'triton ; sys_platform == "linux"',
     # no test may hang
     'pytest-timeout',
     # property-based tests
     'hypothesis',
     # an independent source of rotations to check geometry.py against
     'scipy',
+    # the field's trajectory errors, to check evaluation/pose.py against
+    'evo',
+    # writes the small networks that the tests of --mask-sky run
+    'onnx',
 ]
 
 COLCON = [
@@ -122,6 +142,7 @@ setup(
     data_files=[shared_files('launch'), shared_files('config')],
     zip_safe=False,
     install_requires=RUN_TIME,
-    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'test': TEST, 'colcon': COLCON},
+    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'evaluation': EVALUATION, 'sky': SKY,
+                    'test': TEST, 'colcon': COLCON},
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )

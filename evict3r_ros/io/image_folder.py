@@ -102,11 +102,12 @@ def read_image_folder(path: str | Path) -> ImageFolder:
         raise UserError(f'{root}: not an image folder: {" and ".join(missing)} missing'
                         f' (expected {FRAMES_FILE} with rows stamp_ns,file, and {CAMERA_FILE})')
     truth = root / GROUND_TRUTH_FILE
-    return ImageFolder(root=root, frames=_read_frames(root), camera=read_camera_file(root / CAMERA_FILE),
+    return ImageFolder(root=root, frames=read_frame_table(root), camera=read_camera_file(root / CAMERA_FILE),
                        ground_truth=read_tum(truth) if truth.is_file() else None)
 
 
-def _read_frames(root: Path) -> list[Frame]:
+def read_frame_table(root: Path) -> list[Frame]:
+    """The rows of a folder's frames.csv. Raises UserError naming the line that is wrong."""
     path = root / FRAMES_FILE
     frames: list[Frame] = []
     try:

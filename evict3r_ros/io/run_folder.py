@@ -26,20 +26,31 @@ class RunFolder:
         Raises UserError, before anything was removed, when the folder isn't empty and wasn't made by this command,
         or when something of somebody else's lies where a bag or images should be.
         """
-        marker = self.path / MARKER
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f'{self.path} is not a folder')
-        if self.path.is_dir() and any(self.path.iterdir()) and self._made_by() != self._maker:
-            raise UserError(f'{self.path} is not empty and was not made by `{self._maker}`: choose another folder')
+        self.check()
         earlier = [self.path / name for name in self._names]
         for path in earlier:
             if path.is_dir() and not path.is_symlink():
                 self._check_folder(path)
+        self.claim()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             for path in earlier:
                 self._remove(path)
-            marker.write_text(f'{self._maker}\n', encoding='utf-8')
+        except OSError as error:
+            raise UserError(f'{self.path}: cannot be written: {error.strerror}') from error
+
+    def check(self) -> None:
+        """Raises UserError for a folder that is not this command's to write to; touches nothing."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f'{self.path} is not a folder')
+        if self.path.is_dir() and any(self.path.iterdir()) and self._made_by() != self._maker:
+            raise UserError(f'{self.path} is not empty and was not made by `{self._maker}`: choose another folder')
+
+    def claim(self) -> None:
+        """Make the folder and mark it as this command's; what an earlier run left stays. Raises UserError."""
+        self.check()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / MARKER).write_text(f'{self._maker}\n', encoding='utf-8')
         except OSError as error:
             raise UserError(f'{self.path}: cannot be written: {error.strerror}') from error
 
