@@ -147,7 +147,7 @@ def test_a_signal_while_it_starts_ends_it_in_order(tmp_path: Path):
     ({'weights': ''}, 'cannot configure: no weights are named'),
     ({'cache.tokens': 10}, 'cannot configure: '),
     ({'device': 'abacus'}, "'abacus' is no device"),
-    ({'preset': 'huge'}, "preset: 'huge' is not one of official, small"),
+    ({'preset': 'huge'}, "preset: 'huge' is not one of auto, official, small"),
     ({'points.stride': 65}, 'points.stride'),
     ({'seed': 'seven'}, 'seed'),
     ({'image_width': 100}, 'image_width'),
