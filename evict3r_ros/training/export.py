@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
 from evict3r_ros.network.checkpoint import PRESET_KEY
-from evict3r_ros.network.int8 import is_packed, pack, unpacking
+from evict3r_ros.network.int8 import pack, unpacking
 from evict3r_ros.training import state
 
 MOST_BYTES = 32_000_000
@@ -26,17 +26,19 @@ def main(arguments: list[str] | None = None) -> int:
                                      'file that load_network reads.')
     parser.add_argument('pieces', type=Path, metavar='PIECES_DIR', help='the folder that a training wrote')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.safetensors')
+    parser.add_argument('--float16', action='store_true', help='all of it in half precision, twice as large: to see what '
+                        'int8 costs')
     parser.add_argument('--command', help='the command of the training, where the pieces do not say it themselves')
     args = parser.parse_args(arguments)
     try:
-        export(args.pieces, args.out, args.command)
+        export(args.pieces, args.out, args.command, args.float16)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def export(pieces: Path, out: Path, command: str | None = None) -> None:
+def export(pieces: Path, out: Path, command: str | None = None, float16: bool = False) -> None:
     """Write the file, and say what was written. Raises UserError for pieces that are not whole or not ``tiny``'s."""
     weights, progress = state.read_pieces(pieces), state.read_progress(pieces)
     with torch.device('meta'):
@@ -47,12 +49,12 @@ def export(pieces: Path, out: Path, command: str | None = None) -> None:
     wrong = [key for key, value in weights.items() if not value.isfinite().all()]
     if wrong:
         raise UserError(f'{pieces}: {len(wrong)} tensors hold numbers that are not finite, such as {wrong[0]}')
-    packed = {key: value.contiguous() for key, value in pack(weights).items()}
+    packed = {key: value.contiguous() for key, value in (weights if float16 else pack(weights)).items()}
     about = progress.settings
     metadata = {
         PRESET_KEY: _PRESET, 'format': 'pt', 'license': 'Apache-2.0',
         'source': 'evict3r_ros, trained from scratch on its own synthetic worlds; see docs/model_card.md',
-        'packing': 'int8 with a float32 scale an output channel; the rest float16',
+        'packing': 'float16' if float16 else 'int8 with a float32 scale an output channel; the rest float16',
         'command': command or about.get('command', ''), 'seed': about.get('seed', ''), 'device': about.get('device_name', ''),
         'processes': about.get('processes', ''), 'minutes': f'{progress.seconds / 60:.1f}', 'steps': str(progress.step),
         'frames': str(progress.frames), 'finished': str(progress.finished).lower()}
@@ -63,12 +65,12 @@ def export(pieces: Path, out: Path, command: str | None = None) -> None:
     except OSError as error:
         raise UserError(f'{out}: cannot be written: {error}') from error
     size = out.stat().st_size
-    if size > MOST_BYTES:
+    if size > MOST_BYTES and not float16:
         raise UserError(f'{out}: {size} bytes, more than {MOST_BYTES}')
     read = unpacking(packed, packed.__getitem__)
     changed = sum(float((read(key).float() - value.float()).square().sum()) for key, value in weights.items())
     total = sum(float(value.float().square().sum()) for value in weights.values())
-    count = sum(value.numel() for key, value in weights.items() if is_packed(key, value))
+    count = sum(value.numel() for value in packed.values() if value.dtype == torch.int8)
     print(f'{out}: {size / 1e6:.1f} MB, {sum(value.numel() for value in weights.values()) / 1e6:.1f} M numbers, '
           f'{count / 1e6:.1f} M of them int8; rounding changed the weights by {100 * (changed / total) ** 0.5:.2f} % (root '
           f'mean square)')

@@ -47,8 +47,10 @@ class Training:
             raise UserError(f'nothing to resume from: none of {", ".join(map(str, args.resume))} is there')
         if found is not None:
             self._resume(found)
+        earlier = [self.progress.settings['command']] if self.progress.settings.get('command') else []
         self.progress.settings = record(args) | {
-            'learning_rate': str(self.highest_rate), 'command': command_line(args, self.ranks.count), 'processes': str(self.ranks.count), 'torch': str(torch.__version__),
+            'command': ' && '.join([*earlier, command_line(args, self.ranks.count)]),
+            'learning_rate': str(self.highest_rate), 'processes': str(self.ranks.count), 'torch': str(torch.__version__),
             'device_name': torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'cpu'}
         self.seconds_before = self.progress.seconds
         self.until = 60 * args.minutes - min(_RESERVE_S, 6 * args.minutes)

@@ -1,0 +1,135 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Draws how a training went, keeps its curve beside the picture, and tells it to the model card: ``--help`` says how."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.evaluation.plotting import new_figure
+from evict3r_ros.training.schedule import learning_rate_factor, long_share
+
+_BEGIN, _END = '<!-- training: written by evict3r_ros.training.plot -->\n', '<!-- end of training -->\n'
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run. Returns the exit code: 2 for an error that the user can mend."""
+    parser = argparse.ArgumentParser(prog='python -m evict3r_ros.training.plot', description='Draws the curve of a '
+                                     'training, and writes it as JSON beside the picture.')
+    parser.add_argument('curve', type=Path, metavar='CURVE.json', help='what the training wrote')
+    parser.add_argument('--out', type=Path, required=True, metavar='PNG', help='the picture; the curve goes to the same '
+                        'name with .json')
+    parser.add_argument('--card', type=Path, metavar='MD', help='put the settings and the last figures between the marks '
+                        'in this file')
+    parser.add_argument('--command', help='the command of the training, where the curve does not say it itself')
+    args = parser.parse_args(arguments)
+    try:
+        curve = read_curve(args.curve)
+        if args.command is not None:
+            curve['settings']['command'] = args.command
+        draw(curve, args.out)
+        args.out.with_suffix('.json').write_text(as_text(curve), encoding='utf-8')
+        if args.card is not None:
+            write_card(args.card, curve)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print(markdown(curve), end='')
+    return 0
+
+
+def read_curve(path: Path) -> dict[str, Any]:
+    """Settings (text by name) and curve (a list of figures by name). Raises UserError for what is none."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        curve, settings = content['curve'], content['settings']
+        if not curve or not all('minutes' in entry and 'loss' in entry for entry in curve):
+            raise ValueError('it has no entries')
+        return {'settings': {key: value for key, value in settings.items() if key not in ('out', 'pieces_to', 'resume')},
+                'curve': curve}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path}: no curve of a training ({error})') from error
+
+
+def as_text(curve: dict[str, Any]) -> str:
+    """The curve as JSON, an entry a line, rounded to what can be told apart."""
+    entries = ',\n'.join(json.dumps({name: float(f'{value:.5g}') if isinstance(value, float) else value
+                                     for name, value in entry.items()}) for entry in curve['curve'])
+    return f'{{"settings": {json.dumps(curve["settings"])},\n"curve": [\n{entries}\n]}}\n'
+
+
+def draw(curve: dict[str, Any], path: Path) -> None:
+    """Losses by length of clip, errors on held-out worlds, and the schedule, against minutes of training."""
+    figure = new_figure(11, 7)
+    axes = figure.subplots(2, 2)
+    entries = curve['curve']
+
+    def lines(axis, names: dict[str, str], **style) -> None:
+        for name, label in names.items():
+            points = [(entry['minutes'], entry[name]) for entry in entries if name in entry]
+            if points:
+                axis.plot(*zip(*points), label=label, **style)
+        axis.legend()
+        axis.grid(alpha=0.3)
+        axis.set_xlabel('minutes of training')
+
+    lengths = sorted({int(name.rsplit('_', 1)[1]) for entry in entries for name in entry if name.startswith('loss_')})
+    lines(axes[0, 0], {f'loss_{frames}': f'loss, clips of {frames} frames' for frames in lengths})
+    lines(axes[0, 1], {f'absrel_{frames}': f'AbsRel, {frames} frames' for frames in lengths}, marker='o')
+    lines(axes[1, 0], {name: label for frames in lengths for name, label in (
+        (f'rotation_deg_{frames}', f'rotation, {frames} frames, degrees'),
+        (f'late_rotation_deg_{frames}', f'the last eighth of {frames} frames'))}, marker='o')
+    axes[0, 0].set_yscale('log')
+    schedule = axes[1, 1]
+    minutes, done = [entry['minutes'] for entry in entries], [entry['done'] for entry in entries]
+    schedule.plot(minutes, [learning_rate_factor(share) for share in done], label='learning rate, share of the highest')
+    schedule.plot(minutes, [long_share(share) for share in done], label='share of steps on long clips')
+    schedule.legend()
+    schedule.grid(alpha=0.3)
+    schedule.set_xlabel('minutes of training')
+    axes[0, 0].set_title('training')
+    axes[0, 1].set_title('held-out worlds, running mean of the weights')
+    axes[1, 0].set_title('held-out worlds, running mean of the weights')
+    schedule.set_title('schedule')
+    try:
+        figure.savefig(path, dpi=110)
+    except OSError as error:
+        raise UserError(f'{path}: cannot be written: {error.strerror}') from error
+
+
+def markdown(curve: dict[str, Any]) -> str:
+    """Settings and last figures as a table."""
+    settings, entries = curve['settings'], curve['curve']
+    last = entries[-1]
+    processes = int(settings.get('processes', 1))
+    device = settings.get('device_name', 'unknown')
+    rows = [('command', f'`{settings["command"]}`' if settings.get('command') else 'not recorded'),
+            ('seed', settings.get('seed', 'not recorded')),
+            ('device', f'{processes} x {device}' if processes > 1 else device),
+            ('PyTorch', settings.get('torch', 'not recorded')),
+            ('minutes of training, by the clock, compiling not included', f'{last["minutes"]:.1f}'),
+            ('steps', str(last['step'])),
+            ('frames a step', str(processes * int(settings['frames_a_step']))),
+            ('highest learning rate', f'{float(settings["learning_rate"]):.2g}'),
+            ('clips', ' and '.join(settings['lengths'].strip('()').split(', ')) + ' frames'),
+            ('images', settings['size'].strip('()').replace(', ', ' x ') + ' pixels'),
+            ('loss at the end', f'{last["loss"]:.3g}')]
+    lines = ['| | |', '|---|---|', *(f'| {name} | {value} |' for name, value in rows)]
+    return '\n'.join(lines) + '\n'
+
+
+def write_card(path: Path, curve: dict[str, Any]) -> None:
+    """Replace what stands between the marks. Raises UserError for a file without them."""
+    text = path.read_text(encoding='utf-8') if path.is_file() else ''
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise UserError(f'{path}: no place for it: expected the lines {_BEGIN.strip()} and {_END.strip()}')
+    path.write_text(before + begin + markdown(curve) + end + after, encoding='utf-8')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
