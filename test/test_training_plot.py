@@ -1,0 +1,57 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The curve of a training as picture, JSON and part of the model card."""
+
+import json
+
+import cv2
+import pytest
+from evict3r_ros.training import plot
+
+ENTRIES = [{'minutes': minute, 'done': minute / 4, 'step': 10 * minute, 'loss': 2 / minute, 'loss_12': 2 / minute,
+            **({'absrel_12': 0.3, 'rotation_deg_12': 9.0, 'late_rotation_deg_12': 12.5, 'loss_64': 3 / minute}
+               if minute > 1 else {})}
+           for minute in (1, 2, 3, 4)]
+SETTINGS = {'out': '/somewhere', 'command': 'python -m x --out DIR', 'seed': '3', 'device_name': 'a card', 'processes': '4',
+            'torch': '2.11', 'frames_a_step': '384', 'learning_rate': '0.0016330', 'lengths': '(12, 64)', 'size': '(168, 224)'}
+
+
+@pytest.fixture
+def curve(tmp_path):
+    """What a training wrote."""
+    path = tmp_path / 'curve.json'
+    path.write_text(json.dumps({'settings': SETTINGS, 'curve': ENTRIES}))
+    return path
+
+
+def test_picture_json_and_card(curve, tmp_path, capsys):
+    card = tmp_path / 'card.md'
+    card.write_text(f'before\n{plot._BEGIN}old\n{plot._END}after\n')
+    for _ in range(2):
+        assert plot.main([str(curve), '--out', str(tmp_path / 'training.png'), '--card', str(card)]) == 0
+    assert cv2.imread(str(tmp_path / 'training.png')).std() > 10
+    kept = json.loads((tmp_path / 'training.json').read_text())
+    assert kept['curve'] == [{name: pytest.approx(value, rel=1e-4) for name, value in entry.items()} for entry in ENTRIES]
+    assert 'out' not in kept['settings'] and kept['settings']['seed'] == '3'
+    table = plot.markdown(kept)
+    assert card.read_text() == f'before\n{plot._BEGIN}{table}{plot._END}after\n' and table in capsys.readouterr().out
+    for words in ('`python -m x --out DIR`', '4 x a card', '| frames a step | 1536 |', '12 and 64 frames', '| 40 |'):
+        assert words in table
+
+
+def test_another_command_can_be_told(curve, tmp_path):
+    assert plot.main([str(curve), '--out', str(tmp_path / 'a.png'), '--command', 'two calls']) == 0
+    assert json.loads((tmp_path / 'a.json').read_text())['settings']['command'] == 'two calls'
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"settings": {}}', '{"settings": {}, "curve": []}', '{"curve": [{"a": 1}]}'])
+def test_what_is_no_curve_is_refused(content, tmp_path, capsys):
+    (tmp_path / 'curve.json').write_text(content)
+    assert plot.main([str(tmp_path / 'curve.json'), '--out', str(tmp_path / 'a.png')]) == 2
+    assert 'no curve of a training' in capsys.readouterr().err and not (tmp_path / 'a.png').exists()
+
+
+def test_a_card_without_marks_is_left_alone(curve, tmp_path, capsys):
+    (tmp_path / 'card.md').write_text('mine')
+    assert plot.main([str(curve), '--out', str(tmp_path / 'a.png'), '--card', str(tmp_path / 'card.md')]) == 2
+    assert (tmp_path / 'card.md').read_text() == 'mine' and 'no place for it' in capsys.readouterr().err
