@@ -26,8 +26,10 @@ from evict3r_ros.preparation import ImageView
 from evict3r_ros.rectify import Calibration, Rectifier
 from evict3r_ros.ros import conversions
 from evict3r_ros.ros.parameters import Settings
-from evict3r_ros.ros.transforms import OdometryFrame, StaticTransforms, find_mount
+from evict3r_ros.ros.transforms import Mount, StaticTransforms, find_mount
+from evict3r_ros.scale import ScaleState
 from evict3r_ros.stream import Prediction, Stream, StreamStats
+from evict3r_ros.trajectory import Trajectory
 
 CLOCK_JUMP_NS = 1_000_000_000  # a stamp older than the last by more is a clock set back; by less, a frame out of order
 STATS_PERIOD_S = 0.5  # StreamStats reads from the device, which stalls it: not for every frame
@@ -74,7 +76,8 @@ class Perception:
         self._rectifier: Rectifier | None = None
         self._mask: np.ndarray | None = None  # the rectifier's valid pixels, at the published size
         self._view: _View | None = None
-        self._odometry: OdometryFrame | None = None
+        self._mounted: Mount | None = None
+        self._trajectory: Trajectory | None = None
         self._last_stamp_ns: int | None = None
         self._stats_at = 0.0
         self._failed = False
@@ -89,7 +92,7 @@ class Perception:
     def begin(self) -> None:
         """Forget the images seen so far: the next one is the first of a stream, at odom's origin."""
         self._stream.reset()
-        self._view = self._odometry = self._last_stamp_ns = None
+        self._view = self._mounted = self._trajectory = self._last_stamp_ns = None
         self._failed = False
 
     def hear_info(self, message: CameraInfo) -> None:
@@ -145,7 +148,7 @@ class Perception:
             self._tell(f'stream reset: {reason}')
             self.resets += 1
             self._stream.reset()
-            self._odometry.restart(keep=not set_back)
+            self._trajectory.restart(keep=not set_back)
             self._failed = False
 
     def _await_info(self, cancelled: threading.Event) -> None:
@@ -163,7 +166,11 @@ class Perception:
             self._tell(f'no static transform from {frame!r} to {settings.frames_base!r} within '
                        f'{settings.startup_timeout:g} s: {settings.frames_odom} -> {mount.child} is published instead, '
                        'with the camera taken to be level at the first image')
-        self._odometry = OdometryFrame(mount, self._odometry)
+        if self._trajectory is None:
+            self._trajectory = Trajectory(mount.child_from_camera, mount.odom_from_child)
+        else:
+            self._trajectory.remount(mount.child_from_camera, mount.odom_from_child, self._mounted.child == mount.child)
+        self._mounted = mount
 
     def _make_rectifier(self, view: _View) -> Rectifier | None:
         """Return what undistorts these images, or None, with the reason told, if their calibration is of no use."""
@@ -199,14 +206,15 @@ class Perception:
             if not at_camera:
                 colours = prediction.image.cpu().numpy()
             points = self._cloud(depth, confidence, colours, K, header)
-        pose = self._odometry.pose(prediction.world_from_camera)
+        state = self._trajectory.advance(_nanoseconds(header.stamp), prediction.world_from_camera, ScaleState(),
+                                         float(np.median(confidence[::8, ::8])))
         odom = Header(stamp=header.stamp, frame_id=settings.frames_odom)
-        child = self._odometry.mount.child
+        child = self._mounted.child
         return Answer(depth=conversions.image_from_map(depth, header),
                       confidence=conversions.image_from_map(confidence, header),
                       info=conversions.info_from_K(K, depth.shape, header),
-                      odometry=conversions.odometry_from_pose(pose, odom, child),
-                      transform=conversions.transform_from_pose(pose, odom, child), points=points)
+                      odometry=conversions.odometry_from_state(state, odom, child),
+                      transform=conversions.transform_from_pose(state.odom_from_child, odom, child), points=points)
 
     def _seen(self, view: ImageView, at_camera: bool) -> np.ndarray | bool:
         """Return where the image shows what the camera saw: not in the corners that rectification left black."""
@@ -225,8 +233,8 @@ class Perception:
         taken = (slice(None, None, stride),) * 2
         sure = np.where(confidence[taken] >= self.settings.points_min_confidence, depth[taken], np.float32(np.nan))
         # Every n-th pixel of an image is an image with K / n.
-        points = geometry.unproject(sure, np.diag([1.0 / stride, 1.0 / stride, 1.0]) @ K)
-        return conversions.cloud_from_points(points, colours[taken], header)
+        x, y = geometry.lateral_planes(sure, np.diag([1.0 / stride, 1.0 / stride, 1.0]) @ K)
+        return conversions.cloud_from_planes(x, y, sure, colours[taken], header)
 
 
 def _nanoseconds(stamp: Time) -> int:

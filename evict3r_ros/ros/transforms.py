@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where the camera sits on the robot, from /tf_static, and the odometry frame that follows from it.
+"""Where the camera sits on the robot, from /tf_static.
 
 tf2_ros has no wheel for pip, and all that is needed of it here is a chain of static transforms: so a small
 listener of our own, the same on a robot and without one.
@@ -134,37 +134,6 @@ def find_mount(transforms: StaticTransforms, base: str, camera: str, timeout_s: 
     root = transforms.root(camera)
     root_from_camera = transforms.find(root, camera)
     return Mount(root, root_from_camera, geometry.BODY_FROM_OPTICAL @ geometry.invert(root_from_camera), from_tf=False)
-
-
-class OdometryFrame:
-    """The odom frame: z up, its origin the first pose of the child frame; it never jumps.
-
-    Poses come in as camera poses in the world of a stream and leave as odom_from_child. A network places a stream's
-    first camera only nearly at its world's origin: so all poses are taken relative to the first one.
-    `restart(keep=True)` lets a new stream go on from the last pose given out. `before` is the odometry of another
-    camera, whose last pose this one goes on from if it moves the same frame.
-    """
-
-    def __init__(self, mount: Mount, before: 'OdometryFrame | None' = None) -> None:
-        self.mount = mount
-        self._camera_from_child = geometry.invert(mount.child_from_camera)
-        goes_on = before is not None and before.mount.child == mount.child
-        self._start = self._last = before._last if goes_on else mount.odom_from_child
-        self._first_from_world: np.ndarray | None = None
-
-    def pose(self, world_from_camera: np.ndarray) -> np.ndarray:
-        """Return the (4, 4) odom_from_child for a (4, 4) pose of the camera in the stream's world."""
-        if self._first_from_world is None:
-            self._first_from_world = geometry.invert(world_from_camera)
-        moved = self._first_from_world @ world_from_camera
-        self._last = self._start @ self.mount.child_from_camera @ moved @ self._camera_from_child
-        return self._last
-
-    def restart(self, keep: bool) -> None:
-        """Begin with a new stream: at the last pose (`keep`) or at odom's origin."""
-        self._start = self._last if keep else self.mount.odom_from_child
-        self._last = self._start
-        self._first_from_world = None
 
 
 def _bare(frame: str) -> str:
