@@ -22,6 +22,7 @@ from std_msgs.msg import Header
 import torch
 
 from evict3r_ros import geometry
+from evict3r_ros.errors import MessageError
 from evict3r_ros.preparation import ImageView
 from evict3r_ros.rectify import Calibration, Rectifier
 from evict3r_ros.ros import conversions
@@ -73,6 +74,7 @@ class Perception:
         self._wants_points, self._expects_info = wants_points, expects_info
         self._calibration: Calibration | None = None
         self._calibrated = threading.Event()
+        self._refused_info = ''  # why the last camera_info was not used
         self._rectifier: Rectifier | None = None
         self._mask: np.ndarray | None = None  # the rectifier's valid pixels, at the published size
         self._view: _View | None = None
@@ -97,7 +99,13 @@ class Perception:
 
     def hear_info(self, message: CameraInfo) -> None:
         """Take in a camera_info, from any thread; it holds from the next image on."""
-        self._calibration = conversions.calibration_from_info(message)
+        try:
+            self._calibration, refused = conversions.calibration_from_info(message), ''
+        except MessageError as error:
+            self._calibration, refused = None, str(error)
+        if refused and refused != self._refused_info:
+            self._tell(f'camera_info is not used: {refused}')
+        self._refused_info = refused
         self._calibrated.set()
 
     def process(self, message: Image | CompressedImage, cancelled: threading.Event) -> Answer:
