@@ -29,7 +29,8 @@ from evict3r_ros.ros.conversions import transform_from_pose
 from evict3r_ros.ros.session import Session
 
 PATIENCE_S = 40.0  # for anything that is a matter of a second on an idle machine
-SMALL = {'weights': 'random', 'preset': 'small', 'device': 'cpu', 'cache.tokens': 1024, 'allow_untrained_tf': True}
+SMALL = {'weights': 'random', 'preset': 'small', 'device': 'cpu', 'cache.tokens': 1024, 'allow_untrained_tf': True,
+         'save.folder': ''}
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)

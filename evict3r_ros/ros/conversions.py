@@ -15,8 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
-from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
-from nav_msgs.msg import Odometry
+from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
@@ -117,6 +116,13 @@ def image_from_map(values: np.ndarray, header: Header) -> Image:
                  data=_bytes_field(values.astype('<f4', copy=False)))
 
 
+def image_from_rgb(pixels: np.ndarray, header: Header) -> Image:
+    """Return an (h, w, 3) uint8 RGB image as rgb8."""
+    height, width = pixels.shape[:2]
+    return Image(header=header, height=height, width=width, encoding='rgb8', is_bigendian=0, step=3 * width,
+                 data=_bytes_field(pixels))
+
+
 def info_from_K(K: np.ndarray, size: tuple[int, int], header: Header) -> CameraInfo:
     """Return the CameraInfo of an undistorted image of `size` (height, width) with the (3, 3) matrix `K`."""
     K = np.asarray(K, np.float64)
@@ -143,15 +149,8 @@ def cloud_from_points(points: np.ndarray, rgb: np.ndarray, header: Header) -> Po
                                for i, name in enumerate(('x', 'y', 'z', 'rgb'))])
 
 
-def odometry_from_pose(odom_from_child: np.ndarray, header: Header, child_frame: str) -> Odometry:
-    """Return the pose of `child_frame` in the header's frame, from a (4, 4) matrix. Twist stays zero."""
-    message = Odometry(header=header, child_frame_id=child_frame)
-    message.pose.pose = Pose(position=Point(**_xyz(odom_from_child)), orientation=_quaternion(odom_from_child))
-    return message
-
-
 def transform_from_pose(odom_from_child: np.ndarray, header: Header, child_frame: str) -> TransformStamped:
-    """Return the same pose as a transform for /tf."""
+    """Return the pose (4, 4) of `child_frame` in the header's frame as a transform for /tf."""
     return TransformStamped(header=header, child_frame_id=child_frame, transform=Transform(
         translation=Vector3(**_xyz(odom_from_child)), rotation=_quaternion(odom_from_child)))
 
