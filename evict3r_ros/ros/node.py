@@ -40,8 +40,6 @@ from evict3r_ros.ros.tf_watch import ParentWatch
 from evict3r_ros.ros.transforms import StaticTransforms, listen
 from evict3r_ros.stream import Stream
 
-STATUS_PERIOD_S = 1.0
-
 Done = TransitionCallbackReturn
 
 
@@ -80,7 +78,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._reset = self.create_service(Trigger, '~/reset', self._on_reset)
         self._save = self.create_service(Trigger, '~/save', self._on_save, callback_group=saving)
         # Steady, because with use_sim_time a paused bag would stop the status as well.
-        self._timer = self.create_timer(STATUS_PERIOD_S, self._tell, callback_group=telling,
+        self._timer = self.create_timer(self.get_parameter('status_period').value, self._tell, callback_group=telling,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # Transitions. rclpy swallows what they raise, so each goes through _attempt.
@@ -258,8 +256,13 @@ class Evict3rNode(LifecycleNodeMixin, Node):
     def _on_parameters(self, changed: list[RosParameter]) -> SetParametersResult:
         verdict = parameters.judge(changed, configured=self._settings is not None)
         perception = self._perception
-        if verdict.successful and perception is not None:
+        if not verdict.successful:
+            return verdict
+        if perception is not None:
             perception.settings = parameters.read(self, changed)
+        for parameter in changed:
+            if parameter.name == 'status_period' and hasattr(self, '_timer'):
+                self._timer.timer_period_ns = int(parameter.value * 1e9)
         return verdict
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

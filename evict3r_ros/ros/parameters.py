@@ -92,7 +92,9 @@ PARAMETERS = (
               'costmap hears of obstacles at distances that mean nothing.', live=True),
     Parameter('publish_tf', True, 'Whether odom -> base is sent to /tf; off if something else localizes the robot.',
               live=True),
-    Parameter('publish_path', True, 'Whether the path is published, once a second.', live=True),
+    Parameter('publish_path', True, 'Whether the path is published, with each status.', live=True),
+    Parameter('status_period', 1.0, 'Time between two messages on ~/status and /diagnostics.', 's', (0.05, 60.0),
+              live=True),
     Parameter('allow_untrained_tf', False, 'Whether untrained weights may move the robot in /tf; for demonstrations '
               'without a robot.', live=True),
     Parameter('frames.odom', 'odom', 'Frame of the odometry: z up, origin at the first pose of the base.'),
@@ -142,6 +144,7 @@ class Settings:
     points_require_metric: bool
     publish_tf: bool
     publish_path: bool
+    status_period: float
     allow_untrained_tf: bool
     frames_odom: str
     frames_base: str
