@@ -250,6 +250,12 @@ def map_of(message: Image) -> np.ndarray:
     return np.frombuffer(message.data, '<f4').reshape(message.height, message.width)
 
 
+def rgb_of(message: Image) -> np.ndarray:
+    """Return an rgb8 image as (h, w, 3) uint8."""
+    assert message.encoding == 'rgb8' and message.step == 3 * message.width
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
+
+
 def points_of(message: PointCloud2) -> tuple[np.ndarray, np.ndarray]:
     """Return an organised cloud as (h, w, 3) float32 points and (h, w, 3) uint8 RGB."""
     values = np.frombuffer(message.data, '<f4').reshape(message.height, message.width, 4)

@@ -168,6 +168,8 @@ class Perception:
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             raise
+        except ValueError as error:  # the image has been checked: it is the pose that makes no sense
+            raise FrameRefused('not_finite', f'the network answered with no pose: {error}') from error
         if not (np.isfinite(prediction.world_from_camera).all() and bool(torch.isfinite(prediction.depth).any())):
             raise FrameRefused('not_finite', 'the network answered with a pose or a depth that is not finite')
         self._failed = False
