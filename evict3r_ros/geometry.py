@@ -139,17 +139,20 @@ def unproject(depth, camera_matrix):
 
     Takes and returns a numpy array or a torch tensor, in the depth's precision. NaN depths give NaN points.
     """
-    is_torch = isinstance(depth, torch.Tensor)
+    planes = (*lateral_planes(depth, camera_matrix), depth)
+    return torch.stack(planes, dim=-1) if isinstance(depth, torch.Tensor) else np.stack(planes, axis=-1)
+
+
+def lateral_planes(depth, camera_matrix):
+    """The x and the y, each (H, W), of `unproject`: for whoever wants planes and not points."""
     height, width = depth.shape
     fx, fy, cx, cy = (float(camera_matrix[i][j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    if is_torch:
+    if isinstance(depth, torch.Tensor):
         u = torch.arange(width, dtype=depth.dtype, device=depth.device)
         v = torch.arange(height, dtype=depth.dtype, device=depth.device)
     else:
         u, v = np.arange(width, dtype=depth.dtype), np.arange(height, dtype=depth.dtype)
-    x = depth * ((u - cx) / fx)[None, :]
-    y = depth * ((v - cy) / fy)[:, None]
-    return torch.stack((x, y, depth), dim=-1) if is_torch else np.stack((x, y, depth), axis=-1)
+    return depth * ((u - cx) / fx)[None, :], depth * ((v - cy) / fy)[:, None]
 
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

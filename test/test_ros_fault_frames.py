@@ -43,7 +43,7 @@ def failing(network, error: Exception | None):
     """Let the network raise, or answer NaN; returns what ends it."""
     def fail(module, arguments, output):
         if error is not None:
-            raise error
+            raise type(error)(*error.args)  # a fresh one: an exception keeps the frames that it came through
         return torch.full_like(output, torch.nan) if isinstance(output, torch.Tensor) else output
 
     part = network.camera_head if error is None else network.aggregator

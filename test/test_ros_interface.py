@@ -26,8 +26,8 @@ from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from evict3r_ros.io.ply import read_ply  # noqa: E402
 from evict3r_ros.io.tum import read_tum  # noqa: E402
-from evict3r_ros.ros.conversions import matrix_from_transform, rgb_from_image, transform_from_pose  # noqa: E402
-from evict3r_ros.ros.motion_messages import matrix_from_pose  # noqa: E402
+from evict3r_ros.ros.conversions import (  # noqa: E402
+    matrix_from_transform, path_from_poses, pose_from_odometry, rgb_from_image, transform_from_pose)
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
@@ -48,7 +48,7 @@ class Live:
         return stamp
 
     def pose(self, stamp: int) -> np.ndarray:
-        return matrix_from_pose(self.robot.heard['odometry'][stamp][0].pose.pose)
+        return pose_from_odometry(self.robot.heard['odometry'][stamp][0])
 
     def ask(self, service: str) -> Trigger.Response:
         return self.robot.call(Trigger, service, Trigger.Request())
@@ -109,10 +109,13 @@ def test_who_comes_late_gets_the_path(live):
     live.robot.until(lambda: any(stamp >= stamps[-1] for stamp in live.robot.heard['path']), 'the latest path')
     path = live.robot.heard['path'][max(live.robot.heard['path'])][0]
     assert path.header.frame_id == 'odom'
-    kept = {nanoseconds(pose.header): matrix_from_pose(pose.pose) for pose in path.poses}
-    assert list(kept) == sorted(kept) and all(pose.header.frame_id == 'odom' for pose in path.poses)
-    for stamp, pose in kept.items():
-        np.testing.assert_allclose(pose, live.pose(stamp), atol=1e-9)
+    stamps = [nanoseconds(pose.header) for pose in path.poses]
+    assert stamps == sorted(set(stamps))
+    wanted = path_from_poses([(stamp, live.pose(stamp)) for stamp in stamps], Header(frame_id='odom'))
+    for pose, other in zip(path.poses, wanted.poses):
+        assert pose.header == other.header
+        for axis in 'xyz':
+            assert getattr(pose.pose.position, axis) == pytest.approx(getattr(other.pose.position, axis))
 
 
 def test_diagnostics_say_what_the_status_says(live):

@@ -12,10 +12,8 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from evict3r_ros.ros import qos
-from evict3r_ros.ros.depth_input import depth_from_image
+from evict3r_ros.ros import conversions, qos
 from evict3r_ros.ros.faults import Faults
-from evict3r_ros.ros.motion_messages import matrix_from_pose
 from evict3r_ros.ros.parameters import Settings
 from evict3r_ros.ros.perception import Perception
 from evict3r_ros.ros.stamps import CLOCK_JUMP_NS, nanoseconds
@@ -86,7 +84,7 @@ class Inputs:
 
     def _hear_odometry(self, message: Odometry) -> None:
         try:
-            matrix = matrix_from_pose(message.pose.pose)
+            matrix = conversions.pose_from_odometry(message)
             base = self._settings.frames_base
             child_from_base = np.eye(4)
             if message.child_frame_id:
@@ -100,7 +98,7 @@ class Inputs:
 
     def _hear_depth(self, message: Image) -> None:
         try:
-            depth = depth_from_image(message)
+            depth = conversions.depth_from_image(message)
         except ValueError as error:
             self._faults.count('broken_input', f'depth_in is not used: {error}')
             return

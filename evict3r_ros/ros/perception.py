@@ -23,7 +23,7 @@ import torch
 from evict3r_ros import geometry, image_health
 from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.rectify import Calibration
-from evict3r_ros.ros import conversions, motion_messages
+from evict3r_ros.ros import conversions
 from evict3r_ros.ros.camera import CameraModel
 from evict3r_ros.ros.faults import Faults, FrameRefused
 from evict3r_ros.ros.parameters import Settings
@@ -94,6 +94,7 @@ class Perception:
         self.mount: Mount | None = None
         self.trajectory: Trajectory | None = None
         self.frozen = False
+        self._last_cloud: PointCloud2 | None = None
         self._stream, self._transforms, self._faults = stream, transforms, faults
         self._wants, self._expects_info, self._record = wants, expects_info, record
         self._reset_wanted = threading.Event()
@@ -243,7 +244,7 @@ class Perception:
         return Answer(depth=conversions.image_from_map(maps.depth, header),
                       confidence=conversions.image_from_map(maps.confidence, header),
                       info=conversions.info_from_K(maps.K, maps.depth.shape, header),
-                      odometry=motion_messages.odometry(odometry, odom, mount.child),
+                      odometry=conversions.odometry_from_state(odometry, odom, mount.child),
                       transform=None if mount.taken else transform,
                       rgb=conversions.image_from_rgb(colours, header) if wants_rgb else None,
                       points=self._cloud(maps, colours, header) if wants_points else None)
@@ -268,16 +269,19 @@ class Perception:
 
     def _cloud(self, maps: _Maps, colours: np.ndarray, header: Header) -> PointCloud2:
         stride = self.settings.points_stride
-        taken = (slice(None, None, stride),) * 2
-        return conversions.cloud_from_points(self._points(maps, stride), colours[taken], header)
+        depth, K = self._sure(maps, stride)
+        x, y = geometry.lateral_planes(depth, K)
+        # The last one was serialized when it was published.
+        self._last_cloud = conversions.cloud_from_planes(x, y, depth, colours[::stride, ::stride], header,
+                                                         again=self._last_cloud)
+        return self._last_cloud
 
-    def _points(self, maps: _Maps, stride: int) -> np.ndarray:
-        """Return every stride-th point (h, w, 3) in the camera's frame, NaN where the network is not sure enough."""
+    def _sure(self, maps: _Maps, stride: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return every stride-th depth (h, w), NaN where the network is not sure enough, and K (3, 3) of that size."""
         taken = (slice(None, None, stride),) * 2
         sure = maps.confidence[taken] >= self.settings.points_min_confidence
         # Every n-th pixel of an image is an image with K / n.
-        return geometry.unproject(np.where(sure, maps.depth[taken], np.float32(np.nan)),
-                                  np.diag([1.0 / stride, 1.0 / stride, 1.0]) @ maps.K)
+        return np.where(sure, maps.depth[taken], np.float32(np.nan)), np.diag([1.0 / stride, 1.0 / stride, 1.0]) @ maps.K
 
     def _keep(self, maps: _Maps, colours: np.ndarray | None, odom_from_camera: np.ndarray, stamp_ns: int) -> None:
         """Add the frame to what ~/save writes."""
@@ -286,4 +290,5 @@ class Perception:
         except OSError as error:
             self._faults.count('not_saved', f'a pose is missing from the recorded trajectory: {error}')
         if colours is not None and self._record.wants_points(stamp_ns):
-            self._record.add_points(stamp_ns, self._points(maps, 1), colours, odom_from_camera, maps.K)
+            points = geometry.unproject(*self._sure(maps, 1))
+            self._record.add_points(stamp_ns, points, colours, odom_from_camera, maps.K)
