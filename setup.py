@@ -26,6 +26,8 @@ RUN_TIME = [
     'huggingface_hub>=0.23',
     # reads and writes rosbag2 files without ROS
     'rosbags>=0.10.5',
+    # writes GLB scenes of clouds and cameras; needs numpy alone
+    'trimesh>=4.8',
     # reads camera.yaml of an image folder
     'PyYAML>=5.4',
     # progress bars of downloads and of the demo

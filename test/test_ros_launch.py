@@ -15,8 +15,8 @@ import yaml
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
+from ros_bench import START_NS  # noqa: E402
 from ros_robot import PATIENCE_S, NodeUnderTest, Robot, image_message, scene  # noqa: E402
-from test_ros_node import START_NS  # noqa: E402
 
 from evict3r_ros import resources  # noqa: E402
 from evict3r_ros.ros.parameters import PARAMETERS, Settings, field_name  # noqa: E402

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
+from ros_bench import MOUNT, START_NS, STEP_NS  # noqa: E402
 from ros_robot import SMALL, NodeUnderTest, Robot, image_message, scene  # noqa: E402
-from test_ros_node import MOUNT, START_NS, STEP_NS  # noqa: E402
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 

@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter as RosParameter
 from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.cache.config import BUDGETS
 from evict3r_ros.network import PRESETS
+from evict3r_ros.scale import SOURCES, ScaleSettings
 
 Value = bool | int | float | str
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
@@ -54,6 +55,7 @@ class Parameter:
 
 
 _CACHE = CacheConfig()
+_SCALE = ScaleSettings()
 
 PARAMETERS = (
     Parameter('weights', '', "Path of a checkpoint (.safetensors or .pth), 'official' to download the published one, "
@@ -86,13 +88,32 @@ PARAMETERS = (
               '1 and more.', bounds=(1.0, 1e6), live=True),
     Parameter('points.stride', 1, 'Every how many rows and columns the cloud has a point.', 'pixels', (1, 64),
               live=True),
+    Parameter('points.require_metric', False, 'Whether the cloud is held back until the scale is metric, so that no '
+              'costmap hears of obstacles at distances that mean nothing.', live=True),
     Parameter('publish_tf', True, 'Whether odom -> base is sent to /tf; off if something else localizes the robot.',
+              live=True),
+    Parameter('publish_path', True, 'Whether the path is published, with each status.', live=True),
+    Parameter('status_period', 1.0, 'Time between two messages on ~/status and /diagnostics.', 's', (0.05, 60.0),
               live=True),
     Parameter('allow_untrained_tf', False, 'Whether untrained weights may move the robot in /tf; for demonstrations '
               'without a robot.', live=True),
     Parameter('frames.odom', 'odom', 'Frame of the odometry: z up, origin at the first pose of the base.'),
     Parameter('frames.base', 'base_link', "Frame that the odometry moves; the camera's place on it is read from "
               '/tf_static.'),
+    Parameter('scale.source', _SCALE.source, "Where metres come from: 'fixed' (scale.fixed), 'odometry' (odom_in), "
+              "'depth' (depth_in), 'camera_height' (the ground, scale.camera_height below the camera); 'none' leaves "
+              "lengths in the network's unit.", choices=SOURCES),
+    Parameter('scale.fixed', _SCALE.fixed, "Source 'fixed': metres for one unit of the network.", 'm', (1e-6, 1e6)),
+    Parameter('scale.camera_height', _SCALE.camera_height, "Source 'camera_height': height of the camera over flat "
+              'ground.', 'm', (0.0, 1000.0)),
+    Parameter('scale.baseline', _SCALE.baseline, "Source 'odometry': way between two frames whose motions are "
+              'compared.', 'm', (0.01, 100.0)),
+    Parameter('scale.max_slew', _SCALE.max_slew, 'Largest relative change of a known scale a second.', '1/s',
+              (1e-4, 10.0)),
+    Parameter('save.folder', '~/.ros/evict3r_ros', "Folder in which ~/save makes a folder each time; while the node runs "
+              "the trajectory is kept on its disk. '' keeps nothing and saves nothing."),
+    Parameter('save.max_points', 500_000, 'Most points of a saved cloud; beyond, its voxels grow.', 'points',
+              (1000, 20_000_000)),
     Parameter('startup_timeout', 2.0, 'How long the first image of a camera waits for the static transform from its '
               'frame to the base, and for camera_info if that is published at all.', 's', (0.0, 60.0)),
 )
@@ -120,10 +141,20 @@ class Settings:
     depth_size: str
     points_min_confidence: float
     points_stride: int
+    points_require_metric: bool
     publish_tf: bool
+    publish_path: bool
+    status_period: float
     allow_untrained_tf: bool
     frames_odom: str
     frames_base: str
+    scale_source: str
+    scale_fixed: float
+    scale_camera_height: float
+    scale_baseline: float
+    scale_max_slew: float
+    save_folder: str
+    save_max_points: int
     startup_timeout: float
 
 

@@ -41,11 +41,11 @@ def spin(ros_arguments: list[str], autostart: bool) -> NoReturn:
         signal.signal(number, lambda *_: end.request(0))
     try:
         node = Evict3rNode()
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+    except (InvalidParameterTypeException, InvalidParameterValueException, UserError) as error:
         rclpy.shutdown()
         raise UserError(str(error)) from error
-    # Two threads: one may be deep in a transition, the other serves parameters and images.
-    executor = MultiThreadedExecutor(num_threads=2)
+    # One thread may be deep in a transition, one in saving; the others serve images, parameters and status.
+    executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
     if autostart:
         def start() -> None:
