@@ -156,6 +156,15 @@ def test_a_png_that_claims_to_be_huge_is_refused_before_memory_is_taken():
         conversions.rgb_from_compressed(CompressedImage(format='png', data=bytes(data)))
 
 
+def test_a_png_whose_chunk_claims_a_gigabyte_is_refused_at_once():
+    """OpenCV would take the memory, and seconds, before it finds that the bytes are not there."""
+    data = bytearray(cv2.imencode('.png', np.zeros((16, 16, 3), np.uint8))[1].tobytes())
+    at = data.index(b'IDAT') - 4
+    data[at:at + 4] = (2**30).to_bytes(4, 'big')
+    with pytest.raises(MessageError, match='PNG. is truncated or corrupt'):
+        conversions.rgb_from_compressed(CompressedImage(format='png', data=bytes(data)))
+
+
 def test_other_formats_are_refused():
     data = cv2.imencode('.bmp', np.zeros((4, 4, 3), np.uint8))[1].tobytes()
     with pytest.raises(MessageError, match='neither JPEG nor PNG'):

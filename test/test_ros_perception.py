@@ -88,6 +88,14 @@ def test_a_calibration_of_no_use_is_told_once_and_left_out(bench, message, reaso
     assert bench.perception.resets == 0
 
 
+def test_a_calibration_that_is_no_number_is_told_once_and_begins_no_stream(bench):
+    for i in range(3):
+        bench.perception.camera.hear(info(focal=float('nan')))
+        bench.see(i)
+    assert bench.told == ['camera_info is not used: camera_info has numbers that are not finite']
+    assert bench.perception.resets == 0
+
+
 def test_a_calibration_that_comes_late_begins_a_stream(bench):
     first = bench.see(0)
     bench.perception.camera.hear(info())

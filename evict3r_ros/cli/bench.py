@@ -24,12 +24,16 @@ def add_parser(subparsers: Any) -> None:
                         help='auto: bfloat16 on CUDA, float32 on a CPU')
     parser.add_argument('--frames', type=int, default=100, metavar='N', help='measured frames (default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    parser.add_argument('--messages', action='store_true', help='measure the conversion of ROS messages instead')
     add_cache_options(parser, tokens=2048)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print. Raises UserError for settings that cannot work."""
+    if args.messages:
+        from evict3r_ros.cli import bench_messages
+        return bench_messages.run(args)
     import torch
     from tqdm import tqdm
 

@@ -12,6 +12,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo
 import torch
 
+from evict3r_ros.errors import MessageError
 from evict3r_ros.field_of_view import SteadyFocal
 from evict3r_ros.preparation import ImageView
 from evict3r_ros.rectify import Calibration, Rectifier
@@ -29,6 +30,7 @@ class CameraModel:
         self._fault = fault
         self._heard: Calibration | None = None
         self._heard_any = threading.Event()
+        self._refused = ''  # why the last camera_info was not used
         self._rectifier: Rectifier | None = None
         self._mask: np.ndarray | None = None  # the rectifier's valid pixels, at the published size
         self._focal = SteadyFocal()
@@ -40,7 +42,13 @@ class CameraModel:
 
     def hear(self, message: CameraInfo) -> None:
         """Take in a camera_info, from any thread; it holds from the next image on."""
-        self._heard = conversions.calibration_from_info(message)
+        try:
+            self._heard, refused = conversions.calibration_from_info(message), ''
+        except MessageError as error:
+            self._heard, refused = None, str(error)
+        if refused and refused != self._refused:
+            self._fault(f'camera_info is not used: {refused}')
+        self._refused = refused
         self._heard_any.set()
 
     def wait(self, expected: Callable[[], bool], timeout_s: float, cancelled: threading.Event) -> None:

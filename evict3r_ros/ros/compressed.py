@@ -21,10 +21,14 @@ def decode(data: np.ndarray) -> np.ndarray:
 
     The bytes say what they are; `format` is free text that image_transport and drivers fill differently.
     """
-    check_size(*_stored_size(data))
-    # OpenCV fills the missing rest of a JPEG with grey.
-    if data[:2].tobytes() == _JPEG and _JPEG_END not in data[-_PADDING:].tobytes():
-        raise MessageError(f'compressed image ({data.size} bytes of JPEG) is truncated')
+    # What OpenCV would do first is to allocate what the headers say, be it gigabytes.
+    head = data[:len(_PNG)].tobytes()
+    if head == _PNG:
+        check_size(*_png_size(data))
+    elif head.startswith(_JPEG):
+        check_size(*_jpeg_size(data))
+    else:
+        raise MessageError(f'compressed image ({data.size} bytes) is neither JPEG nor PNG')
     # IGNORE_ORIENTATION: an EXIF turn would move pixels away from where camera_info says they are.
     try:
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -35,18 +39,24 @@ def decode(data: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
-def _stored_size(data: np.ndarray) -> tuple[int, int]:
-    """Return (height, width) as the header tells: OpenCV allocates what it says, be it gigabytes, before it decodes."""
-    head = data[:24].tobytes()
-    if head.startswith(_PNG) and len(head) == 24:
-        return int.from_bytes(head[20:24], 'big'), int.from_bytes(head[16:20], 'big')
-    if not head.startswith(_JPEG):
-        raise MessageError(f'compressed image ({data.size} bytes) is neither JPEG nor PNG')
+def _png_size(data: np.ndarray) -> tuple[int, int]:
+    """Return (height, width) of a PNG whose chunks, each of them, lie within its bytes (ISO/IEC 15948, 5.3)."""
+    at, size = len(_PNG), data.size
+    while at + 12 <= size:
+        length, kind = int.from_bytes(data[at:at + 4].tobytes(), 'big'), data[at + 4:at + 8].tobytes()
+        at += 12 + length
+        if kind == b'IEND' and at <= size and size >= 24:
+            return int.from_bytes(data[20:24].tobytes(), 'big'), int.from_bytes(data[16:20].tobytes(), 'big')
+    raise MessageError(f'compressed image ({size} bytes of PNG) is truncated or corrupt')
+
+
+def _jpeg_size(data: np.ndarray) -> tuple[int, int]:
+    """Return (height, width) of a JPEG that has an end: OpenCV fills the missing rest of one with grey."""
+    if _JPEG_END not in data[-_PADDING:].tobytes():
+        raise MessageError(f'compressed image ({data.size} bytes of JPEG) is truncated')
     # Segments: 0xFF, a marker, and the length of what follows, itself included (ITU T.81, annex B).
-    at = 2
-    while at + 9 <= data.size:
-        if data[at] != 0xFF:
-            break
+    at = len(_JPEG)
+    while at + 9 <= data.size and data[at] == 0xFF:
         marker = int(data[at + 1])
         if marker == 0xFF:  # fill
             at += 1

@@ -31,6 +31,8 @@ from evict3r_ros.ros.robot_libraries import matrix_from_quaternion, quaternion_f
 from evict3r_ros.trajectory import OdometryState
 
 CLOUD_POINT_STEP = 16
+FARTHEST = 1e9  # metres: positions beyond are broken messages
+MOST_COEFFICIENTS = 14  # of any of OpenCV's distortion models; K and P have fewer numbers
 
 
 def rgb_from_image(message: Image) -> np.ndarray:
@@ -67,12 +69,18 @@ def depth_from_image(message: Image) -> np.ndarray:
 
 
 def calibration_from_info(message: CameraInfo) -> Calibration | None:
-    """Return the calibration in a CameraInfo, or None if it says that the camera is not calibrated (K[0] is 0)."""
+    """Return the calibration in a CameraInfo, or None if it says that the camera is not calibrated (K[0] is 0).
+
+    Raises MessageError for numbers that are none: a calibration with NaN would never be equal to itself.
+    """
     if message.k[0] == 0.0:
         return None
-    return Calibration(size=(message.height, message.width), model=message.distortion_model or 'plumb_bob',
-                       K=tuple(float(v) for v in message.k), D=tuple(float(v) for v in message.d),
-                       P=tuple(float(v) for v in message.p))
+    K, D, P = (tuple(float(v) for v in values[:MOST_COEFFICIENTS + 1]) for values in (message.k, message.d, message.p))
+    if len(D) > MOST_COEFFICIENTS:
+        raise MessageError(f'camera_info has {len(message.d)} distortion coefficients')
+    if not np.isfinite([*K, *D, *P]).all():
+        raise MessageError('camera_info has numbers that are not finite')
+    return Calibration(size=(message.height, message.width), model=message.distortion_model or 'plumb_bob', K=K, D=D, P=P)
 
 
 def image_from_map(values: np.ndarray, header: Header) -> Image:
@@ -163,10 +171,12 @@ def pose_from_odometry(message: Odometry) -> np.ndarray:
 
 def _rigid(position: Point | Vector3, orientation: Quaternion, what: str) -> np.ndarray:
     xyzw = np.array([orientation.x, orientation.y, orientation.z, orientation.w])
+    xyzw = np.clip(xyzw, -2.0, 2.0)  # so that no square of a broken one overflows
     matrix = np.eye(4)
     matrix[:3, 3] = position.x, position.y, position.z
     norm = np.linalg.norm(xyzw)
-    if not np.isfinite(matrix).all() or not np.isfinite(norm) or abs(norm - 1.0) > 0.01:
+    # Written so that NaN is refused as well.
+    if not (np.abs(matrix[:3, 3]).max() < FARTHEST and abs(norm - 1.0) < 0.01):
         raise MessageError(f'{what} with translation {matrix[:3, 3]} and quaternion xyzw {xyzw} is not rigid')
     matrix[:3, :3] = matrix_from_quaternion(xyzw / norm)
     return matrix

@@ -53,7 +53,7 @@ def pixels_of(message: Any, encodings: dict[str, Encoding]) -> np.ndarray:
     """
     encoding = encodings.get(message.encoding)
     if encoding is None:
-        raise MessageError(f'encoding {message.encoding!r} is not supported (known: {", ".join(encodings)})')
+        raise MessageError(f'encoding {message.encoding[:40]!r} is not supported (known: {", ".join(encodings)})')
     height, width, step = message.height, message.width, message.step
     check_size(height, width)
     if encoding.channels == 2 and width % 2:
