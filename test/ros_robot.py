@@ -42,6 +42,7 @@ class NodeUnderTest:
     def __init__(self, log: Path, *options: str, parameters: dict | None = None) -> None:
         self.log = log
         words = [word for name, value in (parameters or {}).items() for word in ('-p', f'{name}:={_yaml(value)}')]
+        self.there_before = set(Path('/dev/shm').iterdir())
         command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'node', *options, '--ros-args', *words]
         with log.open('wb') as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -65,6 +66,18 @@ class NodeUnderTest:
     def said(self) -> str:
         """Return all that the node has printed."""
         return self.log.read_text(errors='replace')
+
+    def resident(self) -> int:
+        """Return the bytes that the node has in memory."""
+        return int(Path(f'/proc/{self.process.pid}/statm').read_text().split()[1]) * 4096
+
+    def shared_memory(self) -> list[Path]:
+        """Return the shared-memory files that are there since the node is, and that it uses."""
+        lines = Path(f'/proc/{self.process.pid}/maps').read_text().splitlines()
+        # before Kilted the names began with fastrtps_
+        mapped = {Path(line.split(maxsplit=5)[5]) for line in lines if '/dev/shm/fast' in line}
+        # ports are shared by all who listen to one, and stay as long as any of them
+        return sorted(path for path in mapped - self.there_before if 'port' not in path.name)
 
     def end(self, number: int = signal.SIGINT) -> tuple[int, float]:
         """Send a signal; return the exit code and how many seconds the process took to end."""

@@ -48,8 +48,10 @@ def load_network(weights: str, preset: str = 'official', device: str | torch.dev
         path = _find(weights)
         read = _checked(path, shapes, PRESETS[preset])
         network.source = f'{weights} ({path.name})' if weights == 'official' else str(path)
-    # One tensor at a time, so that a device never holds two copies of a large network.
-    state = {key: read(key).to(device=device, dtype=DTYPES[dtype]) for key in shapes}
+    # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
+    # gives is the file itself, mapped into memory, and who overwrites that would end this process with a bus error.
+    copy = weights != 'random'
+    state = {key: read(key).to(device=device, dtype=DTYPES[dtype], copy=copy) for key in shapes}
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 

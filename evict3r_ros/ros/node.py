@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import gc
 from pathlib import Path
 import traceback
 
@@ -174,6 +175,8 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         if self._stream is not None:
             self._stream.close()
         self._stream = self._network = None
+        # The worker and what it calls know each other: without this the network would stay until Python looks for that.
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

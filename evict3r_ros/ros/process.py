@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import InvalidHandle, MultiThreadedExecutor  # the former has another home in each distribution
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
@@ -92,11 +92,17 @@ def _activate(node: Evict3rNode) -> bool:
 
 
 def _spin(executor: MultiThreadedExecutor, end: _End) -> None:
-    try:
-        executor.spin()
-    except Exception:
-        end.request(1)
-        raise
+    while True:
+        try:
+            executor.spin()
+            return
+        except InvalidHandle:
+            # A transition destroyed a publisher just while this thread put its events on the list of what to wait for;
+            # rclpy takes that for a subscription, but not for these. Nothing is lost by beginning that list anew.
+            continue
+        except Exception:
+            end.request(1)
+            raise
 
 
 def _leave(exit_code: int) -> NoReturn:
