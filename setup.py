@@ -85,6 +85,11 @@ PLOTS = [
     'matplotlib>=3.5',
 ]
 
+VIEW = [
+    # evict3r view: the 3-D picture, for machines without rviz
+    'rerun-sdk>=0.24',
+]
+
 TEST = [
     # runs the tests
     'pytest>=8',
@@ -124,6 +129,6 @@ setup(
     data_files=[shared_files('launch'), shared_files('config')],
     zip_safe=False,
     install_requires=RUN_TIME,
-    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'test': TEST, 'colcon': COLCON},
+    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'view': VIEW, 'test': TEST, 'colcon': COLCON},
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )
