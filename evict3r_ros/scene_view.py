@@ -17,7 +17,7 @@ import numpy as np
 from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import BODY_FROM_OPTICAL, transform_points
 from evict3r_ros.io.answer import AnswerTopics, cloud_arrays, image_array, pose_matrix
-from evict3r_ros.io.bag import stamp_ns
+from evict3r_ros.io.bag import NANOSECONDS, stamp_ns
 
 try:
     import rerun as rr
@@ -29,6 +29,7 @@ except ImportError as error:
 _MOST_WAITING = 32  # clouds and poses without their counterpart
 _WIDEST = 640  # of images and maps that are shown
 ODOM, CAMERA, CLOUD, PATH = 'odom', 'odom/camera', 'odom/points', 'odom/path'
+_KEPT = 30  # clouds of the past that are shown beside the last one
 
 
 class SceneView:
@@ -43,7 +44,11 @@ class SceneView:
         self.clouds = 0
         self._topics, self._base_from_camera, self._most_points = topics, base_from_camera, most_points
         self._stream = rr.RecordingStream('evict3r')
-        self._blueprint = _blueprint(history_s)
+        self._stream.log(ODOM, rr.ViewCoordinates.FLU, static=True)
+        self._blueprint = _blueprint()
+        self._every_ns = round(history_s * NANOSECONDS / _KEPT)
+        self._kept_ns: int | None = None
+        self._slot = 0
         self._poses: OrderedDict[int, Any] = OrderedDict()
         self._waiting: OrderedDict[int, Any] = OrderedDict()
         self._take = {topics.odometry: self._odometry, topics.points: self._cloud, topics.path: self._path,
@@ -102,7 +107,12 @@ class SceneView:
         points, colours = cloud_arrays(message)
         step = max(1, -(-len(points) // self._most_points))
         moved = transform_points(odom_from_camera, points[::step])
-        self._stream.log(CLOUD, rr.Points3D(moved, colors=colours[::step], radii=rr.Radius.ui_points(1.5)))
+        cloud = rr.Points3D(moved, colors=colours[::step], radii=rr.Radius.ui_points(1.5))
+        self._stream.log(f'{CLOUD}/now', cloud)
+        # A ring of places, each of which shows its cloud until it is its turn again.
+        if self._kept_ns is None or abs(stamp - self._kept_ns) >= self._every_ns:
+            self._stream.log(f'{CLOUD}/before/{self._slot}', cloud)
+            self._kept_ns, self._slot = stamp, (self._slot + 1) % _KEPT
         self._stream.log(CAMERA, rr.Transform3D(translation=odom_from_camera[:3, 3], mat3x3=odom_from_camera[:3, :3]))
         self.clouds += 1
 
@@ -139,17 +149,15 @@ class SceneView:
         self._stream.log('status/text', rr.TextLog(text, level='WARN' if message.untrained else 'INFO'))
 
 
-def _blueprint(history_s: float) -> 'rrb.Blueprint':
-    recent = rrb.VisibleTimeRange('stamp', start=rrb.TimeRangeBoundary.cursor_relative(seconds=-history_s),
-                                  end=rrb.TimeRangeBoundary.cursor_relative())
+def _blueprint() -> 'rrb.Blueprint':
     return rrb.Blueprint(
         rrb.Horizontal(
-            rrb.Spatial3DView(name='odom', origin=ODOM, overrides={
-                CLOUD: rrb.VisibleTimeRanges([recent])}),
+            rrb.Spatial3DView(name='odom', origin=ODOM),
             rrb.Vertical(rrb.Spatial2DView(name='image', origin=f'{CAMERA}/image'),
                          rrb.Spatial2DView(name='depth', origin='depth'),
                          rrb.TimeSeriesView(name='status', origin='status')),
             column_shares=[2, 1]),
+        rrb.TimePanel(state='collapsed', timeline='stamp', play_state='following'),
         collapse_panels=True)
 
 

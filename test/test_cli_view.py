@@ -105,9 +105,9 @@ def test_a_bag_becomes_a_file(bag, tmp_path, capsys):
     assert main(['view', str(bag), '--save', str(file)]) == 0
     assert '5 clouds' in capsys.readouterr().out
     text = printed(file)
-    for entity in ('/odom/points', '/odom/camera', '/odom/camera/image', '/odom/path', '/depth'):
+    for entity in ('/odom/points/now', '/odom/camera', '/odom/camera/image', '/odom/path', '/depth'):
         assert f' - {entity} - ' in text, entity
-    places = triples(text, '/odom/points')
+    places = triples(text, '/odom/points/now')
     assert len(places) >= 5
     np.testing.assert_allclose(places, np.tile([3.0, 1.0, 2.0], (len(places), 1)), atol=1e-5)
     cameras = [(base_at(index) @ MOUNT)[:3, 3] for index in range(5)]
@@ -141,7 +141,7 @@ def test_a_running_node_becomes_a_file(tmp_path, capsys):
         stop.set()
         player.join(10)
     assert re.search(r'\d+ clouds', capsys.readouterr().out)
-    assert len(triples(printed(file), '/odom/points'))
+    assert len(triples(printed(file), '/odom/points/now'))
 
 
 def test_what_cannot_be_shown_is_told(bag, tmp_path, capsys, monkeypatch):
