@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rcl_interfaces.msg import Parameter  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
@@ -87,6 +88,31 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         robot.until_active()
         yield Live(robot, node)
         assert 'Traceback' not in node.said()
+
+
+def test_a_silent_camera_is_told_of(live):
+    robot = live.robot
+    robot.listen('diagnostics', DiagnosticArray, '/diagnostics')
+    robot.until(lambda: any('no image ever on /image' in messages[0].status[0].message
+                            for messages in list(robot.heard['diagnostics'].values())), 'a diagnostic')
+    live.see()
+    live.settle()
+    assert 'no image' not in list(robot.heard['diagnostics'].values())[-1][0].status[0].message
+
+
+def test_odometry_and_depth_that_cannot_be_used(live):
+    counted = live.since('broken_input')
+    depth = live.robot.node.create_publisher(Image, 'depth_in', BEST_EFFORT)
+    live.robot.until(lambda: depth.get_subscription_count() > 0, 'the node listens to depth_in')
+    colours = live.image()
+    depth.publish(colours)
+    short = live.image()
+    short.encoding = '16UC1'
+    depth.publish(short)
+    counted(2)
+    assert 'depth_in is not used' in live.robot.statuses[-1].last_error
+    live.robot.node.destroy_publisher(depth)
+    live.see()
 
 
 def test_clock_set_back_by_a_bag_that_loops(live):

@@ -20,7 +20,8 @@ from evict3r_ros.ros.faults import KINDS, THROTTLE_S, Faults, FrameRefused, expl
 from evict3r_ros.ros.stamps import StampOrder  # noqa: E402
 
 SECOND = 1_000_000_000
-DOCS = (Path(__file__).parent.parent / 'docs' / 'faults.md')
+TESTS = Path(__file__).parent
+DOCS = TESTS.parent / 'docs' / 'faults.md'
 
 
 def test_a_storm_is_counted_whole_and_logged_seldom():
@@ -90,3 +91,15 @@ def test_diagnostics_follow_what_went_wrong_lately():
     status.last_error = 'weights file x does not exist'
     failed = entry(state='unconfigured')
     assert (failed.level, failed.message) == (DiagnosticStatus.ERROR, 'weights file x does not exist')
+
+
+def test_the_table_has_every_kind_and_a_test_for_each_row():
+    rows = [line for line in DOCS.read_text().splitlines() if line.startswith('| ')][1:]
+    kinds = set(re.findall(r'`([a-z_]+)`', ' '.join(row.split('|')[2] for row in rows)))
+    assert kinds == set(KINDS)
+    errors = {kind for row in rows if '**E**' in row for kind in re.findall(r'`([a-z_]+)`', row.split('|')[2])}
+    assert errors == {kind for kind, (is_error, _) in KINDS.items() if is_error}
+    written = set(re.findall(r'^def (test_\w+)', ''.join(path.read_text() for path in TESTS.glob('test_*.py')), re.M))
+    named = re.findall(r'`(test_\w+)`', DOCS.read_text())
+    assert set(named) <= written and len(named) == len(set(named))
+    assert all(re.search(r'`test_\w+`|the same', row.split('|')[5]) for row in rows)

@@ -225,6 +225,20 @@ def odometry_message(header: Header, pose: np.ndarray, factor: float) -> Odometr
     return message
 
 
+def test_an_odometry_that_cannot_be_used_is_counted(live):
+    robot = live.robot
+    odom_in = robot.node.create_publisher(Odometry, 'odom_in', RELIABLE)
+    robot.until(lambda: odom_in.get_subscription_count() == 1, 'the node listens to odom_in')
+    header = robot.heard['odometry'][live.see()][0].header
+    twisted, strange = (odometry_message(header, np.eye(4), 1.0) for _ in range(2))
+    twisted.pose.pose.orientation.w = 7.0
+    strange.child_frame_id = 'wheel_left'
+    for message in (twisted, strange):
+        odom_in.publish(message)
+    robot.until_fault('broken_input', 2)
+    assert "no static transform joins its 'wheel_left' with 'base_link'" in robot.statuses[-1].last_error
+
+
 def test_a_frame_that_somebody_else_moves_is_left_to_them(live):
     robot = live.robot
     stamp = live.see()
