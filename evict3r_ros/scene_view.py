@@ -1,7 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The node's answers as a 3-D picture in rerun (https://rerun.io), for whoever has no rviz. No ROS: messages come from a
-bag or from rclpy, which look alike.
+"""The node's answers as a 3-D picture in rerun (https://rerun.io), for whoever has no rviz. No ROS: messages come
+from a bag or from rclpy, which look alike.
 
 Everything stands in the odom frame, z up (REP-103): clouds are moved there by the odometry of their own stamp, so that
 older ones stay where they were seen. The time line `stamp` is the messages' own.
@@ -35,8 +35,8 @@ _KEPT = 30  # clouds of the past that are shown beside the last one
 class SceneView:
     """Takes messages by topic and shows them.
 
-    base_from_camera(base, camera): (4, 4) between two frames, or None where nobody knows; the camera is then taken to be
-    the base, level. most_points: of a cloud; of larger ones every n-th point is shown. history_s: how long clouds stay.
+    base_from_camera(base, camera): (4, 4) between two frames, or None where nobody knows; the camera is then taken to
+    be the base, level. most_points: of a cloud; of larger ones every n-th point is shown. history_s: how long clouds stay.
     """
 
     def __init__(self, topics: AnswerTopics, base_from_camera: Callable[[str, str], np.ndarray | None],

@@ -65,8 +65,8 @@ def show_live(args: argparse.Namespace) -> int:
                 bar.update(view.clouds - bar.n)
                 if not told and not view.clouds and time.monotonic() - began > _WAIT_S:
                     told = True
-                    bar.write(f'no cloud on {topics.points} after {_WAIT_S:g} s: is the node active, does it see images, '
-                              'and are both in one ROS domain?')
+                    bar.write(f'no cloud on {topics.points} after {_WAIT_S:g} s: is the node active, does it see '
+                              'images, and are both in one ROS domain?')
                 time.sleep(0.05)
     return _end(view, args.save, bool(stopping))
 
