@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import InvalidHandle, MultiThreadedExecutor  # the former has another home in each distribution
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
@@ -41,11 +41,11 @@ def spin(ros_arguments: list[str], autostart: bool) -> NoReturn:
         signal.signal(number, lambda *_: end.request(0))
     try:
         node = Evict3rNode()
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+    except (InvalidParameterTypeException, InvalidParameterValueException, UserError) as error:
         rclpy.shutdown()
         raise UserError(str(error)) from error
-    # Two threads: one may be deep in a transition, the other serves parameters and images.
-    executor = MultiThreadedExecutor(num_threads=2)
+    # One thread may be deep in a transition, one in saving; the others serve images, parameters and status.
+    executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
     if autostart:
         def start() -> None:
@@ -92,11 +92,17 @@ def _activate(node: Evict3rNode) -> bool:
 
 
 def _spin(executor: MultiThreadedExecutor, end: _End) -> None:
-    try:
-        executor.spin()
-    except Exception:
-        end.request(1)
-        raise
+    while True:
+        try:
+            executor.spin()
+            return
+        except InvalidHandle:
+            # A transition destroyed a publisher just while this thread put its events on the list of what to wait for;
+            # rclpy takes that for a subscription, but not for these. Nothing is lost by beginning that list anew.
+            continue
+        except Exception:
+            end.request(1)
+            raise
 
 
 def _leave(exit_code: int) -> NoReturn:
