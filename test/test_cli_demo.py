@@ -34,9 +34,9 @@ def start_demo(out, *arguments, images=None, with_make=False):
     environment = {name: value for name, value in os.environ.items() if name != 'EVICT3R_DEMO_IMAGES'}
     if images is not None:
         environment['EVICT3R_DEMO_IMAGES'] = str(images)
-    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'demo', '--out', str(out), *arguments]
+    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'demo', '--out', str(out), '--weights', 'random', *arguments]
     if with_make:
-        command = ['make', '-C', str(ROOT), 'demo', f'OUT={out}', f'DEMO_ARGS={" ".join(arguments)}']
+        command = ['make', '-C', str(ROOT), 'demo', f'OUT={out}', f'DEMO_ARGS={" ".join(("--weights random", *arguments))}']
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -143,7 +143,7 @@ def test_a_signal_ends_the_node_and_closes_the_bag(tmp_path, number):
 
 
 @pytest.mark.parametrize('arguments, said', [
-    (['--policy', 'psychic'], 'psychic is not one of'), (['--images', 'nowhere'], 'nowhere: no such folder of images')])
+    (['--policy', 'psychic'], 'psychic is not one of'), (['--weights', 'no.pth'], 'no.pth does not exist'), (['--images', 'nowhere'], 'nowhere: no such folder of images')])
 def test_wrong_input_is_told_before_anything_is_made(tmp_path, arguments, said):
     demo = start_demo(tmp_path / 'out', *arguments)
     _, complained = demo.communicate(timeout=60)

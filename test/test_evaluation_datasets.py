@@ -122,7 +122,7 @@ def test_the_truth_itself_has_no_error(name, task, tmp_path, world):
 @pytest.mark.parametrize(('name', 'task'), TASK_OF)
 def test_the_command_runs(name, task, tmp_path, world, capsys):
     layouts.WRITERS[name](tmp_path / 'data', world)
-    arguments = ['eval', task, '--dataset', name, str(tmp_path / 'data'), '--preset', 'nano', '--image-width', '56',
+    arguments = ['eval', task, '--dataset', name, str(tmp_path / 'data'), '--weights', 'random', '--preset', 'nano', '--image-width', '56',
                  '--device', 'cpu', '--out', str(tmp_path / 'out')]
     if task == 'mv-recon':
         arguments += ['--every', '4']
@@ -198,7 +198,7 @@ def test_nearest_stamps():
 def test_limit_frames_and_resume(tmp_path, world, capsys):
     for scene in ('alley_2', 'cave_2', 'temple_3'):
         layouts.sintel(tmp_path, world, scene)
-    arguments = ['eval', 'pose', '--dataset', 'sintel', str(tmp_path), '--preset', 'nano', '--image-width', '56',
+    arguments = ['eval', 'pose', '--dataset', 'sintel', str(tmp_path), '--weights', 'random', '--preset', 'nano', '--image-width', '56',
                  '--device', 'cpu', '--frames', '5', '--out', str(tmp_path / 'out'), '--json']
     assert main([*arguments, '--limit', '2']) == 0
     first = json.loads(capsys.readouterr().out)

@@ -27,7 +27,7 @@ from evict3r_ros.network import load_network
 from evict3r_ros.training.batches import FIRST_TRAINING_SEED
 from scipy.spatial.transform import Rotation
 
-SMALL = ['--preset', 'nano', '--image-width', '56', '--device', 'cpu']
+SMALL = ['--weights', 'random', '--preset', 'nano', '--image-width', '56', '--device', 'cpu']
 
 
 def evaluate(*arguments: str) -> int:

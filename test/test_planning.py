@@ -54,7 +54,7 @@ def test_more_tokens_take_more_and_the_largest_cache_fits():
 
 def test_the_official_network_beside_its_cache_on_an_orin_of_eight_gigabytes(capsys):
     """Half precision weights, 8192 tokens a layer at 4 bits, 518 x 392."""
-    assert main(['plan', '--height', '392', '--width', '518', '--memory-gb', '8', '--json']) == 0
+    assert main(['plan', '--preset', 'official', '--height', '392', '--width', '518', '--memory-gb', '8', '--json']) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures['frame_tokens'] == 1041
     assert figures['bytes']['weights'] == 2 * sum(

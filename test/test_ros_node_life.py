@@ -239,7 +239,7 @@ def test_weights_that_are_truncated_are_refused_and_those_in_use_may_be_replaced
     ({'weights': ''}, 'cannot configure: no weights are named'),
     ({'cache.tokens': 10}, 'cannot configure: '),
     ({'device': 'abacus'}, "'abacus' is no device"),
-    ({'preset': 'huge'}, "preset: 'huge' is not one of official, small"),
+    ({'preset': 'huge'}, "preset: 'huge' is not one of auto, official, small"),
     ({'points.stride': 65}, 'points.stride'),
     ({'seed': 'seven'}, 'seed'),
     ({'image_width': 100}, 'image_width'),

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         images = (frame.image for frame in source.frames())
         maps = record(network, config, images, frames, layers, args.image_width, args.pixels, bar.update)
     folder.prepare()
-    title = f'{args.input}, {len(maps.images)} frames; preset {args.preset}, policy {args.policy}' + (
+    title = f'{args.input}, {len(maps.images)} frames; preset {network.preset.name}, policy {args.policy}' + (
         f', P {args.P:g}' if args.P is not None else f', {config.tokens} tokens a layer') + f', {args.bits} bits'
     shown = f'{"UNTRAINED; " if network.untrained else ""}{title}'
     for layer, values in zip(maps.layers, maps.tokens, strict=True):

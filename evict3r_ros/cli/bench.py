@@ -18,8 +18,8 @@ def add_parser(subparsers: Any) -> None:
         'bench', help='measure time and memory of a stream',
         description='Runs a stream on random images, no two alike, and says how long a frame takes, where the time goes, '
                     'and what memory it takes. Speed does not depend on the weights, so by default they are random.')
-    parser.add_argument('--weights', default='random', help="'random' (default), 'official' or a file")
-    parser.add_argument('--preset', default='small', help='size of the network (default: %(default)s)')
+    parser.add_argument('--weights', default='random', help="'random' (default), 'tiny', 'official' or a file")
+    parser.add_argument('--preset', help='size of the network (default: that of the weights, small for random ones)')
     parser.add_argument('--height', type=int, metavar='PX', help="of the network's images, a multiple of 14 (default: "
                         'three quarters of the width)')
     parser.add_argument('--width', type=int, metavar='PX', help="likewise (default: the preset's)")
@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     for policy in filter(None, args.against.split(',')):
         frames = args.against_frames or (min(args.frames, 200) if policy == 'unbounded' else args.frames)
         runs[policy] = (replace(config, policy=policy), frames)
-    network = load_network(args.weights, args.preset, device, dtype)
+    preset = args.preset or ('small' if args.weights == 'random' else 'auto')
+    network = load_network(args.weights, preset, device, dtype)
     size = _size(args, network.preset.image_width)
     loaded = time.perf_counter() - began
     measured = {}
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             measured[name] = measure(network, settings, size, frames, progress=bar.update)
         measured[name].extra = {
             'bits': args.bits if '/' in args.bits else int(args.bits), 'policy': name, 'scores': args.scores,
-            'preset': args.preset, 'height': size[0], 'width': size[1], 'device': _device_name(device), 'dtype': dtype,
+            'preset': network.preset.name, 'height': size[0], 'width': size[1], 'device': _device_name(device), 'dtype': dtype,
             'engine': kernels.engine_for(network.device), 'threads': torch.get_num_threads()}
     # From the command's beginning, its imports of torch included, to the first answer.
     measured[args.policy].extra['start_s'] = loaded + measured[args.policy].first_ms / 1e3

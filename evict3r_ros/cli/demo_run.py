@@ -25,6 +25,7 @@ from evict3r_ros.io.contact_sheet import write_contact_sheet
 from evict3r_ros.io.image_bag import CameraTopics, write_image_bag
 from evict3r_ros.io.ply import VoxelCloud, write_ply
 from evict3r_ros.io.run_folder import RunFolder
+from evict3r_ros.network.checkpoint import find_weights
 from evict3r_ros.ros.node_process import NodeProcess
 from evict3r_ros.ros.replay import Replay, replay
 from evict3r_ros.ros.session import Session
@@ -39,20 +40,24 @@ _WHAT = {
     _INPUT: 'the bag that was played', _LOG: 'what the node said'}
 
 # A dozen frames of these images: the cache is soon full, and eviction shows.
-_TOKENS = 1024
+_TOKENS = 2500
 _VOXEL, _MOST_POINTS = 0.01, 500_000
 _SHEET_ROWS = 8
 _ACTIVATION_S = 120.0
 
 
-def run_demo(out: Path, images: Path | None, frames: int, policy: str, rate: float | None, timeout_s: float) -> None:
-    """Run it and print a summary. images: a folder laid out as io.image_folder says, or None for a synthetic room.
+def run_demo(out: Path, images: Path | None, frames: int, weights: str, policy: str, rate: float | None,
+             timeout_s: float) -> None:
+    """Run it and print a summary. images: a folder laid out as io.image_folder says, or None for a loop through
+    synthetic rooms.
 
     rate: see ros.replay. Raises UserError for wrong input, and for a node that fails or falls silent.
     """
     if policy not in POLICIES:
         raise UserError(f'--policy {policy} is not one of {", ".join(POLICIES)}')
     started = time.monotonic()
+    if weights != 'random':
+        find_weights(weights)  # a download is not to wait inside the node
     # Small operations on several threads are slower than on one as soon as another process wants the cores.
     torch.set_num_threads(1)
     source = synthetic_input(frames) if images is None else folder_input(images, frames)
@@ -60,7 +65,7 @@ def run_demo(out: Path, images: Path | None, frames: int, policy: str, rate: flo
     folder.prepare()
     with sigterm_like_ctrl_c():
         _make_input(source, folder.file(_INPUT))
-        result = _play(folder, source.count, policy, rate, timeout_s)
+        result = _play(folder, source.count, weights, policy, rate, timeout_s)
         summary = _export(folder, source, result)
     summary['seconds'] = round(time.monotonic() - started, 1)
     folder.file(_SUMMARY).write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
@@ -73,11 +78,11 @@ def _make_input(source: DemoInput, path: Path) -> None:
     write_image_bag(path, frames, source.camera)
 
 
-def _play(folder: RunFolder, frames: int, policy: str, rate: float | None, timeout_s: float) -> Replay:
+def _play(folder: RunFolder, frames: int, weights: str, policy: str, rate: float | None, timeout_s: float) -> Replay:
     """Start the node, play the input into it and record its answers; the node is ended whatever happens."""
     domain = stay_on_this_machine()
     topics = CameraTopics()
-    parameters = {'weights': 'random', 'preset': 'small', 'device': 'cpu', 'seed': 0, 'cache.policy': policy,
+    parameters = {'weights': weights, 'device': 'cpu', 'cache.policy': policy,
                   'cache.tokens': _TOKENS, 'allow_untrained_tf': True, 'use_sim_time': True}
     ros_arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
     ros_arguments += ['-r', f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}']

@@ -51,7 +51,7 @@ def add_parser(subparsers: Any) -> None:
                             + (', trajectories as TUM and PNG' if task == 'pose' else ''))
         parser.add_argument('--resume', action='store_true', help='go on with what --out holds')
         parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
-        parser.set_defaults(run=run, task=task, weights='random', preset='small')
+        parser.set_defaults(run=run, task=task)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     network = load_network(args.weights, args.preset, device, dtype)
     width = args.image_width if args.image_width is not None else network.preset.image_width
     settings = {'weights': network.source, 'fingerprint': comparison.describe(network, width)['weights'],
-                'untrained': network.untrained, 'preset': args.preset, 'dtype': dtype,
+                'untrained': network.untrained, 'preset': network.preset.name, 'dtype': dtype,
                 'device': device, 'image_width': width, 'every': every, 'most_frames': args.frames,
                 'cache': configuration.name, **({'crop': args.crop} if args.task == 'mv-recon' else {})}
     records = _evaluate(args, sequences, network, configuration, settings)

@@ -56,7 +56,7 @@ def add_parser(subparsers: Any) -> None:
                       'on')
     work.add_argument('--json', action='store_true', help='print JSON instead of tables')
     work.add_argument('--plot', type=Path, metavar='PNG', help='draw errors against the frame number')
-    parser.set_defaults(run=run, weights='random', preset='small')
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

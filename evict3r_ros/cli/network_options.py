@@ -22,10 +22,10 @@ def add_device_options(parser: argparse._ActionsContainer) -> None:
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Everything that chooses a network and where it runs."""
     group = parser.add_argument_group('network')
-    group.add_argument('--weights', default='', metavar='FILE', help="a .safetensors or .pth file, 'official' to "
-                       "download the published weights, or 'random' for untrained ones, which only show the plumbing")
-    group.add_argument('--preset', default='official', help="size of the network, that of the weights "
-                       "(default: %(default)s)")
+    group.add_argument('--weights', default='tiny', metavar='FILE', help="this package's own, 'tiny' (default); "
+                       "'official' to download the published ones; a .safetensors or .pth file; or 'random' for untrained "
+                       'ones, which only show the plumbing')
+    group.add_argument('--preset', default='auto', help="size of the network; 'auto' (default) is that of the weights")
     group.add_argument('--image-width', type=int, metavar='PX', help="width that images are brought to, a multiple of "
                        "14 (default: the preset's)")
     add_device_options(group)

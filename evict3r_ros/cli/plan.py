@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
         'plan', help='show where memory would go, and the largest cache that fits a device',
         description='Shows where the memory of a stream would go, without allocating any. Exits with 2 and the reason '
                     'for settings that cannot work, and for a plan that does not fit --memory-gb.')
-    parser.add_argument('--preset', default='official', help='size of the network (default: %(default)s)')
+    parser.add_argument('--preset', default='tiny', help='size of the network (default: %(default)s)')
     parser.add_argument('--height', type=int, metavar='PX', help="of the network's images, a multiple of 14")
     parser.add_argument('--width', type=int, metavar='PX', help="likewise (default: the preset's, square)")
     parser.add_argument('--dtype', default='bfloat16', choices=('float32', 'bfloat16', 'float16'),

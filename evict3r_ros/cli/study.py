@@ -47,15 +47,22 @@ def add_parser(subparsers: Any) -> None:
     video.add_argument('--json', action='store_true', help='print JSON instead of lines')
     video.set_defaults(run=run_video)
     for study in (quantization, pooling, precision, soak):
-        study.add_argument('--weights', default='random', help="'random' or a file (default: %(default)s)")
-        study.add_argument('--preset', default='nano' if study is soak else 'small',
-                           help='size of the network (default: %(default)s)')
+        study.add_argument('--weights', default='random', help="'random', 'tiny', 'official' or a file (default: "
+                           '%(default)s)')
+        study.add_argument('--preset', help=f"size of the network (default: that of the weights, "
+                           f"{'nano' if study is soak else 'small'} for random ones)")
         study.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
+
+
+def _preset(args: argparse.Namespace) -> str:
+    if args.preset is not None:
+        return args.preset
+    return 'auto' if args.weights != 'random' else 'nano' if args.run is run_soak else 'small'
 
 
 def _network(args: argparse.Namespace):
     from evict3r_ros.network import load_network
-    return load_network(args.weights, args.preset)
+    return load_network(args.weights, _preset(args))
 
 
 def run_quantization(args: argparse.Namespace) -> int:
@@ -85,7 +92,7 @@ def run_precision(args: argparse.Namespace) -> int:
     config = cache_config(args)
     count = 1 + len(precision.ways(torch.device(device)))
     with tqdm(total=count * args.frames, unit='frame', disable=None) as bar:
-        results = precision.compare(lambda dtype: load_network(args.weights, args.preset, device, dtype), config,
+        results = precision.compare(lambda dtype: load_network(args.weights, _preset(args), device, dtype), config,
                                     args.frames, (args.height, args.width), args.seed, bar.update)
     print(json.dumps(results) if args.json else precision.markdown(results))
     return 0
@@ -97,12 +104,13 @@ def run_soak(args: argparse.Namespace) -> int:
 
     from evict3r_ros.evaluation import soak
     config = cache_config(args)
+    network = _network(args)
     with tqdm(total=args.frames, unit='frame', disable=None) as bar:
-        result = soak.run(_network(args), config, (args.height, args.width), args.frames, lambda _: bar.update())
+        result = soak.run(network, config, (args.height, args.width), args.frames, lambda _: bar.update())
     summary = result.summary()
     print(json.dumps(summary) if args.json else '\n'.join(f'{key:<26}{value}' for key, value in summary.items()))
     if args.plot is not None:
-        soak.plot(result, args.plot, f'{args.preset}, {args.width} x {args.height}, {args.policy}, {args.tokens} tokens a '
+        soak.plot(result, args.plot, f'{network.preset.name}, {args.width} x {args.height}, {args.policy}, {args.tokens} tokens a '
                                      f'layer, {args.bits} bits')
     return 0
 

@@ -29,6 +29,7 @@ from evict3r_ros.io.frames import FrameSource, VideoFrame, open_source
 from evict3r_ros.io.prediction_folder import FrameArrays, FrameRecord, PredictionFolder
 from evict3r_ros.io.video_export import Exported, ExportSettings, Threshold, export
 from evict3r_ros.masks import SkyModel
+from evict3r_ros.network import preset_of
 from evict3r_ros.preparation import ImageView
 from evict3r_ros.stream import Stream
 
@@ -170,7 +171,7 @@ def _settings(args: argparse.Namespace, source: FrameSource, config: CacheConfig
     if path.is_file():
         weights = f'{path.resolve()} ({path.stat().st_size} bytes)'
     settings = {'version': __version__, 'input': source.identity(), 'input_fps': args.input_fps, 'weights': weights,
-                'preset': args.preset, 'image_width': args.image_width, 'dtype': device_and_dtype(args)[1],
+                'preset': preset_of(args.weights, args.preset), 'image_width': args.image_width, 'dtype': device_and_dtype(args)[1],
                 'points': args.points, 'depth_scale': args.depth_scale, 'cache': asdict(config)}
     return json.loads(json.dumps(settings))
 

@@ -51,7 +51,7 @@ def load_network(weights: str = TINY, preset: str = AUTO, device: str | torch.de
         network.untrained = True
         network.source = f'random weights, seed {seed} (UNTRAINED)'
     else:
-        path = _find(weights)
+        path = find_weights(weights)
         read = _checked(path, shapes, PRESETS[preset])
         network.source = f'{weights} ({path.name})' if weights in (TINY, 'official') else str(path)
     # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
@@ -76,7 +76,7 @@ def preset_of(weights: str, preset: str = AUTO) -> str:
         raise UserError(f'preset {preset!r} is not one of {", ".join((AUTO, *PRESETS))}')
     own = {TINY: TINY, 'random': None, 'official': None}.get(weights, '')
     if own == '':
-        path = _find(weights)
+        path = find_weights(weights)
         own = _metadata(path).get(PRESET_KEY) if path.suffix == '.safetensors' else None
     if own is None:
         return preset if preset != AUTO else TINY if weights == 'random' else 'official'
@@ -87,7 +87,8 @@ def preset_of(weights: str, preset: str = AUTO) -> str:
     return own
 
 
-def _find(weights: str) -> Path:
+def find_weights(weights: str) -> Path:
+    """The file of these weights, downloaded if they are ``official`` ones. Raises UserError where there is none."""
     if weights == 'official':
         return _download()
     if weights == TINY:

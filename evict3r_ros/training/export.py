@@ -59,6 +59,7 @@ def export(pieces: Path, out: Path, command: str | None = None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         save_file(packed, out, metadata)
+        out.chmod(0o644)  # it is written for its owner alone
     except OSError as error:
         raise UserError(f'{out}: cannot be written: {error}') from error
     size = out.stat().st_size
