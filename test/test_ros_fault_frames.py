@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of docs/faults.md that come from inside a frame, or take hundreds of frames: without DDS, with the real network."""
+"""Rows of docs/faults.md from inside a frame, or of hundreds of frames: without DDS, with the real network."""
 from __future__ import annotations
 
 import gc
@@ -24,7 +24,7 @@ from std_msgs.msg import Header  # noqa: E402
 from evict3r_ros.evaluation.soak import living_tensor_bytes  # noqa: E402
 from evict3r_ros.io.scene_record import SceneRecord  # noqa: E402
 from evict3r_ros.network import load_network  # noqa: E402
-from evict3r_ros.ros import node as node_module  # noqa: E402
+from evict3r_ros.ros import assembly  # noqa: E402
 from evict3r_ros.ros.conversions import transform_from_pose  # noqa: E402
 from evict3r_ros.ros.node import Evict3rNode  # noqa: E402
 
@@ -70,6 +70,7 @@ def test_a_frame_that_fails_costs_itself_and_the_stream_begins_anew(network, err
     np.testing.assert_allclose(pose(again), pose(last), atol=1e-9)  # odom goes on where it was
     assert np.isfinite(map_of(again.depth)).any()
     bench.see(5)
+    del again  # an answer holds its maps
     gc.collect()
     assert living_tensor_bytes() <= held + 2**16
 
@@ -86,7 +87,7 @@ def test_no_memory_at_configure_is_told_and_a_second_try_works(monkeypatch, tmp_
             raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 4.00 GiB')
 
         with monkeypatch.context() as patch:
-            patch.setattr(node_module, 'load_network', too_small)
+            patch.setattr(assembly, 'load_network', too_small)
             assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
         assert 'CUDA out of memory' in node._faults.last
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS

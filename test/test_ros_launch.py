@@ -20,7 +20,7 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 import rclpy  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from ros_bench import START_NS  # noqa: E402
-from ros_robot import PATIENCE_S, NodeUnderTest, Robot, image_message, scene  # noqa: E402
+from ros_robot import PATIENCE_S, Robot, image_message, scene  # noqa: E402
 
 from evict3r_ros import resources  # noqa: E402
 from evict3r_ros.cache import CacheConfig  # noqa: E402

@@ -35,19 +35,21 @@ class AnswerTopics:
     odometry: str
     tf: str
     status: str
+    rgb: str
+    path: str
 
     @classmethod
     def of_node(cls, node: str) -> 'AnswerTopics':
         """The names below a node's own, '/evict3r' for example."""
         return cls(depth=f'{node}/depth/image_rect', depth_info=f'{node}/depth/camera_info',
                    confidence=f'{node}/depth/confidence', points=f'{node}/points', odometry=f'{node}/odometry',
-                   tf='/tf', status=f'{node}/status')
+                   tf='/tf', status=f'{node}/status', rgb=f'{node}/rgb/image_rect', path=f'{node}/path')
 
     def types(self) -> dict[str, str]:
         """Type of each topic."""
         return {self.depth: IMAGE, self.depth_info: CAMERA_INFO, self.confidence: IMAGE,
                 self.points: 'sensor_msgs/msg/PointCloud2', self.odometry: 'nav_msgs/msg/Odometry', self.tf: TF,
-                self.status: 'evict3r_ros/msg/StreamStatus'}
+                self.status: 'evict3r_ros/msg/StreamStatus', self.rgb: IMAGE, self.path: 'nav_msgs/msg/Path'}
 
     def of_every_frame(self) -> set[str]:
         """The topics on which each processed frame is answered once, with the image's stamp."""

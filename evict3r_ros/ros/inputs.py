@@ -8,14 +8,14 @@ from collections.abc import Callable
 import time
 
 from nav_msgs.msg import Odometry
-import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from evict3r_ros.ros import conversions, qos
+from evict3r_ros.ros import qos
 from evict3r_ros.ros.faults import Faults
 from evict3r_ros.ros.parameters import Settings
 from evict3r_ros.ros.perception import Perception
+from evict3r_ros.ros.scale_inputs import ScaleInputs
 from evict3r_ros.ros.stamps import CLOCK_JUMP_NS, nanoseconds
 from evict3r_ros.ros.transforms import StaticTransforms
 
@@ -30,19 +30,19 @@ class Inputs:
 
     def __init__(self, node: Node, settings: Settings, perception: Perception, transforms: StaticTransforms,
                  faults: Faults, offer: Callable[[Image | CompressedImage], None]) -> None:
-        self._node, self._settings, self._perception = node, settings, perception
-        self._transforms, self._faults, self._offer = transforms, faults, offer
+        self._node, self._faults, self._offer = node, faults, offer
         compressed = settings.image_transport == 'compressed'
         self.image_topic = node.resolve_topic_name('image/compressed' if compressed else 'image')
         self._newest_ns = 0
         self._arrived = self._began = time.monotonic()
         self._most_publishers = 1
         self._subscriptions = []
+        scale = ScaleInputs(perception.scale, transforms, settings.frames_base, faults)
         topics = [(CameraInfo, 'camera_info', perception.camera.hear)]
         if settings.scale_source == 'odometry':
-            topics.append((Odometry, 'odom_in', self._hear_odometry))
+            topics.append((Odometry, 'odom_in', scale.hear_odometry))
         if settings.scale_source == 'depth':
-            topics.append((Image, 'depth_in', self._hear_depth))
+            topics.append((Image, 'depth_in', scale.hear_depth))
         topics.append((CompressedImage if compressed else Image, self.image_topic, self._hear_image))
         try:
             for kind, topic, callback in topics:
@@ -81,25 +81,3 @@ class Inputs:
         self._newest_ns = nanoseconds(message.header.stamp) or self._newest_ns
         self._arrived = time.monotonic()
         self._offer(message)
-
-    def _hear_odometry(self, message: Odometry) -> None:
-        try:
-            matrix = conversions.pose_from_odometry(message)
-            base = self._settings.frames_base
-            child_from_base = np.eye(4)
-            if message.child_frame_id:
-                child_from_base = self._transforms.find(message.child_frame_id, base)
-            if child_from_base is None:
-                raise ValueError(f'no static transform joins its {message.child_frame_id!r} with {base!r}')
-        except ValueError as error:
-            self._faults.count('broken_input', f'odom_in is not used: {error}')
-            return
-        self._perception.scale.hear_odometry(nanoseconds(message.header.stamp), matrix @ child_from_base)
-
-    def _hear_depth(self, message: Image) -> None:
-        try:
-            depth = conversions.depth_from_image(message)
-        except ValueError as error:
-            self._faults.count('broken_input', f'depth_in is not used: {error}')
-            return
-        self._perception.scale.hear_depth(nanoseconds(message.header.stamp), depth)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import gc
-import os
 from pathlib import Path
 import traceback
 
@@ -21,13 +20,12 @@ from rclpy.parameter import Parameter as RosParameter
 from std_srvs.srv import Trigger
 import torch
 
-from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.msg import StreamStatus
-from evict3r_ros.network import PRESETS, StreamVGGT, load_network
-from evict3r_ros.planning import free_memory, plan, refuse_unless_fits
+from evict3r_ros.network import StreamVGGT
 from evict3r_ros.ros import parameters, qos
+from evict3r_ros.ros.assembly import describe, open_stream
 from evict3r_ros.ros.diagnostics import RECENT_S, diagnostics
 from evict3r_ros.ros.faults import Faults, FrameRefused, explain
 from evict3r_ros.ros.inference import Counts, Pace, Worker
@@ -122,46 +120,17 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._settings = settings = parameters.read(self)
         self._counts = Counts()
         self._faults.clear()
-        device = _device(settings.device)
-        dtype = settings.dtype if settings.dtype != 'auto' else 'bfloat16' if device.type == 'cuda' else 'float32'
-        cache = CacheConfig(
-            settings.cache_policy, settings.cache_tokens, memory_mb=settings.cache_memory_mb or None,
-            bits=parse_bits(str(settings.cache_bits)), scores=settings.cache_scores, budget=settings.cache_budget,
-            camera_frames=settings.cache_camera_frames)
-        self._check_memory(device, dtype, cache)
-        if device.type == 'cpu':
-            # One core is left to DDS, the camera and the rest of the robot: OpenMP's threads spin while they wait for
-            # each other, and where another process wants their core a frame takes many times as long.
-            torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
-        self._network = load_network(settings.weights, settings.preset, device, dtype, settings.seed)
-        self._stream = Stream(self._network, cache, image_width=settings.image_width or None)
+        self._network, self._stream = open_stream(settings, self._log)
         self._outputs = Outputs(self, self._watch)
         self._record = self._open_record()
         self._perception = Perception(
             self._stream, settings, self._static, self._faults, self._outputs.wanted,
             lambda: self.count_publishers(self.resolve_topic_name('camera_info')) > 0, self._record)
         log = self.get_logger()
-        log.info(f'{self._network.source}, preset {settings.preset}, {dtype} on {device}; cache: '
-                 f'{settings.cache_policy}, {self._stream.config.tokens} tokens a layer, {settings.cache_bits} bits, '
-                 f'{self._perception.stats.cache_bytes / 2**20:.1f} MiB')
+        log.info(describe(settings, self._network, self._stream))
         if self._network.untrained:
             log.warning('UNTRAINED: these weights are random, what the node answers means nothing'
                         + ('' if settings.allow_untrained_tf else '; nothing is sent to /tf'))
-
-    def _check_memory(self, device: torch.device, dtype: str, cache: CacheConfig) -> None:
-        """Refuse, before anything is loaded, what does not fit the device; the log then has the whole plan."""
-        settings = self._settings
-        if POLICIES[settings.cache_policy].grows:
-            self.get_logger().warning(f'policy {settings.cache_policy} takes more memory with every frame: it is for '
-                                      'comparison, not for robots')
-            return
-        width = settings.image_width or PRESETS[settings.preset].image_width
-        planned = plan(settings.preset, cache, (width, width), dtype, cuda=device.type == 'cuda')
-        try:
-            refuse_unless_fits(planned, free_memory(device))
-        except UserError:
-            self.get_logger().error(f'the plan:\n{planned.table()}')
-            raise
 
     def _open_record(self) -> SceneRecord | None:
         """Return what ~/save writes, or None: a disk that cannot be written must not keep a robot from seeing."""
@@ -233,6 +202,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         with_tf = settings.publish_tf and (not self._network.untrained or settings.allow_untrained_tf)
         self._watch.watch(perception.mount.child if with_tf else '')
         self._outputs.publish(answer, with_tf)
+        answer.keep()
 
     def _on_frame_error(self, error: Exception) -> None:
         kind, text = explain(error)
@@ -253,8 +223,8 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         perception = self._perception
         if perception is not None and perception.mount is not None:
             child = perception.mount.child
-            self._faults.count('second_parent', f'somebody else publishes {parent} -> {child} in /tf: this node holds its '
-                               'own back, because a frame may have one parent only (publish_tf: false says it is meant)')
+            self._faults.count('second_parent', f'somebody else publishes {parent} -> {child} in /tf: this node holds '
+                               'its own back, because a frame has one parent (publish_tf: false if that is meant)')
 
     def _on_parameters(self, changed: list[RosParameter]) -> SetParametersResult:
         verdict = parameters.judge(changed, configured=self._settings is not None)
@@ -281,8 +251,8 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         record = self._record
         if record is None:
             kept = self._settings is None or self._settings.save_folder
-            response.message = ('nothing is kept: the node is not configured, or save.folder cannot be written' if kept else
-                                'nothing is kept: save.folder is empty')
+            response.message = ('nothing is kept: the node is not configured, or save.folder cannot be written'
+                                if kept else 'nothing is kept: save.folder is empty')
             return response
         try:
             saved = record.save()
@@ -325,16 +295,3 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         if parent := self._watch.other_parent():
             wrong.append(f'somebody else publishes {parent} -> {perception.mount.child}')
         return wrong
-
-
-def _device(name: str) -> torch.device:
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"parameter device: {name!r} is no device; 'auto', 'cpu', 'cuda' and 'cuda:1' are") from error
-    cards = torch.cuda.device_count()
-    if device.type == 'cuda' and (device.index or 0) >= cards:
-        raise UserError(f'parameter device: {name!r} is asked for, and torch sees {cards} CUDA devices here')
-    return device

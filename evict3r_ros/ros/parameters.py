@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter as RosParameter
 
 from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.cache.config import BUDGETS
+from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS
 from evict3r_ros.scale import SOURCES, ScaleSettings
 
@@ -110,8 +111,8 @@ PARAMETERS = (
               'compared.', 'm', (0.01, 100.0)),
     Parameter('scale.max_slew', _SCALE.max_slew, 'Largest relative change of a known scale a second.', '1/s',
               (1e-4, 10.0)),
-    Parameter('save.folder', '~/.ros/evict3r_ros', "Folder in which ~/save makes a folder each time; while the node runs "
-              "the trajectory is kept on its disk. '' keeps nothing and saves nothing."),
+    Parameter('save.folder', '~/.ros/evict3r_ros', 'Folder in which ~/save makes a folder each time; while the node '
+              "runs the trajectory is kept on its disk. '' keeps nothing and saves nothing."),
     Parameter('save.max_points', 500_000, 'Most points of a saved cloud; beyond, its voxels grow.', 'points',
               (1000, 20_000_000)),
     Parameter('startup_timeout', 2.0, 'How long the first image of a camera waits for the static transform from its '
@@ -169,6 +170,36 @@ def read(node: Node, changed: Iterable[RosParameter] = ()) -> Settings:
     values = {name: node.get_parameter(name).value for name in _BY_NAME}
     values.update((parameter.name, parameter.value) for parameter in changed if parameter.name in _BY_NAME)
     return Settings(**{field_name(name): value for name, value in values.items()})
+
+
+def from_values(values: Mapping[str, Value]) -> Settings:
+    """Return the settings with these values and defaults for the rest, without a node.
+
+    Raises UserError for a name that isn't known, and for a value of the wrong type or out of range.
+    """
+    settings = {parameter.name: parameter.default for parameter in PARAMETERS}
+    for name, value in values.items():
+        parameter = _BY_NAME.get(name)
+        if parameter is None:
+            raise UserError(f'there is no parameter {name!r}; the README lists them all')
+        settings[name] = _checked(parameter, value)
+    return Settings(**{field_name(name): value for name, value in settings.items()})
+
+
+def _checked(parameter: Parameter, value: Value) -> Value:
+    kind = type(parameter.default)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind and not parameter.any_type:
+        raise UserError(f'parameter {parameter.name}: {value!r} is no {kind.__name__}')
+    if parameter.choices and value not in parameter.choices:
+        raise UserError(f'parameter {parameter.name}: {value!r} is not one of {", ".join(parameter.choices)}')
+    if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:
+        raise UserError(f'parameter {parameter.name}: {value!r} is not within {parameter.bounds[0]:g} to '
+                        f'{parameter.bounds[1]:g} {parameter.unit}'.rstrip())
+    if isinstance(parameter.default, int) and parameter.step > 1 and value % parameter.step:
+        raise UserError(f'parameter {parameter.name}: {value!r} is no multiple of {parameter.step}')
+    return value
 
 
 def field_name(name: str) -> str:
