@@ -31,9 +31,10 @@ _LAST_ANSWER_S = 3.0
 class LiveSoak:
     """What a long run of a live node showed.
 
-    published: images sent. longest_pause_s: between two of them, on this program's side. status: the node's last word. answered: odometry messages heard. latency_ms: (answered,),
-    from an image's stamp, which is the time it was published at, to its odometry's arrival. answered_at: (answered,) s
-    since the start. looked_at, resident: (looks,) s and bytes of the node in memory.
+    published: images sent. longest_pause_s: between two of them, on this program's side. status: the node's last word.
+    answered: odometry messages heard. latency_ms: (answered,), from an image's stamp, which is the time it was
+    published at, to its odometry's arrival. answered_at: (answered,) s since the start. looked_at, resident: (looks,) s
+    and bytes of the node in memory.
     """
 
     published: int

@@ -17,6 +17,7 @@ from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
+from rclpy.timer import Timer
 from std_srvs.srv import Trigger
 import torch
 
@@ -65,6 +66,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._faults = Faults(self._log)
         self._outputs: Outputs | None = None
         self._inputs: Inputs | None = None
+        self._timer: Timer | None = None
         self._static = StaticTransforms()
         self._listener = listen(self, self._static, self.default_callback_group)
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -234,7 +236,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         if perception is not None:
             perception.settings = parameters.read(self, changed)
         for parameter in changed:
-            if parameter.name == 'status_period' and hasattr(self, '_timer'):
+            if parameter.name == 'status_period' and self._timer is not None:
                 self._timer.timer_period_ns = int(parameter.value * 1e9)
         return verdict
 
@@ -292,6 +294,6 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             wrong.append('the images do not change')
         if perception.mount is not None and perception.mount.problem:
             wrong.append(perception.mount.problem)
-        if parent := self._watch.other_parent():
+        if (parent := self._watch.other_parent()) and perception.mount is not None:
             wrong.append(f'somebody else publishes {parent} -> {perception.mount.child}')
         return wrong

@@ -22,7 +22,7 @@ from evict3r_ros.ros.node import Evict3rNode
 
 STOP_S = 0.8  # for the frame in the network
 EXIT_S = 1.5  # for everything, so that a signal ends the process within two seconds
-# How soon a thread that wants to run gets Python from one that computes. Python's 5 ms, several times an image, cost images.
+# How soon a thread that wants Python gets it from one that computes: its own 5 ms, several times an image, cost images.
 SWITCH_S = 5e-4
 
 
