@@ -85,15 +85,29 @@ PLOTS = [
     'matplotlib>=3.5',
 ]
 
+VIEW = [
+    # evict3r view: the 3-D picture, for machines without rviz
+    'rerun-sdk>=0.24',
+]
+
+EVALUATION = [
+    # nearest neighbours, for clouds against the truth
+    'scipy>=1.9',
+]
+
 TEST = [
     # runs the tests
     'pytest>=8',
+    # the kernels, in its interpreter where there is no GPU; torch built for CUDA brings the version that it wants
+    'triton ; sys_platform == "linux"',
     # no test may hang
     'pytest-timeout',
     # property-based tests
     'hypothesis',
     # an independent source of rotations to check geometry.py against
     'scipy',
+    # the field's trajectory errors, to check evaluation/pose.py against
+    'evo',
 ]
 
 COLCON = [
@@ -124,6 +138,7 @@ setup(
     data_files=[shared_files('launch'), shared_files('config')],
     zip_safe=False,
     install_requires=RUN_TIME,
-    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'test': TEST, 'colcon': COLCON},
+    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'view': VIEW, 'evaluation': EVALUATION,
+                    'test': TEST, 'colcon': COLCON},
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )

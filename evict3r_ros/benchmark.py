@@ -6,12 +6,13 @@ import functools
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
@@ -19,6 +20,8 @@ from evict3r_ros.stream import Stream
 GIB = 2 ** 30
 EARLY = 500
 LATE = 100
+STAGE_FRAMES = 30
+"""Frames over which stages are timed, apart from the rest: clocks between kernels cost a little themselves."""
 
 
 @dataclass
@@ -27,10 +30,14 @@ class Measurement:
 
     frames_ms: list[float]
     """Each measured frame, from image to prediction."""
+    memory: list[int]
+    """Bytes after each frame: on CUDA what torch has allocated, on a CPU the most that was ever resident."""
     stages_ms: dict[str, float]
-    """Median of each stage's sum over a frame."""
+    """Median of each stage's sum over a frame. Stages inside others count in both; some run side by side."""
     peak_gib: float
     """CUDA: the most that torch ever had allocated. CPU: the most that the process ever had resident."""
+    first_ms: float
+    """The stream's first frame, with whatever had to be compiled or loaded."""
     tokens: int
     """The budget a layer, resolved."""
     extra: dict = field(default_factory=dict)
@@ -41,52 +48,57 @@ class Measurement:
         return {
             'median_ms': statistics.median(times), 'p99_ms': float(np.percentile(times, 99)),
             'first_500_median_ms': statistics.median(times[:EARLY]),
-            'last_100_median_ms': statistics.median(times[-LATE:]), 'peak_gib': self.peak_gib,
+            'last_100_median_ms': statistics.median(times[-LATE:]),
+            **{f'frame_{number}_median_ms': statistics.median(times[number - LATE:number])
+               for number in (500, 5000) if len(times) >= number},
+            'peak_gib': self.peak_gib, 'steady_gib': self.memory[-1] / GIB, 'first_frame_ms': self.first_ms,
             'tokens_per_layer': self.tokens, 'frames': len(times), 'stages': self.stages_ms, **self.extra}
 
 
 class StageClock:
-    """Times calls by stage: wall time on a CPU, events on a GPU, so that nothing waits inside a frame."""
+    """
+    Times calls by stage: wall time on a CPU, events on a GPU, so that nothing waits inside a frame.
+
+    Calls made while a CUDA graph is recorded are timed in each of its replays.
+    """
 
     def __init__(self, device: torch.device):
         self._cuda = device.type == 'cuda'
         self._spans: list[tuple[str, object, object]] = []
+        self._recorded: list[tuple[str, object, object]] = []
         self.frames: dict[str, list[float]] = {}
 
-    def now(self):
-        """A moment."""
+    def _now(self):
         if not self._cuda:
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True, external=torch.cuda.is_current_stream_capturing())
         event.record()
         return event
-
-    def between(self, start, end) -> float:
-        """Milliseconds; on a GPU only once both have passed."""
-        return start.elapsed_time(end) if self._cuda else 1e3 * (end - start)
 
     def timed(self, stage: str, call: Callable) -> Callable:
         """The call, timed as part of a stage; inner stages count in outer ones too."""
         @functools.wraps(call)
         def wrapper(*args, **kwargs):
-            start = self.now()
+            start = self._now()
             answer = call(*args, **kwargs)
-            self._spans.append((stage, start, self.now()))
+            spans = self._recorded if self._cuda and torch.cuda.is_current_stream_capturing() else self._spans
+            spans.append((stage, start, self._now()))
             return answer
         return wrapper
 
     def end_frame(self) -> None:
-        """Add the frame's calls up."""
+        """Add the frame's calls up; on a GPU only once all that was launched is done."""
         sums: dict[str, float] = {}
-        for stage, start, end in self._spans:
-            sums[stage] = sums.get(stage, 0.0) + self.between(start, end)
+        for stage, start, end in self._spans + self._recorded:
+            span = start.elapsed_time(end) if self._cuda else 1e3 * (end - start)
+            sums[stage] = sums.get(stage, 0.0) + span
         for stage, total in sums.items():
             self.frames.setdefault(stage, []).append(total)
         self._spans.clear()
 
 
 def _time_stages(clock: StageClock, network: StreamVGGT, stream: Stream) -> Callable[[], None]:
-    """Time the parts of a stream; call the answer to take the clocks off the network, which outlives the stream."""
+    """Time the parts of a stream; call the answer to take the clocks off what outlives the stream."""
     aggregator, cache = network.aggregator, stream.cache
     modules = {'patch encoder': [aggregator.patch_embed], 'frame blocks': list(aggregator.frame_blocks),
                'global blocks': list(aggregator.global_blocks), 'camera head': [network.camera_head],
@@ -95,50 +107,82 @@ def _time_stages(clock: StageClock, network: StreamVGGT, stream: Stream) -> Call
         for part in parts:
             part.forward = clock.timed(stage, part.forward)
     cache.attend = clock.timed('attention with cache, in global blocks', cache.attend)
-    cache.policy.observe = clock.timed('scoring, in attention', cache.policy.observe)
     cache.pool.write = clock.timed('quantization, in attention', cache.pool.write)
     cache.pool.read = clock.timed('unpacking, in attention', cache.pool.read)
+    cache.policy.observe = clock.timed('scoring by keys, in attention', cache.policy.observe)
     cache.end_frame = clock.timed('eviction', cache.end_frame)
+    engines = kernels.time_scoring(functools.partial(clock.timed, 'scoring by attention'))
 
     def restore() -> None:
+        engines()
         for parts in modules.values():
             for part in parts:
                 del part.forward
     return restore
 
 
-def measure(network: StreamVGGT, config: CacheConfig, size: tuple[int, int], frames: int, warm_up: int = 3,
-            progress: Callable[[int], None] = lambda _: None) -> Measurement:
+def random_images(size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Images of noise (h, w, 3) uint8 without end, no two alike; made from a few dozen, so that making them is cheap."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (32, *size, 3), dtype=np.uint8)
+    while True:
+        for image in images:
+            yield np.roll(image, int(rng.integers(image.size)))
+
+
+def measure(network: StreamVGGT, config: CacheConfig, size: tuple[int, int], frames: int, warm_up: int = 4,
+            progress: Callable[[], object] = lambda: None) -> Measurement:
     """
     Run a stream over ``warm_up`` + ``frames`` random images of ``size`` (height, width), the network's.
 
-    The images are made beforehand, a few dozen that take turns, so that making them costs nothing inside.
+    Then, with a cache as full as it was, a few more with clocks between the stages.
     """
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(min(32, warm_up + frames))]
     device = network.device
-    clock = StageClock(device)
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
-    times = []
+    times, memory = [], []
+    images = random_images(size)
     with Stream(network, config, camera_size=size, image_width=size[1]) as stream:
+        for index in range(warm_up + frames):
+            image = next(images)
+            start = time.perf_counter()
+            stream.step(image)
+            times.append(1e3 * (time.perf_counter() - start))
+            memory.append(_memory(device))
+            if index >= warm_up:
+                progress()
+        tokens = stream.config.tokens
+        peak = torch.cuda.max_memory_allocated(device) if device.type == 'cuda' else memory[-1]
+        clock = StageClock(device)
         restore = _time_stages(clock, network, stream)
         try:
-            for index in range(warm_up + frames):
-                start = clock.now()
-                stream.step(images[index % len(images)])
-                end = clock.now()
-                if device.type == 'cuda':
-                    end.synchronize()
-                times.append(clock.between(start, end))
+            stream.forget_graph()
+            for _ in range(min(STAGE_FRAMES, frames)):
+                stream.step(next(images))
                 clock.end_frame()
-                progress(index)
         finally:
             restore()
-        tokens = stream.config.tokens
+    stages = {stage: statistics.median(values) for stage, values in clock.frames.items()}
+    return Measurement(times[warm_up:], memory[warm_up:], stages, peak / GIB, times[0], tokens)
+
+
+def _memory(device: torch.device) -> int:
     if device.type == 'cuda':
-        peak = torch.cuda.max_memory_allocated(device)
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    stages = {stage: statistics.median(values[warm_up:]) for stage, values in clock.frames.items()}
-    return Measurement(times[warm_up:], stages, peak / GIB, tokens)
+        return torch.cuda.memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def plot(runs: dict[str, Measurement], path: str) -> None:
+    """Latency and memory against the frame number, a line for each run, as PNG."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(9, 6), layout='constrained')
+    above, below = figure.subplots(2, sharex=True)
+    for name, run in runs.items():
+        above.plot(run.frames_ms, label=f'{name} ({statistics.median(run.frames_ms):.1f} ms)', linewidth=0.8)
+        below.plot([size / GIB for size in run.memory], label=name)
+    above.set(ylabel='ms a frame', yscale='log')
+    below.set(ylabel='GiB', xlabel='frame', ylim=(0, None))
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=110)

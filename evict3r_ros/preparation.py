@@ -95,6 +95,15 @@ class ImageView:
         answer = values[rows.clamp(0, self.network_size[0] - 1)][:, columns]
         return torch.where(inside[:, None], answer, torch.nan)
 
+    def to_network(self, values: np.ndarray) -> np.ndarray:
+        """A map (h, w) of the camera's size as one (H, W) of the network's, each pixel its nearest neighbour."""
+        if tuple(values.shape) != self.camera_size:
+            raise ValueError(f'a map of {tuple(values.shape)} is not of the camera size {self.camera_size}')
+        rows = (2 * (np.arange(self.network_size[0]) + self.crop_top) + 1) * self.camera_size[0] // (
+            2 * self.resized_size[0])
+        columns = (2 * np.arange(self.network_size[1]) + 1) * self.camera_size[1] // (2 * self.resized_size[1])
+        return values[rows][:, columns]
+
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
         """RGB (h, w, 3) uint8 of the camera's size as float32 (3, H, W) in [0, 1] of the network's size."""
         if tuple(image.shape) != (*self.camera_size, 3) or image.dtype != torch.uint8:

@@ -11,7 +11,9 @@ import torch
 
 from evict3r_ros import geometry
 from evict3r_ros.cache import CacheConfig, CacheShape, CameraCache, KeyValueCache
+from evict3r_ros.frame_graph import FrameGraph, Transfer
 from evict3r_ros.network import NetworkOutput, StreamVGGT
+from evict3r_ros.network.camera_head import POSE
 from evict3r_ros.preparation import ImageView
 from evict3r_ros.view_change import AnchorChooser, motion
 
@@ -57,11 +59,12 @@ class Stream:
 
     Memory is allocated here, for the largest frame that the network takes (a square one), or for ``camera_size``
     (height, width) if that is given. Images become ``image_width`` wide, a multiple of 14, the preset's by default: less
-    is faster and sees less. Not thread-safe. Raises UserError for settings that cannot work.
+    is faster and sees less. On CUDA all frames but a stream's first few are one CUDA graph, unless ``graph`` is False or
+    the cache grows. Not thread-safe. Raises UserError for settings that cannot work.
     """
 
     def __init__(self, network: StreamVGGT, config: CacheConfig, camera_size: tuple[int, int] | None = None,
-                 image_width: int | None = None):
+                 image_width: int | None = None, graph: bool = True):
         preset = network.preset
         self.image_width = image_width or preset.image_width
         view = ImageView.of(camera_size or (self.image_width, self.image_width), self.image_width)
@@ -72,10 +75,19 @@ class Stream:
         """Of the global blocks: to look at, for pictures and tests; the stream alone drives it."""
         self.config = self.cache.config
         """As given, with the budget in tokens."""
+        camera_layers, camera_entries = preset.camera_memory
         self.camera_cache = CameraCache(
-            config.camera_frames, config.camera_policy, preset.camera_blocks, preset.camera_heads, preset.camera_rounds,
+            config.camera_frames, config.camera_policy, camera_layers, preset.camera_heads, camera_entries,
             preset.camera_head_dim, network.dtype, network.device)
         self._anchor_chooser = AnchorChooser()
+        self._has_graph = graph and network.device.type == 'cuda' and not self.cache.policy.grows
+        if self._has_graph:
+            self.cache.ledger.assume_full()
+        # A plan runs on the meta device, where there are no numbers to look at.
+        self._tells = (config.anchors > 0 or self.cache.adaptive is not None) and network.device.type != 'meta'
+        self._transfer: Transfer | None = None
+        self._looking = self._settling = None
+        self._recorded_view: ImageView | None = None
         self._view: ImageView | None = None
         self._index = 0
 
@@ -88,6 +100,7 @@ class Stream:
 
     def close(self) -> None:
         """Give the cache's memory back; the stream cannot be used any more, the network can."""
+        self._looking = self._settling = self._transfer = None
         del self.cache, self.camera_cache
 
     def reset(self) -> None:
@@ -95,13 +108,22 @@ class Stream:
         self._view = None
         self._index = 0
 
+    def forget_graph(self) -> None:
+        """Let the next frame record its CUDA graph anew, for those who change what a frame does."""
+        self._looking = self._settling = None
+
     def _open(self, camera_size: tuple[int, int]) -> None:
         view = ImageView.of(camera_size, self.image_width)
+        if view != self._recorded_view:
+            self._looking = self._settling = self._transfer = None
+            self._grid = self.network.aggregator.grid(view.patches)
+            if self._has_graph:
+                self._transfer = Transfer((*camera_size, 3), POSE, self.network.device)
+            self._recorded_view = view
         self.cache.reset(view.patches)
         self.camera_cache.reset()
         self._anchor_chooser.reset()
         self._admitted_pose = np.eye(4)
-        self._grid = self.network.aggregator.grid(view.patches)
         self._view = view
 
     @torch.inference_mode()
@@ -121,44 +143,99 @@ class Stream:
         elif camera_size != self._view.camera_size:
             raise ValueError(f'the stream runs at {self._view.camera_size} (height, width) and the image has '
                              f'{camera_size}; reset the stream first')
-        view = self._view
-        prepared = view.prepare(image.to(self.network.device))
+        if self._transfer is not None and self.cache.is_steady:
+            return self._step_recorded(image)
+        prepared = self._view.prepare(image.to(self.network.device))
         output = self.run(prepared)
         pose_encoding = output.pose_encoding[0, 0].double().cpu().numpy()
+        return self._prediction(pose_encoding, output.depth[0, 0], output.confidence[0, 0], _as_bytes(prepared))
+
+    def _prediction(self, pose_encoding: np.ndarray, depth: torch.Tensor, confidence: torch.Tensor,
+                    image: torch.Tensor) -> Prediction:
         return Prediction(
-            index=self._index - 1,
-            depth=output.depth[0, 0],
-            confidence=output.confidence[0, 0],
-            image=prepared.mul(255.0).round_().to(torch.uint8).permute(1, 2, 0),
+            index=self._index - 1, depth=depth, confidence=confidence, image=image,
             world_from_camera=geometry.world_from_camera(pose_encoding),
-            intrinsics=geometry.intrinsics(pose_encoding, view.network_size),
-            view=view)
+            intrinsics=geometry.intrinsics(pose_encoding, self._view.network_size), view=self._view)
+
+    def _step_recorded(self, image: torch.Tensor) -> Prediction:
+        """A step by CUDA graph: one launch, nothing allocated but the answer, and one wait, for the pose."""
+        transfer = self._transfer
+        transfer.send(image)
+        first = self._looking is None
+        if first:
+            self._looking = FrameGraph(self._whole_frame if not self._tells else self._look_at_sent)
+        else:
+            self.cache.count_frame()
+        output, image = self._looking.replay()
+        # The graph's own tensors are the next frame's as well.
+        depth, confidence, image = output.depth[0, 0].clone(), output.confidence[0, 0].clone(), image.clone()
+        if self._tells:
+            pose = self._tell_the_cache(output)
+            if first:
+                self._settling = FrameGraph(self._settle, after=self._looking)
+            self._settling.replay()
+        pose_encoding = transfer.wait()
+        if self._tells:
+            self._admit(pose)
+        self._index += 1
+        return self._prediction(pose_encoding, depth, confidence, image)
+
+    def _whole_frame(self) -> tuple[NetworkOutput, torch.Tensor]:
+        answer = self._look_at_sent()
+        self._settle()
+        return answer
+
+    def _look_at_sent(self) -> tuple[NetworkOutput, torch.Tensor]:
+        prepared = self._view.prepare(self._transfer.image)
+        output = self._look(prepared)
+        self._transfer.numbers.copy_(output.pose_encoding[0, 0], non_blocking=True)
+        return output, _as_bytes(prepared)
 
     @torch.inference_mode()
     def run(self, prepared: torch.Tensor) -> NetworkOutput:
         """
         All that the heads say of one prepared image (3, H, W), RGB in [0, 1], of the network's size.
 
-        For those who prepare images themselves, or want more than a Prediction holds; ``step`` ends here too.
+        For those who prepare images themselves, or want more than a Prediction holds.
         """
         if self._view is None:
             self._open(tuple(prepared.shape[-2:]))
         if tuple(prepared.shape) != (3, *self._view.network_size):
             raise ValueError(f'expected a prepared image {(3, *self._view.network_size)}, got {tuple(prepared.shape)}')
-        network = self.network
-        is_first = torch.tensor([self._index == 0], device=network.device)
-        self.cache.begin_frame()
-        self.camera_cache.begin_frame(self.cache.ledger.anchors)
-        output = network(network.normalise(prepared[None, None]), is_first, self._grid, self.cache, self.camera_cache)
-        # A plan runs on the meta device, where there are no numbers to look at.
-        tell = (self.config.anchors or self.cache.adaptive is not None) and network.device.type != 'meta'
-        pose = self._tell_the_cache(output) if tell else None
-        self.cache.end_frame()
-        if pose is not None and self.cache.adaptive is not None and bool(self.cache.adaptive.admitted):
-            self._admitted_pose = pose
-        self.camera_cache.end_frame()
+        output = self._look(prepared)
+        if self._tells:
+            pose = self._tell_the_cache(output)
+        self._settle()
+        if self._tells:
+            self._admit(pose)
         self._index += 1
         return output
+
+    def _look(self, prepared: torch.Tensor) -> NetworkOutput:
+        """The part of a frame that ends with what the heads say."""
+        network = self.network
+        self.cache.begin_frame()
+        self.camera_cache.begin_frame(self.cache.ledger.anchors)
+        is_first = (self.cache.ledger.frame == 0).view(1)
+        image = network.normalise(prepared[None, None])
+        tokens = network.aggregator(image, is_first, self._grid, self.cache)
+        if not self._tells:
+            # What the heads say has no part in what is remembered.
+            with self.cache.aside.beside():
+                self.cache.end_frame()
+        output = network.read(tokens, self._grid, self._view.network_size, self.camera_cache)
+        self.cache.aside.join()
+        return output
+
+    def _settle(self) -> None:
+        """The part that decides what is remembered."""
+        if self._tells:
+            self.cache.end_frame()
+        self.camera_cache.end_frame()
+
+    def _admit(self, pose: np.ndarray) -> None:
+        if self.cache.adaptive is not None and bool(self.cache.adaptive.admitted):
+            self._admitted_pose = pose
 
     def _tell_the_cache(self, output: NetworkOutput) -> np.ndarray:
         """What a cache that knows no camera needs of pose and depth: motion, and whom to pin. Returns the pose (4, 4)."""
@@ -198,3 +275,8 @@ class Stream:
             budget=self.cache.policy.budgets(ledger).tolist(),
             cache_bytes=self.cache.bytes + self.camera_cache.bytes,
             camera_frames=min(self._index, self.camera_cache.capacity))
+
+
+def _as_bytes(prepared: torch.Tensor) -> torch.Tensor:
+    """(3, H, W) in [0, 1] as (H, W, 3) uint8."""
+    return prepared.mul(255.0).round_().to(torch.uint8).permute(1, 2, 0)

@@ -90,7 +90,7 @@ class Trajectory:
         return OdometryState(stamp_ns, self._pose.copy(), self._twist.copy(), covariance, self._twist_covariance.copy())
 
     def restart(self, keep: bool) -> None:
-        """Begin with a new stream: at the last pose (`keep`), or all anew at odom's origin, when a clock was set back."""
+        """Begin with a new stream: at the last pose (`keep`), or all anew at the origin, when a clock was set back."""
         self._world_from_camera = None
         if not keep:
             self._begin()

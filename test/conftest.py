@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PARITY_REQUIRED = os.environ.get('EVICT3R_REQUIRE_PARITY') == '1'
@@ -60,6 +61,9 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Tests run several processes on few cores, and OpenMP's threads, which spin while they wait, would starve them.
     os.environ.setdefault('OMP_NUM_THREADS', '1')
+    # Before anything imports Triton: without a GPU its kernels run in its interpreter.
+    if not torch.cuda.is_available():
+        os.environ.setdefault('TRITON_INTERPRET', '1')
     os.environ['ROS_DOMAIN_ID'] = str(domain)
     os.environ['ROS_LOG_DIR'] = logs.name
     if os.environ.get('ROS_DISTRO') == 'humble':

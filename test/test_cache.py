@@ -65,8 +65,8 @@ class Replay:
                 expected = torch.nn.functional.scaled_dot_product_attention(query, keys[None], values[None])
                 torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
             self.cache.observe_residual(layer, torch.randn(1, key.shape[2], 16, generator=self.generator))
-        self.budgets = self.cache.policy.budgets(self.cache.ledger).tolist()
         self.cache.end_frame()
+        self.budgets = self.cache.policy.budgets(self.cache.ledger).tolist()
         self.frame += 1
 
     def kept(self, layer: int) -> list[tuple[int, int]]:
@@ -336,8 +336,10 @@ def test_pooled_scores_agree_with_exact_ones():
     pooled, counts = pool_queries(query, 5)
     assert pooled.shape == (2, 5 + 7, 8)
     assert counts.tolist() == [1.0] * 5 + [16.0] * 6 + [10.0]
-    mass = kernels.attention_mass(pooled, counts, keys)
-    exact = kernels.attention_with_mass(query, keys, keys)[1]
+    mass = torch.empty(60)
+    kernels.cache_mass(pooled, counts, keys.transpose(0, 1), torch.tensor(53), 7, mass)
+    exact = torch.empty(60)
+    kernels.cache_attention(query, keys.transpose(0, 1), keys.transpose(0, 1), torch.tensor(53), 7, exact)
     torch.testing.assert_close(mass, exact, rtol=1e-4, atol=1e-4)
 
 

@@ -35,7 +35,8 @@ NODE = ['-p', 'weights:=random', '-p', 'preset:=nano', '-p', 'device:=cpu', '-p'
 
 def picture(index: int) -> np.ndarray:
     y, x = np.mgrid[:SIZE[0], :SIZE[1]]
-    return (127 + 100 * np.stack([np.sin((x + 3 * index) / 9), np.cos(y / 7), np.sin((x - y) / 11)], 2)).astype(np.uint8)
+    waves = [np.sin((x + 3 * index) / 9), np.cos(y / 7), np.sin((x - y) / 11)]
+    return (127 + 100 * np.stack(waves, 2)).astype(np.uint8)
 
 
 def write_bag(path: Path, frames: int = FRAMES) -> Path:
@@ -146,7 +147,8 @@ def test_compressed_images_and_a_depth_sensor_for_the_scale(tmp_path, capsys):
 @pytest.mark.parametrize(('arguments', 'said'), [
     ([], 'parameter weights is empty|weights'), (['-p', 'cache.tokens:=many'], "'many' is no int"),
     (['-p', 'no_such:=1'], "no parameter 'no_such'"), (['-p', 'weights'], 'NAME:=VALUE'),
-    (['--image', '/nowhere'], 'no messages on /nowhere'), (['--image', '/camera/camera_info'], 'is sensor_msgs/msg/CameraInfo'),
+    (['--image', '/nowhere'], 'no messages on /nowhere'),
+    (['--image', '/camera/camera_info'], 'is sensor_msgs/msg/CameraInfo'),
     (['--rate', '2'], '--rate goes with --live'), (['--loop', '--live'], '--loop goes with --attach'),
     (['--depth', '/camera/image_raw'], 'of no use'), (['-p', 'scale.source:=odometry'], 'needs --odom'),
     (['--start', '100'], 'no image within'), (['--params-file', '/nowhere.yaml'], 'cannot be read')])
@@ -162,8 +164,8 @@ def test_a_bag_with_two_cameras_wants_to_know_which(tmp_path, capsys):
     with BagWriter(tmp_path / 'two') as bag:
         for topic in ('/left/image', '/right/image'):
             bag.add_topic(topic, 'sensor_msgs/msg/Image')
-            bag.write(topic, 1, _make('sensor_msgs/msg/Image', header=_header(1, 'c'), height=1, width=1, encoding='mono8',
-                                      is_bigendian=0, step=1, data=np.zeros(1, np.uint8)))
+            bag.write(topic, 1, _make('sensor_msgs/msg/Image', header=_header(1, 'c'), height=1, width=1,
+                                      encoding='mono8', is_bigendian=0, step=1, data=np.zeros(1, np.uint8)))
     assert main(['replay', str(tmp_path / 'two'), *NODE]) == 2
     assert '--image which it is: /left/image, /right/image' in capsys.readouterr().err
 
@@ -189,8 +191,8 @@ def test_parameters_come_from_a_file_and_the_line_goes_before(bag, tmp_path):
 
 
 def start(*arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, '-m', 'evict3r_ros.cli.main', 'replay', *arguments], stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+    return subprocess.Popen([sys.executable, '-m', 'evict3r_ros.cli.main', 'replay', *arguments],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
 
 
 def until_answered(process: subprocess.Popen, answer: Path, timeout_s: float = 60.0) -> None:
@@ -221,7 +223,8 @@ def test_a_full_disk_is_one_line(bag, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'replay', str(bag), '--out', str(tmp_path / 'answer'), *NODE]
+    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'replay', str(bag), '--out', str(tmp_path / 'answer'),
+               *NODE]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=limit)
     assert result.returncode == 2 and 'cannot be written: File too large' in result.stderr
     assert 'Traceback' not in result.stderr

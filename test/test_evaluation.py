@@ -36,7 +36,7 @@ def test_four_bits_quantized_once_beat_the_published_grouping(network):
         # Independent numbers have nothing that centres could be learnt from: they may cost a little there.
         assert by_bits[4]['ours']['ratio'] <= (1.25 if case.startswith('independent') else 1.1), case
         assert by_bits[8]['ours']['attention'] < by_bits[4]['ours']['attention'] < by_bits[2]['ours']['attention']
-    assert results['as they are'][4]['ours']['ratio'] < 0.5
+    assert results['as they are'][4]['ours']['ratio'] < 0.8
     assert results['outlier channels'][4]['a token, nothing learnt']['ratio'] > 2.0
     assert results['shifted to [5, 6]'][4]['published, zero point clamped']['values'] > 0.5
     table = quantization.markdown(results)

@@ -116,3 +116,17 @@ def test_a_smooth_image_survives_the_round_trip():
 def test_wrong_images_are_refused(image):
     with pytest.raises(ValueError, match='uint8 RGB'):
         ImageView.of((10, 10), 154).prepare(image)
+
+
+@pytest.mark.parametrize('camera_size', [(42, 56), (126, 168), (480, 640), (900, 500)])
+def test_to_network_takes_the_nearest_pixel(camera_size):
+    """Where the camera's pixel lies, by K, is what is taken: off by half a pixel of the camera at most."""
+    view = ImageView.of(camera_size, 56)
+    rows, columns = np.meshgrid(*(np.arange(side, dtype=float) for side in camera_size), indexing='ij')
+    taken = np.stack([view.to_network(columns), view.to_network(rows)])
+    to_camera = view.to_camera_K(np.eye(3))
+    u, v = np.meshgrid(np.arange(view.network_size[1]), np.arange(view.network_size[0]))
+    wanted = np.stack([to_camera[0, 0] * u + to_camera[0, 2], to_camera[1, 1] * v + to_camera[1, 2]])
+    assert np.abs(taken - wanted).max() <= 0.5 + 1e-9
+    with pytest.raises(ValueError, match='camera size'):
+        view.to_network(columns[1:])

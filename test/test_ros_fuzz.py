@@ -57,7 +57,8 @@ def mutated_image(random: np.random.Generator, encodings: list[str]) -> Image:
     encoding = encodings[random.integers(len(encodings))]
     height, width = int(random.integers(1, 9)), 2 * int(random.integers(1, 5))
     if encoding in COLOUR_ENCODINGS:
-        message = encode(random.integers(0, 256, (height, width, 3), np.uint8), encoding, padding=int(random.integers(4)))
+        rgb = random.integers(0, 256, (height, width, 3), np.uint8)
+        message = encode(rgb, encoding, padding=int(random.integers(4)))
     else:
         step = width * DEPTH_ENCODINGS[encoding].channels * int(encoding[:2]) // 8
         message = Image(header=HEADER, height=height, width=width, encoding=encoding, step=step)

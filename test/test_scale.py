@@ -13,17 +13,18 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.scale import SOURCES, MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.scale.from_camera_height import find_ground
 from evict3r_ros.scale.robust import Estimate, Window
-from evict3r_ros.synthetic.render import pinhole, render_walk
+from evict3r_ros.synthetic.clips import WorldStream
 
 SIZE = (98, 126)
-K = pinhole(SIZE)
+K = np.array([[80.0, 0.0, 63.0], [0.0, 80.0, 49.0], [0.0, 0.0, 1.0]])
 SCALE = 3.7  # metres for one unit of the network
 FRAME_NS = 33_333_333  # 30 Hz
 TILT = geometry.transform(Rotation.from_euler('y', 12, degrees=True).as_matrix(), np.array([0.2, 0.05, 0.6]))
 BASE_FROM_CAMERA = TILT @ geometry.BODY_FROM_OPTICAL
 
 
-def frame(index=0, depth=None, pose=None, confidence=None, base_from_camera=BASE_FROM_CAMERA, seen_rows=(0.0, 1.0)):
+def frame(index=0, depth=None, pose=None, confidence=None, base_from_camera=BASE_FROM_CAMERA, seen_rows=(0.0, 1.0),
+          K=K):
     """A frame of the network; by default of a wall two units away, all equally sure."""
     depth = np.full(SIZE, 2.0, np.float32) if depth is None else depth
     return ScaleFrame(index * FRAME_NS, depth, np.full(SIZE, 2.0, np.float32) if confidence is None else confidence, K,
@@ -120,8 +121,9 @@ def test_what_waits_is_bounded():
 
 
 def room(frames, seed=4):
-    """Depth maps (metres) of a walk through a rendered room, with poses whose world has z up."""
-    return list(render_walk(seed, frames, K, SIZE))
+    """Frames of a walk through a rendered world, with depth in metres and z up, and their K."""
+    stream = WorldStream(seed, frames, size=SIZE, effects=False, loop=True)
+    return list(stream), stream.intrinsics
 
 
 def by_network(depth, random, noise=0.03, outliers=0.2):
@@ -140,7 +142,7 @@ def by_network(depth, random, noise=0.03, outliers=0.2):
 def test_depth_gives_the_scale_within_three_frames(seed, sensor):
     random = np.random.default_rng(seed)
     scale, locked = MetricScale(ScaleSettings('depth')), None
-    for index, seen in enumerate(room(12, seed)):
+    for index, seen in enumerate(room(12, seed)[0]):
         rows = ((np.arange(sensor[0]) + 0.5) / sensor[0] * SIZE[0]).astype(int)
         columns = ((np.arange(sensor[1]) + 0.5) / sensor[1] * SIZE[1]).astype(int)
         metric = seen.depth[rows][:, columns] * (1 + 0.01 * random.normal(size=sensor))
@@ -156,7 +158,7 @@ def test_depth_gives_the_scale_within_three_frames(seed, sensor):
 
 
 def test_depth_of_another_time_or_another_scene_gives_no_scale():
-    seen, random = room(1)[0], np.random.default_rng(0)
+    seen, random = room(1)[0][0], np.random.default_rng(0)
     late, other, empty = (MetricScale(ScaleSettings('depth')) for _ in range(3))
     for index in range(10):
         late.hear_depth(index * FRAME_NS - 10**9, seen.depth)
@@ -180,7 +182,7 @@ def test_a_portrait_image_that_was_cut_is_compared_where_it_was_cut():
 @pytest.mark.parametrize('seed', range(4))
 def test_camera_height_gives_the_scale_within_frames(seed):
     """A rendered room with furniture on its floor, and a base that is not quite level."""
-    random, walk, height = np.random.default_rng(seed), room(80, seed), 1.3
+    (walk, K), random, height = room(80, seed), np.random.default_rng(seed), 1.3
     scale = MetricScale(ScaleSettings('camera_height', camera_height=height))
     locked, states = None, []
     for index, seen in enumerate(walk):
@@ -190,7 +192,7 @@ def test_camera_height_gives_the_scale_within_frames(seed):
         base_from_camera = seen.world_from_camera.copy()
         wobble = Rotation.from_euler('xy', random.normal(size=2), degrees=True).as_matrix()
         base_from_camera[:3, :3] = wobble @ base_from_camera[:3, :3]
-        states.append(scale.observe(frame(index, depth, seen.world_from_camera, confidence, base_from_camera)))
+        states.append(scale.observe(frame(index, depth, seen.world_from_camera, confidence, base_from_camera, K=K)))
         locked = index + 1 if states[-1].is_metric and locked is None else locked
     assert locked is not None and locked <= 8
     assert abs(states[-1].scale / SCALE - 1) < 0.05

@@ -122,7 +122,8 @@ def install_packages(wanted: dict[str, str]) -> None:
     install = [str(PYTHON), '-m', 'pip', 'install', '--progress-bar', 'off', '--constraint', str(CONSTRAINTS)]
     call([*install, 'setuptools'], 'installing setuptools')
     # Without isolation pip builds with the pinned setuptools of `.venv`, not with the newest one.
-    call([*install, '--no-build-isolation', '--use-pep517', '--editable', '.[ros,interfaces,plots,test,colcon]'],
+    call([*install, '--no-build-isolation', '--use-pep517', '--editable',
+          '.[ros,interfaces,plots,view,evaluation,test,colcon]'],
          'installing packages')
     write_stamp('packages', wanted['packages'])
 

@@ -38,9 +38,9 @@ class AdaptiveBudget:
         self._motion.zero_()
         self._level.fill_(1.0)
 
-    def observe(self, layer: int, mass: torch.Tensor, frame_tokens: int) -> None:
-        """A layer has attended; mass (M,) of its keys, the frame's own last."""
-        self._own_share[layer] = mass[-frame_tokens:].sum() / frame_tokens
+    def observe(self, mass: torch.Tensor, frame_tokens: int) -> None:
+        """All layers have attended; mass (L, M) of their keys, the frame's own last."""
+        self._own_share.copy_(mass[:, -frame_tokens:].sum(1) / frame_tokens)
 
     def moved(self, motion: torch.Tensor) -> None:
         """How far the camera is from where the last admitted frame was taken: radians plus shares of depth, (,)."""
@@ -48,7 +48,7 @@ class AdaptiveBudget:
 
     def decide(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Whether the frame is admitted, (,) bool, and what share of its budget a layer attends to, (,) float32."""
-        self.admitted = (self._own_share.mean() > self.config.novelty) | (self._motion > self.config.motion)
+        self.admitted.copy_((self._own_share.mean() > self.config.novelty) | (self._motion > self.config.motion))
         self._level.copy_(torch.where(self.admitted, 1.0, self._level * DECAY))
         least = self.least / self.config.tokens
         return self.admitted, least + (1.0 - least) * self._level

@@ -16,7 +16,8 @@ class CameraCache:
     A ``network.Memory`` for the camera trunk: the first frame, the current one, and those that its policy keeps.
 
     Each of a frame's refinement rounds leaves one key and value in each trunk block, and a round sees all rounds of
-    remembered frames and the earlier rounds of its own, as published. When the memory is full, a frame takes the place
+    remembered frames and the earlier rounds of its own, as published. (A preset whose rounds remember apart has a layer
+    for each round of each block instead, and one entry a frame in it.) When the memory is full, a frame takes the place
     of one that keeps the rest evenly spaced (``uniform``) or of the oldest (``recent``); never of the first, which
     carries the scale, nor of an anchor.
     """
@@ -31,10 +32,15 @@ class CameraCache:
         self.frame_of = torch.full((frames,), -1, dtype=torch.int32, device=device)
         """(frames,): which frame each place holds, -1 for none."""
         self._place = torch.zeros((), dtype=torch.int64, device=device)
-        self._rounds_done = torch.zeros(layers, dtype=torch.int64, device=device)
         numbers = torch.arange(frames * rounds, device=device)
         self._place_of, self._round_of = numbers // rounds, numbers % rounds
-        self._frames = 0
+        self._rounds = torch.arange(rounds, device=device)
+        self._entries = torch.zeros(rounds, dtype=torch.int64, device=device)
+        """(rounds,): where the current frame's rounds go."""
+        self._valid = torch.zeros(rounds, frames * rounds, dtype=torch.bool, device=device)
+        """(rounds, entries): what each of its rounds sees."""
+        self._rounds_done = [0] * layers
+        self._frame = torch.zeros((), dtype=torch.int32, device=device)
 
     @property
     def bytes(self) -> int:
@@ -43,38 +49,37 @@ class CameraCache:
 
     def reset(self) -> None:
         """Forget the stream."""
-        self._frames = 0
+        self._frame.zero_()
         self.frame_of.fill_(-1)
 
     def begin_frame(self, anchors: torch.Tensor) -> None:
         """Find a place for a frame; anchors (k,): frames that must stay, -1 for none."""
-        if self._frames < self.capacity:
-            self._place.fill_(self._frames)
-        else:
-            self._place.copy_(self._least_needed(anchors))
-        self.frame_of.scatter_(0, self._place.view(1), self.frame_of.new_full((1,), self._frames))
-        self._rounds_done.zero_()
+        place = torch.where(self._frame < self.capacity, self._frame, self._least_needed(anchors))
+        self._place.copy_(place)
+        self.frame_of.scatter_(0, self._place.view(1), self._frame.view(1))
+        self._entries.copy_(self._place * self.rounds + self._rounds)
+        earlier = (self._place_of != self._place) & (self.frame_of[self._place_of] >= 0)
+        own = (self._place_of == self._place) & (self._round_of <= self._rounds[:, None])
+        self._valid.copy_(earlier | own)
+        self._rounds_done = [0] * len(self._rounds_done)
 
     def _least_needed(self, anchors: torch.Tensor) -> torch.Tensor:
         pinned = (self.frame_of == 0) | (self.frame_of[:, None] == anchors).any(1)
-        rank = self.frame_of.float() if self.policy == 'recent' else evenness(self.frame_of, self._frames)
+        rank = self.frame_of.float() if self.policy == 'recent' else evenness(self.frame_of, self._frame)
         return rank.masked_fill(pinned, torch.inf).argmin()
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """See network.Memory.attend: (1, heads, 1, head_dim); called once a round for each trunk block."""
         done = self._rounds_done[layer]
-        entry = (self._place * self.rounds + done).view(1)
-        keys, values = self._storage[0, layer], self._storage[1, layer]
-        keys.index_copy_(1, entry, key[0])
-        values.index_copy_(1, entry, value[0])
-        own = self._place_of == self._place
-        valid = torch.where(own, self._round_of <= done, self.frame_of[self._place_of] >= 0)
         self._rounds_done[layer] += 1
-        return kernels.attention(query[0], keys, values, valid)[None]
+        keys, values = self._storage[:, layer]
+        keys.index_copy_(1, self._entries[done:done + 1], key[0])
+        values.index_copy_(1, self._entries[done:done + 1], value[0])
+        return kernels.attention(query[0], keys, values, self._valid[done])[None]
 
     def observe_residual(self, layer: int, residual: torch.Tensor) -> None:
         """See network.Memory.observe_residual: nobody here asks for it."""
 
     def end_frame(self) -> None:
         """The frame is complete."""
-        self._frames += 1
+        self._frame += 1

@@ -17,17 +17,16 @@ minimum and step.
 """
 
 import torch
-import torch.nn.functional as F
 
+from evict3r_ros import kernels
 from evict3r_ros.cache.config import CacheShape
+from evict3r_ros.kernels.torch_engine import HALF
 
 ALIGNMENT = 16
 """Bytes: rows begin where a wide load may."""
 QUIETEST = 0.1
 """Of a head's mean spread: a channel that stood still in the first frame may move in the next."""
 SMALLEST_SPREAD = 1e-4
-HALF = torch.float16
-"""Minimum and step: ten bits of mantissa for ranges of at most a few hundred."""
 PATCH_CENTRE = 0
 
 
@@ -40,37 +39,49 @@ def centre_of(frame: torch.Tensor, token: torch.Tensor, special_tokens: int) -> 
 class FloatCodec:
     """Rows of 16 or 32 bit floating point: bfloat16 for a bfloat16 network, else float16, or float32."""
 
-    def __init__(self, shape: CacheShape, bits: int):
+    def __init__(self, shape: CacheShape, bits: int, first_slot: int = 0, alone: bool = True):
         half = torch.bfloat16 if shape.dtype == torch.bfloat16 else torch.float16
         self.bits, self.dtype = bits, torch.float32 if bits == 32 else half
+        self._first_slot, self._alone = first_slot, alone
         self._row = (2, shape.heads, shape.head_dim)
         self.row_bytes = 2 * shape.heads * shape.head_dim * self.dtype.itemsize
 
     def calibrate(self, layer: int, frame: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """See PackedCodec.calibrate: nothing to learn."""
 
-    def encode(self, layer: int, centres: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """See PackedCodec.encode."""
-        return torch.stack((key, value), dim=1).to(self.dtype).flatten(1).view(torch.uint8)
+    def write(self, layer: int, rows: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor,
+              value: torch.Tensor) -> None:
+        """See PackedCodec.write."""
+        both = torch.stack((key, value), dim=1).to(self.dtype).flatten(1).view(torch.uint8)
+        last = rows.shape[0] - 1
+        rows.index_copy_(0, (slots - self._first_slot).clamp(max=last), both)
+        if not self._alone:
+            rows[last].zero_()
 
-    def decode(self, layer: int, centres: torch.Tensor, rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-               ) -> None:
-        """See PackedCodec.decode."""
-        both = rows.view(self.dtype).unflatten(1, self._row)
-        key.copy_(both[:, 0])
-        value.copy_(both[:, 1])
+    def read(self, layer: int, rows: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor, count: torch.Tensor,
+             key: torch.Tensor, value: torch.Tensor) -> None:
+        """See PackedCodec.read."""
+        last = rows.shape[0] - 1
+        local = slots - self._first_slot
+        inside = (local >= 0) & (local < last)
+        if not self._alone:
+            local = torch.where(inside, local, last)
+        both = rows.index_select(0, local).view(self.dtype).unflatten(1, self._row)
+        for number, out in enumerate((key, value)):
+            x = both[:, number]
+            out.copy_(x if self._alone else torch.where(inside[:, None, None], x, out))
 
 
 class PackedCodec:
     """Rows of 8, 4 or 2 bit integers with their ranges."""
 
-    def __init__(self, shape: CacheShape, bits: int):
+    def __init__(self, shape: CacheShape, bits: int, first_slot: int = 0, alone: bool = True):
         heads, width = shape.heads, shape.head_dim
-        self.bits, self.levels = bits, 2 ** bits - 1
+        self.bits = bits
         codes, ranges = heads * width * bits // 8, heads * 2 * HALF.itemsize
-        self._ends = (codes, 2 * codes, 2 * codes + ranges, 2 * codes + 2 * ranges)
-        self.row_bytes = -(-self._ends[-1] // ALIGNMENT) * ALIGNMENT
-        self._heads, self._specials = heads, shape.special_tokens
+        self._layout = kernels.PackedLayout(bits, codes, first_slot, alone)
+        self.row_bytes = -(-(2 * codes + 2 * ranges) // ALIGNMENT) * ALIGNMENT
+        self._specials = shape.special_tokens
         self.centre = torch.zeros(2, shape.layers, 1 + 2 * self._specials, heads, width, device=shape.device)
         """(key and value, L, centres, heads, head_dim): see ``centre_of``."""
         self.scale = torch.ones(2, shape.layers, heads, width, device=shape.device)
@@ -94,49 +105,27 @@ class PackedCodec:
                 self.centre[kind, layer, PATCH_CENTRE] = patches.mean(0)
                 self.scale[kind, layer] = spread.sqrt()
 
-    def _quantize(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """x (n, heads, w) -> codes (n, heads, w) uint8, and ranges (n, heads, 2) of minimum and step as stored."""
-        low, high = x.aminmax(dim=-1, keepdim=True)
-        limit = torch.finfo(HALF).max
-        low = low.clamp(-limit, limit).to(HALF)
-        step = ((high - low.float()) / self.levels).clamp(max=limit).to(HALF)
-        # Where all numbers are the same the step is zero, and so is every code.
-        steps = torch.where(step > 0.0, (x - low.float()) / step.float(), 0.0)
-        return steps.round().clamp(0, self.levels).to(torch.uint8), torch.cat((low, step), dim=-1)
+    def write(self, layer: int, rows: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor,
+              value: torch.Tensor) -> None:
+        """
+        Key and value (n, heads, head_dim) of a layer into slots (n,); those of slots that are not the tier's are dropped.
 
-    def _pack(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes (n, heads, w) -> bytes (n, heads * w * bits / 8); a byte's codes lie w * bits / 8 channels apart."""
-        parts = codes.chunk(8 // self.bits, dim=-1)
-        packed = parts[0].clone()
-        for number, part in enumerate(parts[1:], start=1):
-            packed |= part << (self.bits * number)
-        return packed.flatten(1)
+        rows: (slots + 1, row_bytes) uint8, the last row standing for tokens that are not there;
+        centres: (n,) of ``centre_of``, here and in ``read``.
+        """
+        kernels.write_packed(rows, key, value, slots, centres, self.centre[:, layer], self.scale[:, layer], self._layout)
 
-    def _unpack(self, packed: torch.Tensor) -> torch.Tensor:
-        """The inverse of ``_pack``: codes (n, heads, w) in float."""
-        packed = packed.unflatten(1, (self._heads, -1))
-        parts = [(packed >> (self.bits * number)) & self.levels for number in range(8 // self.bits)]
-        return torch.cat(parts, dim=-1).float()
+    def read(self, layer: int, rows: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor, count: torch.Tensor,
+             key: torch.Tensor, value: torch.Tensor) -> None:
+        """
+        What slots (n,) of the tier hold into key and value (n, heads, head_dim); the others are left alone.
 
-    def encode(self, layer: int, centres: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Key and value (n, heads, head_dim) of a layer, with their centres (n,) -> rows (n, row_bytes) uint8."""
-        codes, ranges = [], []
-        for kind, x in enumerate((key, value)):
-            code, extent = self._quantize((x.float() - self.centre[kind, layer][centres]) / self.scale[kind, layer])
-            codes.append(self._pack(code))
-            ranges.append(extent.flatten(1).view(torch.uint8))
-        return F.pad(torch.cat((*codes, *ranges), dim=1), (0, self.row_bytes - self._ends[-1]))
-
-    def decode(self, layer: int, centres: torch.Tensor, rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-               ) -> None:
-        """Rows (n, row_bytes) of a layer, with their centres (n,), into key and value (n, heads, head_dim)."""
-        a, b, c, d = self._ends
-        for kind, (codes, extent, out) in enumerate(((slice(0, a), slice(b, c), key), (slice(a, b), slice(c, d), value))):
-            low, step = rows[:, extent].view(HALF).unflatten(1, (self._heads, 2)).float().split(1, dim=-1)
-            x = self._unpack(rows[:, codes]) * step + low
-            out.copy_(x * self.scale[kind, layer] + self.centre[kind, layer][centres])
+        The first ``count`` (,) int64 slots hold tokens; what the rest becomes is finite, and of no interest.
+        """
+        kernels.read_packed(rows, key, value, slots, centres, count, self.centre[:, layer], self.scale[:, layer],
+                            self._layout)
 
 
-def make_codec(shape: CacheShape, bits: int) -> FloatCodec | PackedCodec:
-    """The codec for that many bits a number."""
-    return FloatCodec(shape, bits) if bits >= 16 else PackedCodec(shape, bits)
+def make_codec(shape: CacheShape, bits: int, first_slot: int = 0, alone: bool = True) -> FloatCodec | PackedCodec:
+    """The codec of a tier with that many bits a number; alone: there is no other tier."""
+    return (FloatCodec if bits >= 16 else PackedCodec)(shape, bits, first_slot, alone)

@@ -13,6 +13,7 @@ from evict3r_ros.cache.config import Budget, CacheConfig, CacheShape, TierBits
 from evict3r_ros.cache.ledger import Ledger
 from evict3r_ros.cache.policies import POLICIES, Policy
 from evict3r_ros.cache.policies.policy import Observation, choose
+from evict3r_ros.cache.policies.pooled_queries import pool_queries
 from evict3r_ros.cache.pool import ALIGNMENT, Pool
 from evict3r_ros.errors import UserError
 
@@ -69,13 +70,21 @@ class KeyValueCache:
         self.policy = policy(self.budget, shape, self.pool.nowhere)
         self.adaptive = AdaptiveBudget(self.config, shape) if config.budget == 'adaptive' else None
         self.wants_residual = self.policy.needs_residual
+        self._mass_of_all = self.policy.needs_mass == 'exact' or self.adaptive is not None
+        self.aside = kernels.Aside(shape.device)
+        """What a frame leaves to do beside its main line; whoever ends a frame aside joins it."""
+        self._all = torch.full((), shape.frame_tokens, device=shape.device)
         self._make_scratch()
 
     def _make_scratch(self) -> None:
         shape = self.shape
-        self._keys = torch.empty(self.ledger.capacity + shape.frame_tokens, shape.heads, shape.head_dim,
-                                 dtype=shape.dtype, device=shape.device)
-        self._values = torch.empty_like(self._keys)
+        columns = self.ledger.capacity + shape.frame_tokens
+        # Zeros: what lies beyond the tokens that are there must be finite.
+        self._keys = torch.zeros(columns, shape.heads, shape.head_dim, dtype=shape.dtype, device=shape.device)
+        self._values = torch.zeros_like(self._keys)
+        self._centres = torch.zeros(shape.layers, columns, dtype=torch.int64, device=shape.device)
+        needed = self.policy.needs_mass or self.adaptive is not None
+        self._mass = torch.zeros(shape.layers, columns, device=shape.device) if needed else None
 
     @property
     def scratch(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,35 +116,57 @@ class KeyValueCache:
             self.pool.grow(slots)
             self._make_scratch()
         ledger.begin_frame(self._entry_tier())
+        self._centres[:, :ledger.seen.shape[1]] = self._centres_of(ledger.seen)
 
     def _entry_tier(self) -> int:
         return RECENT if len(self.pool.tiers) > 1 and self.ledger.frames > 0 else PINNED
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether every coming frame does what this one did, so that one CUDA graph can serve them all."""
+        if self.policy.grows:
+            return False
+        # Codecs learn from the first two frames; in a pool of tiers, frames must have begun to age.
+        first = 2 if isinstance(self.config.bits, int) else 2 + self.config.bits.recent_frames
+        return self.ledger.frames >= first
+
+    def count_frame(self) -> None:
+        """A CUDA graph has done a frame's work, which the host did not see."""
+        self.ledger.frames += 1
+
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """See network.Memory.attend; one frame of one stream at a time: (1, heads, N, head_dim)."""
-        ledger, policy = self.ledger, self.policy
-        key, value = key[0].transpose(0, 1), value[0].transpose(0, 1)
-        self.pool.calibrate(layer, ledger.frames, key, value)
-        fresh = ledger.fresh[layer]
-        self.pool.write(layer, self._entry_tier(), fresh, self._centres(fresh), key, value)
-        slots, valid = ledger.seen[layer], ledger.seen_valid[layer]
-        width = len(slots) - ledger.frame_tokens
-        keys, values = self._keys[:len(slots)], self._values[:len(slots)]
-        self.pool.read(layer, slots[:width], self._centres(slots[:width]), keys[:width], values[:width])
-        # A frame sees its own tokens as they are; what is stored of them is for those that come.
-        keys[width:], values[width:] = key, value
-        keys, values = keys.transpose(0, 1), values.transpose(0, 1)
-        mass = None
-        if policy.needs_mass or self.adaptive is not None:
-            answer, mass = kernels.attention_with_mass(query[0], keys, values, valid)
-        else:
-            answer = kernels.attention(query[0], keys, values, valid)
-        if self.adaptive is not None:
-            self.adaptive.observe(layer, mass, ledger.frame_tokens)
-        policy.observe(layer, ledger, Observation(query[0], keys, mass if policy.needs_mass else None))
+        query, key, value = query[0], key[0].transpose(0, 1), value[0].transpose(0, 1)
+        # The layer before may still be scoring in the scratch.
+        self.aside.join()
+        keys, values = self._store_and_load(layer, key, value)
+        mass = None if self._mass is None else self._mass[layer, :len(keys)]
+        kept, fresh = self.ledger.seen_lengths[layer], self.ledger.frame_tokens
+        answer = kernels.cache_attention(query, keys, values, kept, fresh, mass if self._mass_of_all else None,
+                                         self.aside)
+        if mass is not None and not self._mass_of_all:
+            with self.aside.beside(query):
+                pooled, counts = pool_queries(query, self.shape.special_tokens)
+                kernels.cache_mass(pooled, counts, keys, kept, fresh, mass)
+        self.policy.observe(layer, self.ledger, Observation(query, keys))
         return answer[None]
 
-    def _centres(self, slots: torch.Tensor) -> torch.Tensor:
+    def _store_and_load(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pack the frame's key and value (N, heads, head_dim); all that it attends to, (M, heads, head_dim) each."""
+        ledger = self.ledger
+        self.pool.calibrate(layer, ledger.frames, key, value)
+        slots = ledger.seen[layer]
+        centres = self._centres[layer, :len(slots)]
+        width = len(slots) - ledger.frame_tokens
+        with self.aside.beside(key, value):
+            self.pool.write(layer, self._entry_tier(), slots[width:], centres[width:], key, value)
+        keys, values = self._keys[:len(slots)], self._values[:len(slots)]
+        self.pool.read(layer, slots[:width], centres[:width], ledger.seen_lengths[layer], keys[:width], values[:width])
+        # A frame sees its own tokens as they are; what is stored of them is for those that come.
+        kernels.copy_pair(key, value, keys[width:], values[width:])
+        return keys, values
+
+    def _centres_of(self, slots: torch.Tensor) -> torch.Tensor:
         """The centres of the tokens in slots, in their shape."""
         return centre_of(self.ledger.frame_of[slots], self.ledger.token_of[slots], self.shape.special_tokens)
 
@@ -146,6 +177,11 @@ class KeyValueCache:
     def end_frame(self) -> None:
         """Evict, and let the precision of what has aged fall."""
         ledger, policy = self.ledger, self.policy
+        self.aside.join()
+        mass = None if self._mass is None else self._mass[:, :ledger.seen.shape[1]]
+        policy.frame_done(ledger, mass if policy.needs_mass else None)
+        if self.adaptive is not None:
+            self.adaptive.observe(mass, ledger.frame_tokens)
         priorities = policy.priorities(ledger).masked_fill(policy.pinned(ledger), torch.inf)
         budgets = policy.budgets(ledger)
         if len(ledger.anchors) and self.config.anchor_share < 1.0:
@@ -158,24 +194,22 @@ class KeyValueCache:
             ledger.settle(choose(priorities, ledger.valid, budgets))
         else:
             admitted, level = self.adaptive.decide()
-            is_first = ledger.frames == 0
-            keep = ledger.valid & (admitted | is_first | (ledger.frame_of[ledger.slots] != ledger.frames))
+            is_first = ledger.frame == 0
+            keep = ledger.valid & (admitted | is_first | (ledger.frame_of[ledger.slots] != ledger.frame))
             keep = choose(priorities, keep, budgets)
             ledger.settle(keep, choose(priorities, keep, (budgets * level).long()))
-        if isinstance(self.config.bits, TierBits):
-            self._age(ledger.frames - 1 - self.config.bits.recent_frames)
+        if isinstance(self.config.bits, TierBits) and ledger.frames - 1 > self.config.bits.recent_frames:
+            self._age(ledger.frame - 1 - self.config.bits.recent_frames)
 
-    def _age(self, frame: int) -> None:
-        """Requantize a frame's tokens, once, from their stored values."""
-        if frame < 1:
-            return
+    def _age(self, frame: torch.Tensor) -> None:
+        """Requantize the tokens of a frame (,), once, from their stored values."""
         ledger = self.ledger
         old, new = ledger.demote(frame, REST)
-        centres = self._centres(new)
+        centres = self._centres_of(new)
         for values in self.policy.slot_values:
             ledger.move(values, old, new)
         count = ledger.frame_tokens
         for layer in range(ledger.layers):
             keys, values = self._keys[:count], self._values[:count]
-            self.pool.read(layer, old[layer], centres[layer], keys, values)
+            self.pool.read(layer, old[layer], centres[layer], self._all, keys, values)
             self.pool.write(layer, REST, new[layer], centres[layer], keys, values)

@@ -44,7 +44,10 @@ class Ledger:
         """(S + 1,): whether the token is among those that its frame's pin would keep."""
         self.anchors = torch.empty(anchors, dtype=torch.int32, device=device)
         """(anchors,): frames pinned besides the first, oldest first; -1 where there is none."""
+        self.frame = torch.empty((), dtype=torch.int32, device=device)
+        """(,): the current frame's number, counted from the stream's first. ``frames`` is the same, known to the host."""
         self._columns = torch.arange(capacity, device=device)
+        self._full = False
         self.reset(shape.patches)
 
     def reset(self, patches: tuple[int, int]) -> None:
@@ -52,8 +55,9 @@ class Ledger:
         self.patches = patches
         self.frame_tokens = self.special_tokens + patches[0] * patches[1]
         self.frames = 0
-        self._longest = self._longest_focus = 0
+        self._longest = self._longest_focus = self.capacity if self._full else 0
         self._focus_is_all = True
+        self.frame.zero_()
         for stack in self.stacks:
             stack.reset()
         for tensor, value in ((self._table, self.nowhere), (self._focus, self.nowhere), (self.lengths, 0),
@@ -69,6 +73,11 @@ class Ledger:
         return self.slots.shape[1] - self.frame_tokens
 
     @property
+    def seen_lengths(self) -> torch.Tensor:
+        """(L,): how many kept tokens, the first ones of ``seen``, the current frame attends to."""
+        return self.lengths if self._focus_is_all else self.focus_lengths
+
+    @property
     def fresh(self) -> torch.Tensor:
         """(L, N): slots of the current frame's tokens."""
         return self.slots[:, self.width:]
@@ -77,9 +86,9 @@ class Ledger:
         """Take N free slots of a tier a layer for the coming frame."""
         device = self._table.device
         fresh = self.stacks[tier].take(torch.ones(self.layers, self.frame_tokens, dtype=torch.bool, device=device))
-        self.frame_of[fresh] = self.frames
+        self.frame_of[fresh] = self.frame
         self.token_of[fresh] = torch.arange(self.frame_tokens, dtype=torch.int32, device=device).expand_as(fresh)
-        self.protected[fresh] = True
+        self.protected.index_fill_(0, fresh.flatten(), True)
         self.slots, self.valid = self._beside(self._table, self.lengths, self._longest, fresh)
         if self._focus_is_all:
             self.seen, self.seen_valid = self.slots, self.valid
@@ -107,6 +116,7 @@ class Ledger:
             mine = (self.slots >= stack.first) & (self.slots < stack.first + stack.count)
             stack.give(self.slots, self.valid & ~keep & mine)
         self.frames += 1
+        self.frame += 1
         self._longest = self._bound(self.lengths)
         self._longest_focus = self._longest if attend is None else self._bound(self.focus_lengths)
 
@@ -115,17 +125,20 @@ class Ledger:
         lengths.copy_(keep.sum(1))
 
     def _bound(self, lengths: torch.Tensor) -> int:
+        if self._full:
+            return self.capacity
         # On a GPU the host must not ask; it knows that a layer cannot keep more than it was ever given.
         longest = int(lengths.max()) if lengths.device.type == 'cpu' else self.frames * self.frame_tokens
         return min(self.capacity, longest)
 
     def assume_full(self) -> None:
-        """Let the coming frame be as wide as any can be, for planning and for capturing graphs."""
+        """Give every frame from now on the shapes of the widest, for planning and for CUDA graphs."""
+        self._full = True
         self._longest = self._longest_focus = self.capacity
 
-    def demote(self, frame: int, tier: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def demote(self, frame: torch.Tensor, tier: int) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Give the kept tokens of a frame slots of another tier: old and new slots, (L, N), ``nowhere`` where none moves.
+        Give the kept tokens of a frame (,) slots of another tier: old and new slots, (L, N), ``nowhere`` where none moves.
 
         For the caller to move the bytes, between frames.
         """

@@ -34,7 +34,9 @@ class Pool:
 
     def __init__(self, shape: CacheShape, tiers: list[tuple[int, int]]):
         self._shape = shape
-        codecs = [make_codec(shape, bits) for _, bits in tiers]
+        firsts = [sum(count for count, _ in tiers[:number]) for number in range(len(tiers))]
+        codecs = [make_codec(shape, bits, first, len(tiers) == 1)
+                  for first, (_, bits) in zip(firsts, tiers, strict=True)]
         self._lay_out([slots for slots, _ in tiers], codecs)
 
     def _lay_out(self, counts: list[int], codecs: list[FloatCodec | PackedCodec]) -> None:
@@ -67,27 +69,17 @@ class Pool:
         centres: (n,) of ``codec.centre_of``, here and in ``read``.
         """
         place = self.tiers[tier]
-        local = (slots - place.first).clamp(max=place.slots)
-        place.rows.index_copy_(0, local, place.codec.encode(layer, centres, key, value))
-        if len(self.tiers) > 1:
-            place.rows[-1].zero_()
+        place.codec.write(layer, place.rows, slots, centres, key, value)
 
-    def read(self, layer: int, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-             ) -> None:
-        """Key and value of slots (n,) of a layer into (n, heads, head_dim) each."""
-        if len(self.tiers) == 1:
-            tier = self.tiers[0]
-            tier.codec.decode(layer, centres, tier.rows.index_select(0, slots), key, value)
-            return
-        part_key, part_value = torch.empty_like(key), torch.empty_like(value)
-        key.zero_()
-        value.zero_()
+    def read(self, layer: int, slots: torch.Tensor, centres: torch.Tensor, count: torch.Tensor, key: torch.Tensor,
+             value: torch.Tensor) -> None:
+        """
+        Key and value of slots (n,) of a layer into (n, heads, head_dim) each.
+
+        The first ``count`` (,) int64 hold tokens; what comes of the others is finite if key and value were.
+        """
         for tier in self.tiers:
-            inside = (slots >= tier.first) & (slots < tier.first + tier.slots)
-            rows = tier.rows.index_select(0, torch.where(inside, slots - tier.first, tier.slots))
-            tier.codec.decode(layer, centres, rows, part_key, part_value)
-            torch.where(inside[:, None, None], part_key, key, out=key)
-            torch.where(inside[:, None, None], part_value, value, out=value)
+            tier.codec.read(layer, tier.rows, slots, centres, count, key, value)
 
     def grow(self, slots: int) -> None:
         """Room for more in a pool of one tier; what is there stays in its slots. Only for caches without a bound."""

@@ -4,6 +4,8 @@
 
 import argparse
 import json
+import time
+from dataclasses import replace
 from typing import Any
 
 from evict3r_ros.cli.cache_options import add_cache_options, cache_config
@@ -13,8 +15,9 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         'bench', help='measure time and memory of a stream',
-        description='Runs a stream on random images with random weights, on which speed does not depend, and says how '
-                    'long a frame takes, where the time goes, and what memory it takes.')
+        description='Runs a stream on random images, no two alike, and says how long a frame takes, where the time goes, '
+                    'and what memory it takes. Speed does not depend on the weights, so by default they are random.')
+    parser.add_argument('--weights', default='random', help="'random' (default), 'official' or a file")
     parser.add_argument('--preset', default='small', help='size of the network (default: %(default)s)')
     parser.add_argument('--height', type=int, metavar='PX', help="of the network's images, a multiple of 14 (default: "
                         'three quarters of the width)')
@@ -22,8 +25,16 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--device', default='auto', help="'cpu', 'cuda', or 'auto': CUDA where there is one")
     parser.add_argument('--dtype', default='auto', choices=('auto', 'float32', 'bfloat16', 'float16'),
                         help='auto: bfloat16 on CUDA, float32 on a CPU')
+    parser.add_argument('--engine', default='auto', choices=('auto', 'torch', 'triton'),
+                        help='auto: Triton kernels on CUDA, where Triton is installed')
     parser.add_argument('--frames', type=int, default=100, metavar='N', help='measured frames (default: %(default)s)')
-    parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    parser.add_argument('--against', default='', metavar='POLICIES', help='other policies to run in turn, such as '
+                        'unbounded,uniform; all else is the same')
+    parser.add_argument('--against-frames', type=int, metavar='N', help='measured frames of these (default: as many, but '
+                        'for unbounded, whose frames grow dear, at most 200)')
+    parser.add_argument('--json', action='store_true', help='print JSON instead of a table; runs of --against are under '
+                        '"against", by policy')
+    parser.add_argument('--plot', metavar='FILE.png', help='draw latency and memory against the frame number')
     parser.add_argument('--messages', action='store_true', help='measure the conversion of ROS messages instead')
     add_cache_options(parser, tokens=2048)
     parser.set_defaults(run=run)
@@ -34,45 +45,83 @@ def run(args: argparse.Namespace) -> int:
     if args.messages:
         from evict3r_ros.cli import bench_messages
         return bench_messages.run(args)
+    began = time.perf_counter()
     import torch
     from tqdm import tqdm
 
-    from evict3r_ros.benchmark import measure
+    from evict3r_ros import kernels
+    from evict3r_ros.benchmark import measure, plot
     from evict3r_ros.errors import UserError
     from evict3r_ros.network import load_network
-    from evict3r_ros.preparation import PATCH
-    if args.frames < 1:
-        raise UserError(f'{args.frames} frames leave nothing to measure')
+    if args.frames < 1 or (args.against_frames is not None and args.against_frames < 1):
+        raise UserError('less than one frame leaves nothing to measure')
     device = args.device if args.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
     if device.split(':')[0] not in ('cpu', 'cuda'):
         raise UserError(f"device {device!r} is not 'cpu', 'cuda' or 'auto'")
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f'device {device!r}: torch finds no CUDA here')
+    kernels.use(args.engine)
     dtype = args.dtype if args.dtype != 'auto' else 'bfloat16' if device.startswith('cuda') else 'float32'
     config = cache_config(args)
-    network = load_network('random', args.preset, device, dtype)
-    width = args.width if args.width is not None else network.preset.image_width
+    runs = {args.policy: (config, args.frames)}
+    for policy in filter(None, args.against.split(',')):
+        frames = args.against_frames or (min(args.frames, 200) if policy == 'unbounded' else args.frames)
+        runs[policy] = (replace(config, policy=policy), frames)
+    network = load_network(args.weights, args.preset, device, dtype)
+    size = _size(args, network.preset.image_width)
+    loaded = time.perf_counter() - began
+    measured = {}
+    for name, (settings, frames) in runs.items():
+        with tqdm(total=frames, unit='frame', desc=name, disable=None) as bar:
+            measured[name] = measure(network, settings, size, frames, progress=bar.update)
+        measured[name].extra = {
+            'bits': args.bits if '/' in args.bits else int(args.bits), 'policy': name, 'scores': args.scores,
+            'preset': args.preset, 'height': size[0], 'width': size[1], 'device': _device_name(device), 'dtype': dtype,
+            'engine': kernels.engine_for(network.device), 'threads': torch.get_num_threads()}
+    # From the command's beginning, its imports of torch included, to the first answer.
+    measured[args.policy].extra['start_s'] = loaded + measured[args.policy].first_ms / 1e3
+    if args.plot:
+        plot(measured, args.plot)
+    reports = {name: measurement.report() for name, measurement in measured.items()}
+    if args.json:
+        first, *others = reports.values()
+        print(json.dumps({**first, 'against': {report['policy']: report for report in others}}))
+    else:
+        print(kernels.why(network.device))
+        print('\n\n'.join(_table(report, reports[args.policy]) for report in reports.values()))
+    return 0
+
+
+def _size(args: argparse.Namespace, preset_width: int) -> tuple[int, int]:
+    """(height, width) of the network's images."""
+    from evict3r_ros.errors import UserError
+    from evict3r_ros.preparation import PATCH
+    width = args.width if args.width is not None else preset_width
     height = args.height if args.height is not None else max(1, round(0.75 * width / PATCH)) * PATCH
     if height % PATCH or width % PATCH or not PATCH <= height <= width:
         raise UserError(f"the network's images have sides that are multiples of {PATCH} and are not taller than wide, "
                         f'not {width} x {height}')
-    with tqdm(total=args.frames, unit='frame', disable=None) as bar:
-        measured = measure(network, config, (height, width), args.frames, progress=lambda _: bar.update())
-    measured.extra = {'bits': args.bits if '/' in args.bits else int(args.bits), 'policy': args.policy,
-                      'preset': args.preset, 'height': height, 'width': width, 'device': device, 'dtype': dtype,
-                      'engine': 'torch', 'threads': torch.get_num_threads()}
-    report = measured.report()
-    print(json.dumps(report) if args.json else _table(report))
-    return 0
+    return height, width
 
 
-def _table(report: dict) -> str:
+def _device_name(device: str) -> str:
+    import torch
+    return torch.cuda.get_device_name(device) if device.startswith('cuda') else device
+
+
+def _table(report: dict, main: dict) -> str:
     lines = [f'{report["preset"]}, {report["width"]} x {report["height"]}, {report["dtype"]} on {report["device"]}, '
              f'engine {report["engine"]}; {report["policy"]}, {report["tokens_per_layer"]} tokens a layer, '
              f'{report["bits"]} bits; {report["frames"]} frames']
     names = {'median_ms': 'median', 'p99_ms': '99th percentile', 'first_500_median_ms': 'median of the first 500',
-             'last_100_median_ms': 'median of the last 100'}
-    lines += [f'{what:<42}{report[key]:>9.2f} ms' for key, what in names.items()]
+             'last_100_median_ms': 'median of the last 100', 'frame_500_median_ms': 'median of the 100 up to frame 500',
+             'frame_5000_median_ms': 'median of the 100 up to frame 5000', 'first_frame_ms': 'first frame of all'}
+    lines += [f'{what:<42}{report[key]:>9.2f} ms' for key, what in names.items() if key in report]
     lines += [f'  {stage:<40}{value:>9.2f} ms' for stage, value in report['stages'].items()]
-    lines.append(f'{"peak memory":<42}{report["peak_gib"]:>9.2f} GiB')
+    lines += [f'{"memory at the end":<42}{report["steady_gib"]:>9.2f} GiB', f'{"peak memory":<42}{report["peak_gib"]:>9.2f} GiB']
+    if 'start_s' in report:
+        lines.append(f'{"start to first answer":<42}{report["start_s"]:>9.2f} s')
+    else:
+        lines.append(f'{"its last 100 frames against the first run":<42}'
+                     f'{report["last_100_median_ms"] / main["last_100_median_ms"]:>9.2f} times')
     return '\n'.join(lines)

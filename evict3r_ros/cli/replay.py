@@ -15,12 +15,12 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         'replay', help='answer a bag, live or offline, into another bag',
-        description='Plays a ROS 2 bag (mcap or sqlite3; ROS 1 bags are read as well) and writes what the node answers to '
-                    'another bag, which Foxglove and `ros2 bag` read. Needs no rosbag2.')
+        description='Plays a ROS 2 bag (mcap or sqlite3) and writes what the node answers to another bag, which '
+                    'Foxglove and `ros2 bag` read. Needs no rosbag2.')
     parser.add_argument('bag', type=Path, metavar='BAG', help='folder of a bag')
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument('--offline', action='store_true',
-                      help='each image is answered, none is dropped, straight from the bag and without DDS (the default)')
+                      help='each image is answered, straight from the bag and without DDS (the default)')
     mode.add_argument('--live', action='store_true',
                       help='play in real time, with /clock, over DDS, into a node that is started for it')
     parser.add_argument('--out', type=Path, metavar='FOLDER',
@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     input_.add_argument('--camera-info', metavar='TOPIC', help='(default: the one beside the image, if there is one)')
     input_.add_argument('--odom', metavar='TOPIC', help='odometry for -p scale.source:=odometry')
     input_.add_argument('--depth', metavar='TOPIC', help='depth image for -p scale.source:=depth')
-    input_.add_argument('--start', type=_not_negative, default=0.0, metavar='SECONDS', help='after the start of the bag')
+    input_.add_argument('--start', type=_not_negative, default=0.0, metavar='SECONDS', help='after the beginning')
     input_.add_argument('--duration', type=positive, metavar='SECONDS', help='(default: all)')
     input_.add_argument('--frames', type=count, metavar='N', help='at most so many images (default: all)')
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.live:
         for option in ('rate', 'attach', 'loop'):
             if getattr(args, option):
-                raise UserError(f'--{option} goes with --live: offline nothing is played, images are answered one by one')
+                raise UserError(f'--{option} goes with --live: offline, images are answered one by one')
         # Not earlier, so that `evict3r --help` doesn't wait for torch and ROS.
         from evict3r_ros.cli.replay_offline import run_offline
         return run_offline(args)

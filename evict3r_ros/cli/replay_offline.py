@@ -36,7 +36,8 @@ def run_offline(args: argparse.Namespace) -> int:
         with Stopping('this image') as stopping, tqdm(total=total, unit='image', disable=None) as bar:
             # The folder is made last: settings that cannot work leave none behind.
             with OfflineReplay(bag, topics, settings, AnswerTopics.of_node(NODE),
-                               lambda is_error, text: bar.write(text)) as replay, BagWriter(out, args.storage) as output:
+                               lambda is_error, text: bar.write(text)) as replay, \
+                    BagWriter(out, args.storage) as output:
                 result = replay.run(output, span, bar.update, lambda: stopping.requested)
             stopped = stopping.requested
     _print(result, total, out)

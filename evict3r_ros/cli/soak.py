@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.ros import live_soak
     from evict3r_ros.ros.node_process import NodeProcess
     from evict3r_ros.ros.session import Session
-    from evict3r_ros.synthetic.render import pinhole, render_walk
-    frames = render_walk(0, IMAGES, pinhole(SIZE), SIZE)
+    from evict3r_ros.synthetic.clips import WorldStream
+    frames = WorldStream(0, IMAGES, size=SIZE, effects=False, loop=True)
     images = [frame.image for frame in tqdm(frames, desc='images', total=IMAGES, disable=None)]
     with tempfile.TemporaryDirectory(prefix='evict3r-soak-') as folder:
         parameters = {'weights': 'random', 'preset': args.preset, 'device': 'cpu', 'cache.tokens': 1024,

@@ -23,6 +23,14 @@ def add_parser(subparsers: Any) -> None:
         study.add_argument('--frames', type=int, default=24, metavar='N', help='of a walk (default: %(default)s)')
         study.add_argument('--seed', type=int, default=0, help='of the room (default: %(default)s)')
         study.set_defaults(run=run)
+    precision = studies.add_parser('precision', help='error of half precision, kernels and packing against float32')
+    precision.add_argument('--frames', type=int, default=50, metavar='N', help='of a walk (default: %(default)s)')
+    precision.add_argument('--seed', type=int, default=0, help='of the world (default: %(default)s)')
+    precision.add_argument('--height', type=int, metavar='PX', default=112, help="the network's images (default: 112)")
+    precision.add_argument('--width', type=int, metavar='PX', default=154, help='likewise (default: 154)')
+    precision.add_argument('--device', default='auto', help="'cpu', 'cuda', or 'auto': CUDA where there is one")
+    add_cache_options(precision, tokens=500)
+    precision.set_defaults(run=run_precision)
     soak = studies.add_parser('soak', help='memory and latency over a long run, as figures and a plot')
     soak.add_argument('--frames', type=int, default=5000, metavar='N', help='(default: %(default)s)')
     soak.add_argument('--height', type=int, default=28, metavar='PX', help="the network's images (default: %(default)s)")
@@ -30,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
     soak.add_argument('--plot', type=Path, metavar='PNG', help='where to draw (default: nowhere)')
     add_cache_options(soak, tokens=64)
     soak.set_defaults(run=run_soak)
-    for study in (quantization, pooling, soak):
+    for study in (quantization, pooling, precision, soak):
         study.add_argument('--weights', default='random', help="'random' or a file (default: %(default)s)")
         study.add_argument('--preset', default='nano' if study is soak else 'small',
                            help='size of the network (default: %(default)s)')
@@ -55,6 +63,23 @@ def run_pooling(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation.pooling import compare, markdown
     results = compare(_network(args), args.frames, SIZE, [250, 500, 1000], args.seed)
     print(json.dumps(results) if args.json else markdown(results))
+    return 0
+
+
+def run_precision(args: argparse.Namespace) -> int:
+    """Print the errors of faster ways to run a stream."""
+    import torch
+    from tqdm import tqdm
+
+    from evict3r_ros.evaluation import precision
+    from evict3r_ros.network import load_network
+    device = args.device if args.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
+    config = cache_config(args)
+    count = 1 + len(precision.ways(torch.device(device)))
+    with tqdm(total=count * args.frames, unit='frame', disable=None) as bar:
+        results = precision.compare(lambda dtype: load_network(args.weights, args.preset, device, dtype), config,
+                                    args.frames, (args.height, args.width), args.seed, bar.update)
+    print(json.dumps(results) if args.json else precision.markdown(results))
     return 0
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Queries, keys and values of the network on a walk through a synthetic room: what the comparisons work on."""
+"""Queries, keys and values of the network on a walk through a synthetic world: what the comparisons work on."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ import torch
 from evict3r_ros.cache import CacheConfig, KeyValueCache
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
-from evict3r_ros.synthetic.render import pinhole, render_walk
+from evict3r_ros.synthetic.clips import WorldStream
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class _Listener:
 
 
 def walk_images(frames: int, seed: int, size: tuple[int, int]) -> list[torch.Tensor]:
-    """Images (h, w, 3) uint8 of a walk through the room of that seed; size is (height, width)."""
-    return [torch.as_tensor(frame.image) for frame in render_walk(seed, frames, pinhole(size), size)]
+    """Images (h, w, 3) uint8 of a walk through the world of that seed; size is (height, width)."""
+    return [torch.as_tensor(frame.image) for frame in WorldStream(seed, frames, size=size, effects=False)]
 
 
 def record(network: StreamVGGT, frames: int, seed: int, size: tuple[int, int]) -> list[LayerActivations]:

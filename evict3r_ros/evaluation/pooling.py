@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import torch
 
+from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig, KeyValueCache
+from evict3r_ros.cache.ledger import Ledger
 from evict3r_ros.cache.policies.evict3r import Evict3R
 from evict3r_ros.cache.policies.policy import Observation, choose
+from evict3r_ros.cache.policies.pooled_queries import pool_queries
 from evict3r_ros.evaluation.activations import walk_images
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
@@ -21,19 +24,23 @@ class _Shadow:
         budget = replace(cache.budget, config=replace(cache.config, scores='pooled'))
         self._cache, self._exact = cache, cache.policy
         self._pooled = Evict3R(budget, cache.shape, cache.pool.nowhere)
-        self._observe, self._end_frame = cache.policy.observe, cache.end_frame
+        self._observe, self._frame_done = cache.policy.observe, cache.policy.frame_done
+        self._mass = torch.zeros(cache.shape.layers, cache.ledger.capacity + cache.shape.frame_tokens)
         self.overlap: list[float] = []
         self.rank_correlation: list[float] = []
-        cache.policy.observe, cache.end_frame = self.observe, self.end_frame
+        cache.policy.observe, cache.policy.frame_done = self.observe, self.frame_done
 
     def observe(self, layer, ledger, seen: Observation) -> None:
         """Both look."""
         self._observe(layer, ledger, seen)
-        self._pooled.observe(layer, ledger, replace(seen, mass=None))
+        pooled, counts = pool_queries(seen.query, ledger.special_tokens)
+        kernels.cache_mass(pooled, counts, seen.keys, ledger.seen_lengths[layer], ledger.frame_tokens,
+                           self._mass[layer, :len(seen.keys)])
 
-    def end_frame(self) -> None:
-        """Compare what both would keep, where there is something to evict; then the exact one decides."""
-        ledger = self._cache.ledger
+    def frame_done(self, ledger: Ledger, mass: torch.Tensor) -> None:
+        """Compare what both would keep, where there is something to evict; the exact one decides."""
+        self._frame_done(ledger, mass)
+        self._pooled.frame_done(ledger, self._mass[:, :mass.shape[1]])
         budgets = self._exact.budgets(ledger)
         if bool((ledger.valid.sum(1) > budgets).all()):
             free = ledger.valid & ~self._exact.pinned(ledger)
@@ -45,7 +52,6 @@ class _Shadow:
             self.overlap.append(float((kept[0] & kept[1]).sum() / kept[0].sum()))
             pairs = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(*ranks, strict=True)]
             self.rank_correlation.append(float(torch.stack(pairs).mean()))
-        self._end_frame()
 
 
 def compare(network: StreamVGGT, frames: int, size: tuple[int, int], budgets: list[int], seed: int = 0) -> dict:

@@ -9,7 +9,8 @@ import torch
 
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheShape
-from evict3r_ros.cache.codec import PackedCodec, centre_of
+from evict3r_ros.cache.codec import centre_of
+from evict3r_ros.cache.pool import Pool
 from evict3r_ros.evaluation.activations import LayerActivations, record, with_outlier_channels
 from evict3r_ros.network import StreamVGGT
 
@@ -67,14 +68,16 @@ def ours(layer: LayerActivations, first: int, bits: int, special_tokens: int = S
          ) -> tuple[torch.Tensor, torch.Tensor]:
     """The cache's own codec, through its bytes; ``special_tokens`` 0: without centres of their own."""
     heads, head_dim = layer.keys.shape[1:]
-    codec = PackedCodec(CacheShape(1, heads, head_dim, special_tokens, (1, first - special_tokens), torch.float32,
-                                   layer.keys.device), bits)
+    count = len(layer.keys)
+    pool = Pool(CacheShape(1, heads, head_dim, special_tokens, (1, first - special_tokens), torch.float32,
+                           layer.keys.device), [(count, bits)])
     frames, tokens = _frames_and_tokens(layer, first)
     for frame in (0, 1):
-        codec.calibrate(0, frame, layer.keys[frames == frame], layer.values[frames == frame])
+        pool.calibrate(0, frame, layer.keys[frames == frame], layer.values[frames == frame])
     keys, values = torch.empty_like(layer.keys), torch.empty_like(layer.values)
-    centres = centre_of(frames, tokens, special_tokens)
-    codec.decode(0, centres, codec.encode(0, centres, layer.keys, layer.values), keys, values)
+    centres, slots = centre_of(frames, tokens, special_tokens), torch.arange(count, device=keys.device)
+    pool.write(0, 0, slots, centres, layer.keys, layer.values)
+    pool.read(0, slots, centres, slots[-1] + 1, keys, values)
     return keys, values
 
 

@@ -177,6 +177,11 @@ def last_status(recorded: BagReader, topics: AnswerTopics) -> Any | None:
     return None if last is None else recorded.decode(topics.status, last)
 
 
+def pose_matrix(odometry: Any) -> np.ndarray:
+    """The (4, 4) matrix from the frame that an Odometry moves to the one it is told in."""
+    return _matrix(odometry.pose.pose.position, odometry.pose.pose.orientation)
+
+
 def _maps(bag: BagReader, topic: str, stamps: Set[int]) -> dict[int, np.ndarray]:
     """The images of these stamps; others are not decoded."""
     return {stamp: image_array(bag.decode(topic, raw)) for _, _, raw in bag.raw([topic])
@@ -188,7 +193,7 @@ def _odom_from(frame: str, odometry: Any, static: StaticFrames) -> np.ndarray:
     child_from_frame = static.find(odometry.child_frame_id, frame)
     if child_from_frame is None:
         raise UserError(f'no static transform joins {frame} with {odometry.child_frame_id}')
-    return _matrix(odometry.pose.pose.position, odometry.pose.pose.orientation) @ child_from_frame
+    return pose_matrix(odometry) @ child_from_frame
 
 
 def _matrix(position: Any, orientation: Any) -> np.ndarray:

@@ -167,6 +167,11 @@ class BagReader:
         """Time of the first message; nonsense for a bag without any."""
         return self._reader.start_time
 
+    @property
+    def is_ros2(self) -> bool:
+        """Whether its messages are CDR, as ROS 2 has them."""
+        return self._reader.is2
+
     def _read(self, topics: Iterable[str] | None, start_ns: int | None = None,
               stop_ns: int | None = None) -> Iterator[tuple[Connection, int, bytes]]:
         connections = self._reader.connections

@@ -33,6 +33,8 @@ def choose_topics(bag: BagReader, image: str | None = None, camera_info: str | N
 
     Raises UserError for a topic that isn't there or has another type, and where there are several images.
     """
+    if not bag.is_ros2:
+        raise UserError(f'{bag.path} is a bag of ROS 1: rosbags-convert makes one of ROS 2 of it')
     kinds = {name: topic.message_type for name, topic in bag.topics.items() if topic.count}
     if image is None:
         images = sorted(name for name, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE) and name != depth)

@@ -1,7 +1,168 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One door to everything that is worth a kernel; behind it, engines that give the same answers."""
+"""
+One door to everything that is worth a kernel; behind it, engines that give the same answers.
 
-from evict3r_ros.kernels.torch_engine import attention, attention_mass, attention_with_mass
+``torch``: any device, and the reference. ``triton``: CUDA, where Triton is installed; forward only. Which one runs is
+decided for each call by where its tensors are, unless EVICT3R_ENGINE or ``use`` says ``torch``.
+"""
 
-__all__ = ['attention', 'attention_mass', 'attention_with_mass']
+import importlib.util
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.kernels import torch_engine
+from evict3r_ros.kernels.aside import Aside
+from evict3r_ros.kernels.layout import PackedLayout
+from evict3r_ros.kernels.torch_engine import attention
+
+__all__ = ['ENGINES', 'Aside', 'PackedLayout', 'add_norm', 'attention', 'cache_attention', 'cache_mass', 'copy_pair',
+           'engine_for', 'enlarge', 'norm_turn', 'read_packed', 'self_attention', 'time_scoring',
+           'use', 'why', 'write_packed']
+
+ENGINES = ('auto', 'torch', 'triton')
+HAS_TRITON = importlib.util.find_spec('triton') is not None
+_engine = 'auto'
+
+
+def use(engine: str) -> None:
+    """Choose the engine for all that follows in this process: ``auto`` or ``torch``; ``triton`` insists on it."""
+    global _engine
+    if engine not in ENGINES:
+        raise UserError(f'engine {engine!r} is not one of {", ".join(ENGINES)}')
+    if engine == 'triton' and not HAS_TRITON:
+        raise UserError("engine 'triton': Triton is not installed here")
+    _engine = engine
+
+
+use(os.environ.get('EVICT3R_ENGINE', 'auto'))
+
+
+def engine_for(device: torch.device) -> str:
+    """Which engine serves tensors of a device: ``torch`` or ``triton``."""
+    return 'triton' if device.type == 'cuda' and HAS_TRITON and _engine != 'torch' else 'torch'
+
+
+def why(device: torch.device) -> str:
+    """The engine for a device and the reason, for a line in the log."""
+    if engine_for(device) == 'triton':
+        return 'triton: a CUDA device, and Triton is installed'
+    if device.type != 'cuda':
+        return f'torch: the device is {device.type}, and Triton kernels need CUDA'
+    return 'torch: asked for' if HAS_TRITON else 'torch: Triton is not installed; its kernels would be faster'
+
+
+def _fused(tensor: torch.Tensor) -> bool:
+    # Kernels have no backward pass.
+    return tensor.is_cuda and not torch.is_grad_enabled() and engine_for(tensor.device) == 'triton'
+
+
+def time_scoring(timed: Callable[[Callable], Callable]) -> Callable[[], None]:
+    """Put a clock around the kernel that scores keys by attention; the answer takes it off. For benchmarks."""
+    if not HAS_TRITON:
+        return lambda: None
+    from evict3r_ros.kernels import triton_attention
+    plain = triton_attention.mass
+    triton_attention.mass = timed(plain)
+
+    def restore() -> None:
+        triton_attention.mass = plain
+    return restore
+
+
+def cache_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, kept: torch.Tensor, fresh: int,
+                    mass: torch.Tensor | None = None, aside: Aside | None = None) -> torch.Tensor:
+    """See torch_engine.cache_attention; the mass is complete only when ``aside``, if given, has been joined."""
+    if not _fused(query):
+        return torch_engine.cache_attention(query, keys, values, kept, fresh, mass)
+    from evict3r_ros.kernels import triton_attention
+    answer, lse = triton_attention.attention(query, keys, values, kept, fresh)
+    if mass is not None:
+        with aside.beside(query, lse) if aside is not None else nullcontext():
+            triton_attention.mass(query, keys, kept, fresh, lse, mass)
+    return answer
+
+
+def self_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attention of tokens to each other: (batch, heads, tokens, head_dim) each."""
+    if _fused(query) and query.shape[0] == 1 and query.shape[3] in (16, 32, 64, 128):
+        from evict3r_ros.kernels import triton_attention
+        return triton_attention.self_attention(query[0], key[0], value[0])[None]
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+def cache_mass(query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int,
+               mass: torch.Tensor) -> None:
+    """See torch_engine.cache_mass."""
+    if not _fused(keys):
+        torch_engine.cache_mass(query, counts, keys, kept, fresh, mass)
+        return
+    from evict3r_ros.kernels import triton_attention
+    query = query.to(keys.dtype)
+    # What the pooled queries would get of the values is not needed, but little: there are few of them.
+    _, lse = triton_attention.attention(query, keys, keys, kept, fresh)
+    triton_attention.mass(query, keys, kept, fresh, lse, mass, counts)
+
+
+def write_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor,
+                 centres: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
+    """See torch_engine.write_packed."""
+    if _fused(key):
+        from evict3r_ros.kernels import triton_codec as engine
+    else:
+        engine = torch_engine
+    engine.write_packed(rows, key, value, slots, centres, table, scale, layout)
+
+
+def read_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor,
+                count: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
+    """See torch_engine.read_packed."""
+    if _fused(key):
+        from evict3r_ros.kernels import triton_codec as engine
+    else:
+        engine = torch_engine
+    engine.read_packed(rows, key, value, slots, centres, count, table, scale, layout)
+
+
+def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, value_out: torch.Tensor) -> None:
+    """See torch_engine.copy_pair."""
+    if _fused(key):
+        from evict3r_ros.kernels import triton_codec as engine
+    else:
+        engine = torch_engine
+    engine.copy_pair(key, value, key_out, value_out)
+
+
+def norm_turn(qkv: torch.Tensor, q_weight: torch.Tensor, q_bias: torch.Tensor, k_weight: torch.Tensor,
+              k_bias: torch.Tensor, eps: float, cos: torch.Tensor, sin: torch.Tensor,
+              ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """See torch_engine.norm_turn."""
+    if _fused(qkv):
+        from evict3r_ros.kernels import triton_layers as engine
+    else:
+        engine = torch_engine
+    return engine.norm_turn(qkv, q_weight, q_bias, k_weight, k_bias, eps, cos, sin)
+
+
+def add_norm(x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
+             eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """See torch_engine.add_norm."""
+    if _fused(x):
+        from evict3r_ros.kernels import triton_layers as engine
+    else:
+        engine = torch_engine
+    return engine.add_norm(x, added, gamma, weight, bias, eps)
+
+
+def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
+    """See torch_engine.enlarge."""
+    if _fused(x) and x.shape[0] == 1:
+        from evict3r_ros.kernels import triton_layers as engine
+    else:
+        engine = torch_engine
+    return engine.enlarge(x, size, position)

@@ -5,8 +5,13 @@
 import torch
 import torch.nn.functional as F
 
+from evict3r_ros.kernels import torch_enlarge
+from evict3r_ros.kernels.layout import PackedLayout
+
 TILE_BYTES = 32 * 2 ** 20
 """Scores held at one time while the attention mass is collected."""
+HALF = torch.float16
+"""Minimum and step of packed numbers: ten bits of mantissa for ranges of at most a few hundred."""
 
 
 def attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, valid: torch.Tensor | None = None,
@@ -18,6 +23,50 @@ def attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, val
     """
     mask = None if valid is None else valid[None, None, None, :]
     return F.scaled_dot_product_attention(query[None], keys[None], values[None], attn_mask=mask)[0]
+
+
+def _there(keys: torch.Tensor, kept: torch.Tensor, fresh: int) -> torch.Tensor | None:
+    """(M,) bool: the first ``kept`` and the last ``fresh`` of the keys; None for all of them, where the host can know."""
+    width = keys.shape[0] - fresh
+    if kept.device.type == 'cpu' and int(kept) == width:
+        return None
+    number = torch.arange(keys.shape[0], device=keys.device)
+    return (number < kept) | (number >= width)
+
+
+def cache_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, kept: torch.Tensor, fresh: int,
+                    mass: torch.Tensor | None = None) -> torch.Tensor:
+    """
+    Attention of a frame to the cache and itself: query (heads, N, head_dim) -> (heads, N, head_dim).
+
+    keys, values: (M, heads, head_dim), of which the first ``kept`` (,) int64 and the last ``fresh`` are there; the rest
+    may be anything finite. mass: (M,) float32 or None, takes each key's attention mass, the mean over heads of the sum
+    over queries of the softmax; 0 for keys that are not there.
+    """
+    valid = _there(keys, kept, fresh)
+    keys, values = keys.transpose(0, 1), values.transpose(0, 1)
+    if mass is None:
+        return attention(query, keys, values, valid)
+    mass.zero_()
+    answers = []
+    for weights in _weights(query, keys, valid):
+        mass += weights.sum(dim=(0, 1))
+        answers.append((weights @ values.float()).to(query.dtype))
+    mass /= query.shape[0]
+    return torch.cat(answers, dim=1)
+
+
+def cache_mass(query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int,
+               mass: torch.Tensor) -> None:
+    """The mass of ``cache_attention`` alone, where query i of (heads, n, head_dim) stands for counts (n,)[i] queries."""
+    valid = _there(keys, kept, fresh)
+    mass.zero_()
+    first = 0
+    for weights in _weights(query, keys.transpose(0, 1), valid):
+        last = first + weights.shape[1]
+        mass += torch.einsum('hnm,n->m', weights, counts[first:last])
+        first = last
+    mass /= query.shape[0]
 
 
 def _weights(query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None):
@@ -36,24 +85,108 @@ def _weights(query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None
         yield scores.softmax(dim=-1)
 
 
-def attention_with_mass(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
-                        valid: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """As ``attention``, and each key's attention mass: (M,) float32, mean over heads of the sum over queries."""
-    mass = torch.zeros(keys.shape[1], dtype=torch.float32, device=query.device)
-    answers = []
-    for weights in _weights(query, keys, valid):
-        mass += weights.sum(dim=(0, 1))
-        answers.append((weights @ values.float()).to(query.dtype))
-    return torch.cat(answers, dim=1), mass / query.shape[0]
+def pack(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    x (n, heads, w) float32 -> packed codes (n, heads * w * bits / 8) uint8, and (n, heads, 2) half: minimum and step.
+
+    A byte's codes lie w * bits / 8 channels apart.
+    """
+    levels = 2 ** bits - 1
+    low, high = x.aminmax(dim=-1, keepdim=True)
+    limit = torch.finfo(HALF).max
+    low = low.clamp(-limit, limit).to(HALF)
+    step = ((high - low.float()) / levels).clamp(max=limit).to(HALF)
+    # Where all numbers are the same the step is zero, and so is every code.
+    steps = torch.where(step > 0.0, (x - low.float()) / step.float(), 0.0)
+    parts = steps.round().clamp(0, levels).to(torch.uint8).chunk(8 // bits, dim=-1)
+    packed = parts[0].clone()
+    for number, part in enumerate(parts[1:], start=1):
+        packed |= part << (bits * number)
+    return packed.flatten(1), torch.cat((low, step), dim=-1)
 
 
-def attention_mass(query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None = None,
-                   ) -> torch.Tensor:
-    """The mass (M,) alone, where query i of (heads, N, head_dim) stands for ``counts`` (N,)[i] queries."""
-    mass = torch.zeros(keys.shape[1], dtype=torch.float32, device=query.device)
-    first = 0
-    for weights in _weights(query, keys, valid):
-        last = first + weights.shape[1]
-        mass += torch.einsum('hnm,n->m', weights, counts[first:last])
-        first = last
-    return mass / query.shape[0]
+def unpack(codes: torch.Tensor, ranges: torch.Tensor, bits: int) -> torch.Tensor:
+    """The inverse of ``pack``, as far as the bits go: (n, heads, w) float32."""
+    codes = codes.unflatten(1, (ranges.shape[1], -1))
+    parts = [(codes >> (bits * number)) & (2 ** bits - 1) for number in range(8 // bits)]
+    low, step = ranges.float().split(1, dim=-1)
+    return torch.cat(parts, dim=-1).float() * step + low
+
+
+def write_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor,
+                 centres: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
+    """
+    Quantize key and value (n, heads, w) into their rows.
+
+    rows: (a tier's slots + 1, row bytes) uint8; slots: (n,) int64, what goes to no slot of the tier is dropped;
+    centres: (n,) int64, which of table (2, centres, heads, w) to take off; scale: (2, heads, w), to divide by; both for
+    key and value.
+    """
+    last = rows.shape[0] - 1
+    packed = [pack((x.float() - table[kind][centres]) / scale[kind], layout.bits) for kind, x in enumerate((key, value))]
+    codes = torch.cat([codes for codes, _ in packed], dim=1)
+    ranges = torch.cat([ranges.flatten(1) for _, ranges in packed], dim=1).view(torch.uint8)
+    local = (slots - layout.first_slot).clamp(max=last)
+    rows[:, :codes.shape[1] + ranges.shape[1]].index_copy_(0, local, torch.cat((codes, ranges), dim=1))
+    if not layout.alone:
+        rows[last].zero_()
+
+
+def read_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor,
+                count: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
+    """
+    The inverse of ``write_packed`` for slots (n,), into key and value (n, heads, w).
+
+    The first ``count`` (,) int64 of them hold tokens. A token of another tier is left alone; what has none becomes
+    anything finite.
+    """
+    last = rows.shape[0] - 1
+    local = slots - layout.first_slot
+    if not layout.alone:
+        inside = (local >= 0) & (local < last)
+        local = torch.where(inside, local, last)
+    found = rows.index_select(0, local)
+    size, heads = layout.code_bytes, key.shape[1]
+    ranges = found[:, 2 * size:2 * size + 4 * heads * HALF.itemsize].view(HALF).unflatten(1, (2, heads, 2))
+    for kind, out in enumerate((key, value)):
+        x = unpack(found[:, kind * size:(kind + 1) * size], ranges[:, kind], layout.bits)
+        x = x * scale[kind] + table[kind][centres]
+        out.copy_(x if layout.alone else torch.where(inside[:, None, None], x, out))
+
+
+def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, value_out: torch.Tensor) -> None:
+    """Key and value (n, heads, w), of any strides, as they are into contiguous tensors of the same shape."""
+    key_out.copy_(key)
+    value_out.copy_(value)
+
+
+def norm_turn(qkv: torch.Tensor, q_weight: torch.Tensor, q_bias: torch.Tensor, k_weight: torch.Tensor,
+              k_bias: torch.Tensor, eps: float, cos: torch.Tensor, sin: torch.Tensor,
+              ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Query, key and value (batch, heads, tokens, head_dim) from qkv (batch, tokens, 3, heads, head_dim).
+
+    Query and key get a LayerNorm over the head, then the turn of 2-D RoPE: channels of the first half by the row's
+    angle, of the second by the column's, and inside a half channel i pairs with i + quarter. cos, sin: (grid tokens,
+    head_dim) float32; tokens may be those of several frames in a row.
+    """
+    query, key, value = qkv.permute(2, 0, 3, 1, 4)
+
+    def turn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        x = F.layer_norm(x, x.shape[-1:], weight, bias, eps).unflatten(-2, (-1, cos.shape[0]))
+        a, b, c, d = x.chunk(4, dim=-1)
+        return (x * cos + torch.cat((-b, a, -d, c), dim=-1) * sin).flatten(-3, -2).to(qkv.dtype)
+    return turn(query, q_weight, q_bias), turn(key, k_weight, k_bias), value
+
+
+def add_norm(x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
+             eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """x + gamma * added, and its LayerNorm: x, added (..., C); gamma, weight, bias (C,)."""
+    x = torch.addcmul(x, added, gamma)
+    return x, F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
+    """x (batch, C, h, w) to (batch, C, *size), bilinear with aligned corners; plus position (1, C, *size)."""
+    x = torch_enlarge.enlarge(x, size)
+    return x if position is None else x + position

@@ -58,13 +58,17 @@ class Aggregator(nn.Module):
         specials = torch.cat((self.camera_token, self.register_token), dim=2)[0]
         own = torch.where(is_first[:, None, None], specials[0], specials[1])
         x = torch.cat((own.expand(batch, -1, -1, -1), patches), dim=2)
-        tapped = []
+        tapped, normed = [], None
         last = self.preset.pairs - 1
         for layer, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
-            inside = frame_block(x.flatten(0, 1), rotary=grid.rotary).unflatten(0, (batch, frames))
+            inside, normed = frame_block(x.flatten(0, 1), rotary=grid.rotary, normed=normed, then=global_block.norm1)
+            inside = inside.unflatten(0, (batch, frames))
             observe = partial(memory.observe_residual, layer) if memory.wants_residual else None
-            across = global_block(inside.flatten(1, 2), partial(memory.attend, layer), grid.rotary, observe)
+            across, normed = global_block(
+                inside.flatten(1, 2), partial(memory.attend, layer), grid.rotary, observe,
+                normed.view(batch, -1, normed.shape[-1]), self.frame_blocks[layer + 1].norm1 if layer < last else None)
             x = across.unflatten(1, (frames, -1))
+            normed = normed if normed is None else normed.view(batch * frames, -1, normed.shape[-1])
             if layer in self.preset.taps or layer == last:
                 tapped.append(torch.cat((inside, x), dim=-1))
         return tapped if last not in self.preset.taps else [*tapped, tapped[-1]]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evict3r_ros.network.layers import Block, Mlp
+from evict3r_ros.network.layers import Block, Mlp, run_blocks
 from evict3r_ros.network.memory import Memory
 from evict3r_ros.network.presets import Preset
 
@@ -25,6 +25,7 @@ class CameraHead(nn.Module):
         super().__init__()
         width = 2 * preset.width
         self.rounds = preset.camera_rounds
+        self.rounds_apart = preset.camera_rounds_apart
         self.empty_pose_tokens = nn.Parameter(torch.zeros(1, 1, POSE))
         self.embed_pose = nn.Linear(POSE, width)
         self.poseLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))  # noqa: N815
@@ -38,20 +39,28 @@ class CameraHead(nn.Module):
         """
         tokens: (batch, frames, 2C) -> pose encodings (batch, frames, 9) in float32, fields of view not negative.
 
-        The memory's attend is called ``rounds`` times a frame for each trunk block. A streaming memory keeps what every
-        round brought, so that a round sees the earlier rounds of its own frame too, as published.
+        The memory's attend is called ``rounds`` times a frame for each trunk block. Published, a streaming memory keeps
+        what every round brought in one place, so that a round sees the earlier rounds of its own frame too; with
+        ``rounds_apart`` each round has layers of its own.
         """
+        pose = self.estimates(tokens, memory)[-1]
+        return torch.cat((pose[..., :7], pose[..., 7:].relu()), dim=-1)
+
+    def estimates(self, tokens: torch.Tensor, memory: Memory) -> list[torch.Tensor]:
+        """As ``forward``: the raw estimate after each round, which training judges one by one."""
         token = self.token_norm(tokens)
         normed = F.layer_norm(token, token.shape[-1:], eps=MODULATION_EPS)
         # The estimate begins at zero and stays in float32: half precision would round a translation at every round.
         # What the first round is told of it is a learned stand-in.
         pose = token.new_zeros(*token.shape[:2], POSE, dtype=torch.float32)
         told = self.empty_pose_tokens
-        for _ in range(self.rounds):
+        estimates = []
+        for number_of_round in range(self.rounds):
+            first = number_of_round * len(self.trunk) if self.rounds_apart else 0
             shift, scale, gate = self.poseLN_modulation(self.embed_pose(told)).chunk(3, dim=-1)
             x = token + gate * (normed * (1 + scale) + shift)
-            for number, block in enumerate(self.trunk):
-                x = block(x, partial(memory.attend, number))
-            pose = pose + self.pose_branch(self.trunk_norm(x)).float()
+            x = run_blocks(self.trunk, x, self.trunk_norm, lambda number: partial(memory.attend, first + number))
+            pose = pose + self.pose_branch(x).float()
             told = pose.to(token.dtype)
-        return torch.cat((pose[..., :7], pose[..., 7:].relu()), dim=-1)
+            estimates.append(pose)
+        return estimates

@@ -3,9 +3,9 @@
 """The dense prediction head (DPT, arXiv 2103.13413): tokens of four layers to maps of the image's size."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from evict3r_ros import kernels
 from evict3r_ros.network.presets import Preset
 
 NORM_EPS = 1e-5
@@ -60,7 +60,7 @@ class Fusion(nn.Module):
         x = own if coarser is None else coarser + self.resConfUnit1(own)
         # A 1x1 convolution and an interpolation whose weights sum to 1 commute; in this order it costs a quarter.
         x = self.out_conv(self.resConfUnit2(x))
-        return F.interpolate(x, size, mode='bilinear', align_corners=True)
+        return kernels.enlarge(x, size)
 
 
 class Scratch(nn.Module):
@@ -104,15 +104,18 @@ class DenseHead(nn.Module):
         self.scratch = Scratch(preset, outputs)
         self._positions: dict[tuple, torch.Tensor] = {}
 
-    def _with_position(self, x: torch.Tensor, aspect: float) -> torch.Tensor:
+    def _position(self, like: torch.Tensor, size: tuple[int, int], aspect: float) -> torch.Tensor:
+        """(1, C, *size), in the layout of ``like`` (batch, C, h, w)."""
         # Few entries: one for each of the five grids of an image size, and sizes change at a stream's start only.
-        key = (x.shape[1:], aspect, x.device, x.dtype)
+        last = like.is_contiguous(memory_format=torch.channels_last)
+        key = (like.shape[1], size, aspect, like.device, like.dtype, last)
         if key not in self._positions:
             if len(self._positions) >= 16:
                 self._positions.clear()
-            table = position_map(x.shape[1], tuple(x.shape[-2:]), aspect) * POSITION_WEIGHT
-            self._positions[key] = table.to(x.device, x.dtype)
-        return x + self._positions[key]
+            table = (position_map(like.shape[1], size, aspect) * POSITION_WEIGHT).to(like.device, like.dtype)[None]
+            self._positions[key] = table.contiguous(
+                memory_format=torch.channels_last if last else torch.contiguous_format)
+        return self._positions[key]
 
     def forward(self, tapped: list[torch.Tensor], patches: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
         """tapped: four (batch, N, 2C) -> raw maps (batch, outputs, *size) in float32."""
@@ -120,9 +123,10 @@ class DenseHead(nn.Module):
         maps = []
         for tokens, project, resize in zip(tapped, self.projects, self.resize_layers, strict=True):
             x = self.norm(tokens[:, self.special_tokens:]).transpose(1, 2).unflatten(-1, patches)
-            maps.append(resize(self._with_position(project(x), aspect)))
+            x = project(x)
+            maps.append(resize(x + self._position(x, patches, aspect)))
         x = self.scratch.output_conv1(self.scratch.fuse(maps))
-        x = self._with_position(F.interpolate(x, size, mode='bilinear', align_corners=True), aspect)
+        x = kernels.enlarge(x, size, self._position(x, size, aspect))
         return self.scratch.output_conv2(x).float()
 
 

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pieces that all stacks of the network share: attention, MLP, LayerScale, the block, and 2-D RoPE."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from evict3r_ros import kernels
 
 ROPE_BASE = 100.0
 
@@ -37,17 +39,13 @@ class RotaryTable:
         self.sin = angle.sin()
         """(tokens, head_dim)"""
 
-    def turn(self, x: torch.Tensor) -> torch.Tensor:
-        """x (..., tokens, head_dim) turned; the tokens may be those of several frames in a row."""
-        tokens = self.cos.shape[0]
-        a, b, c, d = x.unflatten(-2, (-1, tokens)).chunk(4, dim=-1)
-        swapped = torch.cat((-b, a, -d, c), dim=-1)
-        turned = x.unflatten(-2, (-1, tokens)) * self.cos + swapped * self.sin
-        return turned.flatten(-3, -2).to(x.dtype)
-
 
 class Attention(nn.Module):
-    """Multi-head attention; whom the queries attend to is the caller's ``attend``."""
+    """
+    Multi-head attention; whom the queries attend to is the caller's ``attend``.
+
+    With ``norm_eps`` queries and keys are LayerNormed a head, and turned by a RotaryTable.
+    """
 
     def __init__(self, width: int, heads: int, norm_eps: float | None = None):
         super().__init__()
@@ -56,17 +54,19 @@ class Attention(nn.Module):
         if norm_eps is not None:
             self.q_norm = nn.LayerNorm(width // heads, eps=norm_eps)
             self.k_norm = nn.LayerNorm(width // heads, eps=norm_eps)
-        self.normed = norm_eps is not None
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor, attend: Attend, rotary: RotaryTable | None = None) -> torch.Tensor:
-        """x: (batch, tokens, width) -> (batch, tokens, width)."""
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if self.normed:
-            query, key = self.q_norm(query), self.k_norm(key)
-        if rotary is not None:
-            query, key = rotary.turn(query), rotary.turn(key)
-        return self.proj(attend(query, key, value).transpose(1, 2).flatten(-2))
+    def split(self, x: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
+        """x: (batch, tokens, width) -> query, key and value, normed and turned: (batch, heads, tokens, head_dim) each."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        if rotary is None:
+            return tuple(qkv.permute(2, 0, 3, 1, 4))
+        return kernels.norm_turn(qkv, self.q_norm.weight, self.q_norm.bias, self.k_norm.weight, self.k_norm.bias,
+                                 self.q_norm.eps, rotary.cos, rotary.sin)
+
+    def join(self, answers: torch.Tensor) -> torch.Tensor:
+        """What attention answered, (batch, heads, tokens, head_dim) -> (batch, tokens, width)."""
+        return self.proj(answers.transpose(1, 2).flatten(-2))
 
 
 class Mlp(nn.Module):
@@ -83,15 +83,11 @@ class Mlp(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor a channel."""
+    """A learned factor a channel; the block applies it."""
 
     def __init__(self, width: int):
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (..., width), scaled."""
-        return x * self.gamma
 
 
 class Block(nn.Module):
@@ -106,16 +102,49 @@ class Block(nn.Module):
         self.mlp = Mlp(width, 4 * width, width)
         self.ls2 = LayerScale(width)
 
-    def forward(self, x: torch.Tensor, attend: Attend = F.scaled_dot_product_attention,
+    def forward(self, x: torch.Tensor, attend: Attend = kernels.self_attention,
                 rotary: RotaryTable | None = None,
-                observe_residual: Callable[[torch.Tensor], None] | None = None) -> torch.Tensor:
+                observe_residual: Callable[[torch.Tensor], None] | None = None,
+                normed: torch.Tensor | None = None, then: nn.LayerNorm | None = None,
+                ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         x: (batch, tokens, width) -> the same shape; without ``attend`` the tokens attend to each other.
 
+        A sum and the norm of it that comes next are one kernel, also across blocks: normed is ``norm1(x)``, where the
+        block before has made it, and then is the norm that the next one wants, the second part of the answer.
         observe_residual: told what the MLP adds, (batch, tokens, width).
         """
-        x = x + self.ls1(self.attn(self.norm1(x), attend, rotary))
-        residual = self.ls2(self.mlp(self.norm2(x)))
+        answers = attend(*self.before(self.norm1(x) if normed is None else normed, rotary))
+        x, normed, added = self.after(x, answers, then)
         if observe_residual is not None:
-            observe_residual(residual)
-        return x + residual
+            observe_residual(added * self.ls2.gamma)
+        return x, normed
+
+    def before(self, normed: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
+        """Query, key and value that the block asks with."""
+        return self.attn.split(normed, rotary)
+
+    def after(self, x: torch.Tensor, answers: torch.Tensor, then: nn.LayerNorm | None,
+              ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """The tokens that leave the block, their norm, and what the MLP added, before its LayerScale."""
+        x, normed = add_and_norm(x, self.attn.join(answers), self.ls1, self.norm2)
+        added = self.mlp(normed)
+        return *add_and_norm(x, added, self.ls2, then), added
+
+
+def add_and_norm(x: torch.Tensor, added: torch.Tensor, scale: LayerScale, norm: nn.LayerNorm | None,
+                 ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """x + scale * added, and its norm, if one is given; (batch, tokens, width)."""
+    if norm is None:
+        return torch.addcmul(x, added, scale.gamma), None
+    return kernels.add_norm(x, added, scale.gamma, norm.weight, norm.bias, norm.eps)
+
+
+def run_blocks(blocks: Sequence[Block], x: torch.Tensor, then: nn.LayerNorm,
+               attend: Callable[[int], Attend] = lambda _: kernels.self_attention) -> torch.Tensor:
+    """A stack of blocks over x (batch, tokens, width), and a norm of what comes out; attend: by the block's number."""
+    normed = None
+    for number, block in enumerate(blocks):
+        following = blocks[number + 1].norm1 if number + 1 < len(blocks) else then
+        x, normed = block(x, attend(number), normed=normed, then=following)
+    return normed

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evict3r_ros.network.layers import Block
+from evict3r_ros.network.layers import Block, run_blocks
 from evict3r_ros.network.presets import Preset
 from evict3r_ros.preparation import PATCH
 
@@ -56,6 +56,4 @@ class PatchEncoder(nn.Module):
         x = self.patch_embed(images)
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1) + positions
         x = torch.cat((x[:, :1], self.register_tokens.expand(x.shape[0], -1, -1), x[:, 1:]), dim=1)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)[:, self.skipped_tokens:]
+        return run_blocks(self.blocks, x, self.norm)[:, self.skipped_tokens:]

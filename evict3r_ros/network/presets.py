@@ -30,6 +30,9 @@ class Preset:
     registers: int = 4
     position_grid: int = 37
     """Side of the encoder's learned positional table, in patches."""
+    camera_rounds_apart: bool = False
+    """Whether a refinement round remembers the same round of earlier frames only. The published camera head, streaming,
+    lets all rounds share one memory, which no pass over whole clips can train; apart, streaming is that pass exactly."""
 
     @property
     def head_dim(self) -> int:
@@ -42,6 +45,13 @@ class Preset:
         return 2 * self.width // self.camera_heads
 
     @property
+    def camera_memory(self) -> tuple[int, int]:
+        """Layers of the camera head's memory, and entries that a frame leaves in each."""
+        if self.camera_rounds_apart:
+            return self.camera_blocks * self.camera_rounds, 1
+        return self.camera_blocks, self.camera_rounds
+
+    @property
     def special_tokens(self) -> int:
         """Camera token and registers, ahead of a frame's patches."""
         return 1 + self.registers
@@ -52,8 +62,12 @@ PRESETS = {preset.name: preset for preset in (
            camera_blocks=4, camera_heads=16, dense_features=256, dense_channels=(256, 512, 1024, 1024)),
     Preset('small', image_width=154, width=384, heads=6, encoder_blocks=12, pairs=4, taps=(0, 1, 2, 3),
            camera_blocks=4, camera_heads=12, dense_features=64, dense_channels=(48, 96, 192, 192)),
+    Preset('tiny', image_width=224, width=320, heads=5, encoder_blocks=4, pairs=6, taps=(0, 2, 4, 5),
+           camera_blocks=1, camera_heads=10, dense_features=64, dense_channels=(48, 96, 192, 192), position_grid=16,
+           camera_rounds_apart=True),
     Preset('nano', image_width=154, width=64, heads=2, encoder_blocks=1, pairs=4, taps=(0, 1, 2, 3),
            camera_blocks=1, camera_heads=2, dense_features=16, dense_channels=(8, 8, 16, 16)),
 )}
-"""``official``: the published weights' sizes. ``small``: the same network scaled down, for tests and the CPU. ``nano``: as
+"""``official``: the published weights' sizes. ``small``: the same network scaled down, for tests and the CPU. ``tiny``:
+the sizes of this package's own weights. ``nano``: as
 narrow as it gets, to run the same code for thousands of frames where the numbers don't matter."""

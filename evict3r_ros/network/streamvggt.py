@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from evict3r_ros import kernels
 from evict3r_ros.network.aggregator import Aggregator, FrameGrid
 from evict3r_ros.network.camera_head import CameraHead
 from evict3r_ros.network.dense_head import DenseHead, depth_and_confidence, points_and_confidence
@@ -53,6 +54,8 @@ class StreamVGGT(nn.Module):
         self.camera_head = CameraHead(preset)
         self.depth_head = DenseHead(preset, outputs=2)
         self.point_head = DenseHead(preset, outputs=4) if 'point' in heads else None
+        self._mean_and_std: torch.Tensor | None = None
+        self._aside: kernels.Aside | None = None
 
     @property
     def device(self) -> torch.device:
@@ -66,16 +69,28 @@ class StreamVGGT(nn.Module):
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """images: (..., 3, H, W) RGB in [0, 1] -> the network's input, in its precision."""
-        mean = images.new_tensor(MEAN)[:, None, None]
-        std = images.new_tensor(STD)[:, None, None]
+        # Kept, because a copy from the host has no place in a CUDA graph.
+        if self._mean_and_std is None or self._mean_and_std.device != images.device:
+            self._mean_and_std = torch.tensor((MEAN, STD), device=images.device)[..., None, None]
+        mean, std = self._mean_and_std
         return ((images - mean) / std).to(self.dtype)
 
     def forward(self, images: torch.Tensor, is_first: torch.Tensor, grid: FrameGrid, memory: Memory,
                 camera_memory: Memory) -> NetworkOutput:
         """images: (batch, frames, 3, H, W) normalised; is_first: (frames,) bool; grid: of ``aggregator.grid``."""
-        batch_frames, size = images.shape[:2], tuple(images.shape[-2:])
-        *tapped, last = self.aggregator(images, is_first, grid, memory)
-        pose_encoding = self.camera_head(last[:, :, 0], camera_memory)
+        tokens = self.aggregator(images, is_first, grid, memory)
+        return self.read(tokens, grid, tuple(images.shape[-2:]), camera_memory)
+
+    def read(self, tokens: list[torch.Tensor], grid: FrameGrid, size: tuple[int, int], camera_memory: Memory,
+             ) -> NetworkOutput:
+        """What the heads say of the aggregator's tokens, for images of ``size`` (height, width)."""
+        *tapped, last = tokens
+        batch_frames = last.shape[:2]
+        # The camera head moves weights, the dense heads compute: side by side they take little more than one of them.
+        if self._aside is None:
+            self._aside = kernels.Aside(last.device)
+        with self._aside.beside(last):
+            pose_encoding = self.camera_head(last[:, :, 0], camera_memory)
         tapped = [tokens.flatten(0, 1) for tokens in tapped]
         depth, confidence = depth_and_confidence(self.depth_head(tapped, grid.patches, size))
         points = points_confidence = None
@@ -83,6 +98,7 @@ class StreamVGGT(nn.Module):
             points, points_confidence = points_and_confidence(self.point_head(tapped, grid.patches, size))
             points = points.unflatten(0, batch_frames)
             points_confidence = points_confidence.unflatten(0, batch_frames)
+        self._aside.join()
         return NetworkOutput(pose_encoding, depth.unflatten(0, batch_frames), confidence.unflatten(0, batch_frames),
                              points, points_confidence, last)
 
@@ -90,7 +106,8 @@ class StreamVGGT(nn.Module):
         """
         One frame-causal pass over whole clips: images (batch, frames, 3, H, W) RGB in [0, 1], frame 0 a stream's first.
 
-        Differs from streaming in the camera head alone: here a round sees the same round of earlier frames.
+        The same as streaming with everything remembered, but for the camera head where a preset lets its rounds share
+        one memory: here a round sees the same round of earlier frames.
         """
         frames = images.shape[1]
         is_first = torch.arange(frames, device=images.device) == 0

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""JPEG and PNG, as `sensor_msgs/CompressedImage` carries them, decoded with care for what a network or a driver broke."""
+"""JPEG and PNG, as `sensor_msgs/CompressedImage` carries them, decoded with care for what a driver broke."""
 
 from __future__ import annotations
 

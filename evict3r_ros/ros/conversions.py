@@ -3,8 +3,8 @@
 """Messages to numpy arrays and back, as pure functions: no node, no topic, no clock.
 
 Byte fields are written into the array that a new message has, by ``frombytes``. A numpy array assigned there makes the
-generated setter go through every single byte in Python, 50 to 250 ms an image instead of 0.1 ms, and from Jazzy on even an
-``array.array`` that is assigned, or given to the constructor, is copied (twice).
+generated setter go through every single byte in Python, 50 to 250 ms an image instead of 0.1 ms, and from Jazzy on even
+an ``array.array`` that is assigned, or given to the constructor, is copied (twice).
 
 Headers are taken over as messages, never through a float: exact-time synchronizers compare nanoseconds.
 """
@@ -80,7 +80,8 @@ def calibration_from_info(message: CameraInfo) -> Calibration | None:
         raise MessageError(f'camera_info has {len(message.d)} distortion coefficients')
     if not np.isfinite([*K, *D, *P]).all():
         raise MessageError('camera_info has numbers that are not finite')
-    return Calibration(size=(message.height, message.width), model=message.distortion_model or 'plumb_bob', K=K, D=D, P=P)
+    return Calibration(size=(message.height, message.width), model=message.distortion_model or 'plumb_bob',
+                       K=K, D=D, P=P)
 
 
 def image_from_map(values: np.ndarray, header: Header) -> Image:
@@ -108,7 +109,7 @@ def info_from_K(K: np.ndarray, size: tuple[int, int], header: Header) -> CameraI
 
 def cloud_from_planes(x: np.ndarray, y: np.ndarray, z: np.ndarray, rgb: np.ndarray, header: Header,
                       again: PointCloud2 | None = None) -> PointCloud2:
-    """Return an organised cloud of (h, w) float32 coordinates in metres, NaN where invalid, with (h, w, 3) uint8 colours.
+    """Return an organised cloud of (h, w) float32 coordinates in metres, NaN where invalid, and (h, w, 3) uint8 colours.
 
     The colour is one float32 field `rgb` whose bits are 0x00RRGGBB: what PCL began and rviz2 expects. The top byte
     stays 0 so that no colour is a NaN. again: a cloud made here that nobody needs any more; if it has the size, it

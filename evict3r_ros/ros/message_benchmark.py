@@ -52,8 +52,8 @@ def conversions_measured() -> int:
 def table(rows: list[dict[str, float | str | int]]) -> str:
     """Return what was measured as Markdown."""
     lines = ['| conversion | pixels | MB | median | 99th percentile |', '|---|---|---|---|---|']
-    lines += [f'| {row["what"]} | {row["width"]} x {row["height"]} | {row["bytes"] / 1e6:.2f} | {row["median_ms"]:.2f} ms | '
-              f'{row["p99_ms"]:.2f} ms |' for row in rows]
+    lines += [f'| {row["what"]} | {row["width"]} x {row["height"]} | {row["bytes"] / 1e6:.2f} | '
+              f'{row["median_ms"]:.2f} ms | {row["p99_ms"]:.2f} ms |' for row in rows]
     return '\n'.join(lines)
 
 

@@ -41,7 +41,7 @@ class SurePixels:
         """Take them. Half, and not a threshold, because what confidence a network answers with is its own affair."""
         height, width = frame.depth.shape
         step = max(1, width // _COLUMNS)
-        rows, columns = np.meshgrid(np.arange(step // 2, height, step), np.arange(step // 2, width, step), indexing='ij')
+        rows, columns = np.mgrid[step // 2:height:step, step // 2:width:step]
         depth, confidence = frame.depth[rows, columns], frame.confidence[rows, columns]
         valid = np.isfinite(depth) & (depth > 0.0) & np.isfinite(confidence)
         if valid.any():

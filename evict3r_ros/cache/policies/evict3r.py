@@ -10,11 +10,9 @@ of every frame would grow for ever. Totals are kept in float32 (the published fl
 
 import torch
 
-from evict3r_ros import kernels
 from evict3r_ros.cache.config import Budget, CacheShape
 from evict3r_ros.cache.ledger import Ledger
-from evict3r_ros.cache.policies.policy import Observation, Policy
-from evict3r_ros.cache.policies.pooled_queries import pool_queries
+from evict3r_ros.cache.policies.policy import Policy
 
 
 class Evict3R(Policy):
@@ -29,7 +27,7 @@ class Evict3R(Policy):
 
     def __init__(self, budget: Budget, shape: CacheShape, slots: int):
         super().__init__(budget, shape, slots)
-        self.needs_mass = self.config.scores == 'exact'
+        self.needs_mass = self.config.scores
         self.total = self.by_slot()
         """(S + 1,): sum over frames of mass times number of keys."""
         self.frames_seen = self.by_slot()
@@ -37,22 +35,17 @@ class Evict3R(Policy):
         self.variance = torch.zeros(shape.layers, device=shape.device)
         """(L,): of the current frame's mass over the keys."""
 
-    def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
-        """See Policy.observe."""
-        slots, valid, fresh = ledger.seen[layer], ledger.seen_valid[layer], ledger.fresh[layer]
-        mass = seen.mass
-        if mass is None:
-            query, counts = pool_queries(seen.query, ledger.special_tokens)
-            mass = kernels.attention_mass(query, counts, seen.keys, valid)
-        keys = valid.sum()
-        mass = mass.masked_fill(~valid, 0.0)
+    def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
+        """See Policy.frame_done."""
+        slots, valid, fresh = ledger.seen, ledger.seen_valid, ledger.fresh.flatten()
+        keys = valid.sum(1, keepdim=True)
         # A slot's last owner has left its numbers behind.
-        self.total[fresh] = 0.0
-        self.frames_seen[fresh] = 0.0
+        self.total.index_fill_(0, fresh, 0.0)
+        self.frames_seen.index_fill_(0, fresh, 0.0)
         self.total[slots] += mass * keys
         self.frames_seen[slots] += 1.0
-        mean = mass.sum() / keys
-        self.variance[layer] = ((mass - mean).square() * valid).sum() / keys
+        mean = mass.sum(1, keepdim=True) / keys
+        self.variance.copy_(((mass - mean).square() * valid).sum(1) / keys[:, 0])
 
     def priorities(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.priorities."""

@@ -35,7 +35,7 @@ class InfiniteVGGT(Policy):
         """See Policy.observe."""
         slots = ledger.seen[layer]
         candidates = ledger.seen_valid[layer] & ~ledger.pinned(slots)
-        similarity = similarity_to_mean(seen.keys, candidates)
+        similarity = similarity_to_mean(seen.keys.transpose(0, 1), candidates)
         self.similarity[slots] = similarity
         self.mean_similarity[layer] = (similarity * candidates).sum() / candidates.sum().clamp(min=1)
 

@@ -40,7 +40,7 @@ class OVGGT(InfiniteVGGT):
 
     def priorities(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.priorities."""
-        new = ledger.frame_of[ledger.slots] == ledger.frames
+        new = ledger.frame_of[ledger.slots] == ledger.frame
         importance = _to_unit_range(self.importance[ledger.slots], ledger.valid & new)
         difference = _to_unit_range(1.0 - self.similarity[ledger.slots], ledger.valid & ~new)
         return torch.where(new, importance, difference)

@@ -23,9 +23,7 @@ class Observation:
     query: torch.Tensor
     """(heads, N, head_dim), after norm and RoPE."""
     keys: torch.Tensor
-    """(heads, M, head_dim), after norm and RoPE, as stored but for the frame's own."""
-    mass: torch.Tensor | None
-    """(M,) float32: ``kernels.attention_with_mass``, where ``needs_mass``."""
+    """(M, heads, head_dim), after norm and RoPE, as stored but for the frame's own."""
 
 
 class Policy:
@@ -36,8 +34,8 @@ class Policy:
     for tokens that are not there. It never sees a camera, an image or the network.
     """
 
-    needs_mass = False
-    """Whether ``observe`` wants the attention mass; what nobody asks for is not computed."""
+    needs_mass = ''
+    """Whether ``frame_done`` wants the attention mass, ``exact`` or ``pooled``; what nobody asks for is not computed."""
     needs_residual = False
     """Whether ``observe_residual`` wants the block's MLP residual."""
     pins_frames = True
@@ -86,6 +84,14 @@ class Policy:
 
     def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
         """A layer has attended."""
+
+    def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
+        """
+        All layers have attended; mass (L, M) float32, where ``needs_mass``: what each of ``ledger.seen`` received.
+
+        See kernels.cache_attention for exact masses; pooled ones are those of pooled queries, each counted for all that
+        it stands for.
+        """
 
     def observe_residual(self, layer: int, ledger: Ledger, residual: torch.Tensor) -> None:
         """A layer's block is done. residual (N, C): what its MLP added to the frame's tokens, after LayerScale."""

@@ -17,8 +17,7 @@ def pool_queries(query: torch.Tensor, special_tokens: int) -> tuple[torch.Tensor
     """
     special, patches = query[:, :special_tokens].float(), query[:, special_tokens:].float()
     runs = -(-patches.shape[1] // RUN)
-    counts = patches.new_full((runs,), RUN)
-    counts[-1] = patches.shape[1] - RUN * (runs - 1)
+    counts = (patches.shape[1] - RUN * torch.arange(runs, device=query.device)).clamp(max=RUN).float()
     padded = F.pad(patches, (0, 0, 0, runs * RUN - patches.shape[1])).unflatten(1, (runs, RUN))
     pooled = torch.cat((special, padded.sum(2) / counts[:, None]), dim=1)
     return pooled, torch.cat((counts.new_ones(special_tokens), counts))

@@ -8,7 +8,7 @@ from evict3r_ros.cache.ledger import Ledger
 from evict3r_ros.cache.policies.policy import Policy
 
 
-def evenness(frames: torch.Tensor, current: int) -> torch.Tensor:
+def evenness(frames: torch.Tensor, current: torch.Tensor | int) -> torch.Tensor:
     """
     Priorities under which frames stay evenly spaced however long the stream: float32 in the shape of ``frames``.
 
@@ -29,7 +29,7 @@ class Uniform(Policy):
 
     def priorities(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.priorities."""
-        return evenness(ledger.frame_of[ledger.slots], ledger.frames)
+        return evenness(ledger.frame_of[ledger.slots], ledger.frame)
 
     def budgets(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.budgets: whole frames, and a part of one only where not even one fits."""

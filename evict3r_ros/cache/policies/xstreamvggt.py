@@ -24,7 +24,7 @@ class XStreamVGGT(Policy):
     def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
         """See Policy.observe. The mean over queries goes inside the product: one query of means."""
         query, _ = pool_queries(seen.query.float().mean(0, keepdim=True), ledger.special_tokens)
-        self.score[ledger.seen[layer]] = seen.keys.float().mean(0) @ query[0].mean(0)
+        self.score[ledger.seen[layer]] = seen.keys.float().mean(1) @ query[0].mean(0)
 
     def priorities(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.priorities."""
@@ -32,4 +32,4 @@ class XStreamVGGT(Policy):
 
     def pinned(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.pinned."""
-        return ledger.pinned(ledger.slots) | (ledger.frame_of[ledger.slots] == ledger.frames)
+        return ledger.pinned(ledger.slots) | (ledger.frame_of[ledger.slots] == ledger.frame)

@@ -1,0 +1,65 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`evict3r eval report`: tables, intervals and plots of what `evict3r eval synthetic --out` wrote."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from evict3r_ros.cli.eval_synthetic import LINES
+
+TABLES = 'accuracy_tables.md'
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        'report', help='tables, intervals and plots of finished comparisons',
+        description=f'Makes {TABLES} and plots of what `evict3r eval synthetic --out` wrote: a table for each kind of '
+                    'stream with 95 %% intervals (bootstrap over streams), each policy against uniform on the same '
+                    'streams under the same budget (paired), errors against frame number and against bytes.')
+    parser.add_argument('runs', nargs='+', type=Path, metavar='DIR', help='folders that --out named')
+    parser.add_argument('--split', choices=('dev', 'test'), help='streams of this split alone')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where tables and plots go')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the lines and write the report. Raises UserError where there are none."""
+    from evict3r_ros.errors import UserError
+    from evict3r_ros.evaluation import report
+    from evict3r_ros.evaluation.comparison import KEY
+    from evict3r_ros.evaluation.held_out import SPLITS
+    from evict3r_ros.evaluation.lines import key, read_lines
+    from evict3r_ros.evaluation.summary import groups
+    records = {}
+    for folder in args.runs:
+        if not (folder / LINES).is_file():
+            raise UserError(f'{folder}: no {LINES} in it; `evict3r eval synthetic --out {folder}` makes one')
+        for record in read_lines(folder / LINES, KEY):
+            if args.split is None or record['stream']['seed'] in SPLITS[args.split]:
+                records[key(record, KEY)] = record
+    if not records:
+        raise UserError(f'no streams{f" of split {args.split}" if args.split else ""} in '
+                        f'{", ".join(str(folder) for folder in args.runs)}')
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'{args.out}: cannot be made: {error.strerror}') from error
+    parts, stems = [report.DEFINITIONS], set()
+    for number, (which, found) in enumerate(groups(records.values()).items()):
+        # Processes finish in any order.
+        found.sort(key=lambda group: group.configuration.rank())
+        stem = f'accuracy_{which.frames}{"_loop" if which.loop else ""}{"" if which.effects else "_plain"}'
+        # The same kind of stream under another network, for one.
+        stem += f'_{number}' if stem in stems else ''
+        stems.add(stem)
+        report.plot_against_frame(which, found, args.out / f'{stem}_frames.png')
+        report.plot_against_bytes(which, found, args.out / f'{stem}_bytes.png')
+        parts += [report.table(which, found), report.comparison_table(found), report.prefix_table(found),
+                  f'![errors against the frame number]({stem}_frames.png)',
+                  f'![errors against bytes]({stem}_bytes.png)']
+    text = '\n\n'.join(part for part in parts if part) + '\n'
+    (args.out / TABLES).write_text(text, encoding='utf-8')
+    print(text)
+    return 0

@@ -1,0 +1,124 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of a cache that an evaluation compares, as a user writes them down for streams of any length."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
+
+from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
+from evict3r_ros.errors import UserError
+
+ALL = 'all'
+"""Camera frames: as many as the stream has."""
+_OWN_OPTIONS = ('policy', 'tokens', 'memory_mb', 'share', 'sequence_length', 'bits', 'camera_frames')
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One column of a comparison. Texts, so that a percentage means the same for streams of any length."""
+
+    policy: str
+    """A policy's name, with more settings of CacheConfig behind colons: ``evict3r:scores=pooled``."""
+    budget: str
+    """Tokens a layer (``2500``), a share of all tokens of the stream (``10%``), or bytes (``12MiB``); '' where the
+    policy has no bound."""
+    bits: str = '4'
+    camera_frames: str = '96'
+    """Frames that the camera head remembers: a number, a share (``10%``) or ``all``."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        budget = f' {self.budget}' if self.budget else ''
+        return f'{self.policy}{budget}, {self.bits} bits, camera {self.camera_frames}'
+
+    def rank(self) -> tuple:
+        """Where it stands in a table: by policy as the package lists them, by size of budget, bits and camera."""
+        name, _ = parse_policy(self.policy)
+        sizes = [(text.lstrip('0123456789.'), float(text.rstrip('%ABCIMabcim')) if text not in ('', ALL) else math.inf)
+                 for text in (self.budget, self.bits.split('/')[0], self.camera_frames)]
+        return list(POLICIES).index(name), self.policy, *sizes, self.bits
+
+    def cache_config(self, frames: int, frame_tokens: int) -> CacheConfig:
+        """The settings for a stream of that many frames of that many tokens. Raises UserError for what cannot be."""
+        name, settings = parse_policy(self.policy)
+        tokens, memory_mb = frames * frame_tokens, None
+        if self.budget.endswith('%'):
+            tokens = math.ceil(_percent(self.budget) * frames * frame_tokens)
+        elif self.budget.lower().endswith('mib'):
+            memory_mb = _number(self.budget[:-3], 'budget', self.budget)
+        elif self.budget:
+            tokens = _count(self.budget, 'budget')
+        if self.camera_frames == ALL:
+            remembered = max(3, frames)
+        elif self.camera_frames.endswith('%'):
+            remembered = max(3, math.ceil(_percent(self.camera_frames) * frames))
+        else:
+            remembered = _count(self.camera_frames, 'camera frames')
+        return CacheConfig(name, tokens, memory_mb=memory_mb, bits=parse_bits(self.bits), camera_frames=remembered,
+                           **settings)
+
+
+def _number(text: str, what: str, whole: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value < math.inf:
+        raise UserError(f'{what} {whole!r}: expected a positive number')
+    return value
+
+
+def _percent(text: str) -> float:
+    value = _number(text[:-1], 'share', text)
+    if value > 100.0:
+        raise UserError(f'share {text!r}: a stream has 100%')
+    return value / 100.0
+
+
+def _count(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise UserError(f"{what} {text!r}: expected a whole number such as 2500, or a share of the stream such as 10%"
+                        f"{', or bytes such as 12MiB' if what == 'budget' else f', or {ALL}'}")
+    return int(text)
+
+
+def parse_policy(text: str) -> tuple[str, dict]:
+    """A policy's name and the settings behind it: ``ovggt:anchors=3`` -> ('ovggt', {'anchors': 3})."""
+    name, *pairs = text.split(':')
+    if name not in POLICIES:
+        raise UserError(f'policy {name!r} is not one of {", ".join(POLICIES)}')
+    known = {field.name: field.default for field in fields(CacheConfig)
+             if field.name not in _OWN_OPTIONS and field.default is not MISSING}
+    settings = {}
+    for pair in pairs:
+        key, _, value = pair.partition('=')
+        if key not in known:
+            raise UserError(f'policy {text!r}: {key!r} is not one of {", ".join(known)}')
+        kind = int if known[key] is None else type(known[key])
+        try:
+            settings[key] = kind(value)
+        except ValueError as error:
+            raise UserError(f'policy {text!r}: {key} must be a {kind.__name__}, not {value!r}') from error
+    return name, settings
+
+
+def combinations(policies: Sequence[str], budgets: Sequence[str], bits: Sequence[str], camera_frames: Sequence[str],
+                 ) -> list[Configuration]:
+    """
+    Every combination, in the order given, the last named changing fastest.
+
+    Where a policy has no bound, budgets do not multiply. Raises UserError for texts that say nothing.
+    """
+    answer = []
+    for policy, budget, bit, camera in itertools.product(policies, budgets, bits, camera_frames):
+        grows = POLICIES[parse_policy(policy)[0]].grows
+        configuration = Configuration(policy, '' if grows else budget, bit, camera)
+        configuration.cache_config(1000, 1000)
+        if configuration not in answer:
+            answer.append(configuration)
+    if not answer:
+        raise UserError('no policy, budget, bits or camera frames are left to compare')
+    return answer

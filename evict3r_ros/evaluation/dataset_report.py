@@ -1,0 +1,92 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a task on a data set came to, beside what was published: JSON, Markdown, and pictures of trajectories."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from evict3r_ros.evaluation.datasets import DATASETS
+from evict3r_ros.evaluation.plotting import pyplot
+from evict3r_ros.evaluation.pose import align
+from evict3r_ros.evaluation.published import published
+from evict3r_ros.evaluation.report import save
+from evict3r_ros.evaluation.tasks import FIGURES, brought_together
+from evict3r_ros.geometry import quaternion_from_matrix
+from evict3r_ros.io.tum import TumWriter
+
+GIB = 2 ** 30
+
+
+def summary(task: str, dataset: str, settings: dict, records: list[dict]) -> dict:
+    """One object: our figures, what each sequence gave, what it cost, and the published figures."""
+    frames, seconds = sum(record['frames'] for record in records), sum(record['seconds'] for record in records)
+    found = {
+        'task': task, 'dataset': dataset, **settings, **brought_together(records),
+        'sequences': {record['sequence']: record['figures'] for record in records}, 'frames': frames,
+        'frames_per_second': frames / seconds if seconds else math.nan,
+        'peak_gib': max(record['peak_bytes'] for record in records) / GIB,
+        'cache_gib': max(record['cache_bytes'] for record in records) / GIB,
+        'published': [vars(entry) for entry in published(task, dataset)]}
+    if task == 'pose':
+        found |= {name: brought_together(records, section)
+                  for name, section in (('still_camera', 'still'), ('random_walk', 'random'))}
+    return found
+
+
+def markdown(found: dict) -> str:
+    """The summary as a table."""
+    columns = FIGURES[found['task']]
+
+    def row(name: str, figures: dict, source: str) -> str:
+        values = [figures.get(column) for column in columns]
+        cells = ['-' if value is None or math.isnan(value) else f'{value:.3f}' for value in values]
+        return f'| {name} | ' + ' | '.join(cells) + f' | {source} |'
+
+    lines = [f'### {DATASETS[found["dataset"]].title}, {found["task"]}', '']
+    if found['untrained']:
+        lines += ['**UNTRAINED: random weights, our figures say nothing about a model.**', '']
+    lines += ['| method | ' + ' | '.join(columns.values()) + ' | source |', '|---' * (len(columns) + 2) + '|']
+    for entry in found['published']:
+        note = f' ({entry["note"]})' if entry['note'] else ''
+        lines.append(row(entry['method'], entry['figures'], entry['source'] + note))
+    ours = f'**evict3r_ros**, {found["weights"]}' + (f', {found["cache"]}' if found['task'] != 'monodepth' else '')
+    lines.append(row(ours, found, f'sequences: {len(found["sequences"])}, frames: {found["frames"]}, '
+                     f'{found["frames_per_second"]:.1f} frames/s, peak {found["peak_gib"]:.2f} GiB'))
+    if found['task'] == 'pose':
+        lines += [row('a still camera', found['still_camera'], ''), row('a random walk', found['random_walk'], '')]
+    return '\n'.join(lines)
+
+
+def write_trajectory(path: Path, poses: np.ndarray) -> None:
+    """Predicted poses (n, 4, 4), in the network's unit, as TUM lines; the stamp is the frame's number in seconds."""
+    with TumWriter(path) as writer:
+        for index, matrix in enumerate(poses):
+            writer.write(index * 10 ** 9, matrix[:3, 3], quaternion_from_matrix(matrix))
+
+
+def plot_trajectory(path: Path, title: str, poses: np.ndarray, truth: np.ndarray) -> None:
+    """
+    PNG of a predicted path (n, 4, 4) after Sim(3) on the true one, seen along the direction in which the true path is
+    thinnest, and both paths' coordinates against the frame number.
+    """
+    plt = pyplot()
+    found, true = align(poses[:, :3, 3], truth[:, :3, 3]).points(poses[:, :3, 3]), truth[:, :3, 3]
+    centre = true.mean(0)
+    axes = np.linalg.svd(true - centre, full_matrices=False)[2]
+    found, true = (found - centre) @ axes.T, (true - centre) @ axes.T
+    figure, (map_axis, time_axis) = plt.subplots(1, 2, figsize=(12, 5), layout='constrained')
+    map_axis.plot(true[:, 0], true[:, 1], color='0.3', label='truth')
+    map_axis.plot(found[:, 0], found[:, 1], color='C3', label='predicted, Sim(3)')
+    map_axis.plot(*true[0, :2], 'o', color='0.3')
+    map_axis.plot(*found[0, :2], 'o', color='C3')
+    map_axis.set(xlabel='first principal axis of the path [m]', ylabel='second [m]', aspect='equal', title=title)
+    map_axis.legend()
+    for axis, name in enumerate(('first', 'second', 'third')):
+        time_axis.plot(true[:, axis], color=f'C{axis}', linestyle='--')
+        time_axis.plot(found[:, axis], color=f'C{axis}', label=name)
+    time_axis.set(xlabel='frame', ylabel='[m]', title='principal axes; dashed: truth')
+    time_axis.legend()
+    save(figure, path)
+    plt.close(figure)

@@ -1,0 +1,194 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""TUM-dynamics and ScanNet as MonST3R prepares them, EuRoC and KITTI odometry as they are published."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.evaluation.datasets.sequence import (TrueSequence, folders, image_files, nearest, pose_from_rows,
+                                                      pose_from_tum, read_numbers, read_rgb, stamp_of)
+from evict3r_ros.geometry import matrix_from_quaternion, transform
+from evict3r_ros.io.image_folder import FRAMES_FILE, CameraModel, read_image_folder
+from evict3r_ros.rectify import Calibration, Rectifier
+
+FRAMES, STRIDE = 90, 3
+"""Of TUM-dynamics and ScanNet the first 90 frames at a stride of 3 are used (MonST3R, arXiv 2410.03825, section 4)."""
+NANOSECONDS = 1e9
+
+
+def tum(root: Path, task: str) -> list[TrueSequence]:
+    """
+    ``rgbd_dataset_freiburg*/{rgb_90/<seconds>.png,groundtruth_90.txt}``, or ``rgb``, ``groundtruth.txt`` as published.
+
+    Of the latter the first 90 frames at a stride of 3 are taken. Poses are those of the nearest stamp.
+    """
+    layout = 'rgbd_dataset_freiburg3_*/rgb_90/*.png and groundtruth_90.txt (or rgb and groundtruth.txt)'
+    found = []
+    for folder in folders(root, 'rgbd_dataset_freiburg*', layout):
+        prepared = (folder / 'rgb_90').is_dir()
+        images = sorted(image_files(folder / ('rgb_90' if prepared else 'rgb'), ('.png',)), key=stamp_of)
+        if not prepared:
+            images = images[:FRAMES * STRIDE:STRIDE]
+        path = folder / ('groundtruth_90.txt' if prepared else 'groundtruth.txt')
+        rows = read_numbers(path, 8)
+        rows = rows[rows[:, 0].argsort()]
+        chosen = nearest(rows[:, 0], np.array([stamp_of(image) for image in images]), 0.05, str(path))
+        poses = np.stack([pose_from_tum(row[1:]) for row in rows[chosen]])
+        found.append(TrueSequence(folder.name.removeprefix('rgbd_dataset_'), images,
+                                  lambda index, images=images: read_rgb(images[index]), world_from_camera=poses))
+    return found
+
+
+def scannet(root: Path, task: str) -> list[TrueSequence]:
+    """``scene*/{color_90/*.jpg,pose_90.txt}`` (a 4 x 4 matrix a line), or ``color`` and ``pose/<number>.txt``."""
+    layout = 'scene0707_00/color_90/*.jpg and pose_90.txt (or color and pose/*.txt)'
+    found = []
+    for folder in folders(root, 'scene*', layout):
+        if (folder / 'color_90').is_dir():
+            images, rows = image_files(folder / 'color_90'), read_numbers(folder / 'pose_90.txt')
+            if rows.shape[1] not in (12, 16) or len(rows) != len(images):
+                raise UserError(f'{folder / "pose_90.txt"}: {rows.shape[0]} lines of {rows.shape[1]} numbers; expected '
+                                f'{len(images)}, one an image, of 16')
+            poses = np.stack([pose_from_rows(row) for row in rows])
+        else:
+            images = image_files(folder / 'color')[:FRAMES * STRIDE:STRIDE]
+            poses = np.stack([pose_from_rows(read_numbers(folder / 'pose' / f'{image.stem}.txt', 4).ravel())
+                              for image in images])
+        # Where the data set lost track, its poses are infinite.
+        known = np.flatnonzero(np.isfinite(poses).all(axis=(1, 2)))
+        whole = TrueSequence(folder.name, images, lambda index, images=images: read_rgb(images[index]),
+                             world_from_camera=poses)
+        found.append(whole.take(known.tolist()))
+    return found
+
+
+def kitti_odometry(root: Path, task: str) -> list[TrueSequence]:
+    """``sequences/NN/{image_2/*.png,calib.txt}`` and ``poses/NN.txt``: poses of camera 0, moved to camera 2."""
+    layout = 'sequences/00/image_2/*.png, sequences/00/calib.txt and poses/00.txt'
+    found = []
+    for folder in folders(root, 'sequences/*', layout):
+        path = root / 'poses' / f'{folder.name}.txt'
+        if not path.is_file():
+            continue
+        images, poses = image_files(folder / 'image_2', ('.png',)), read_numbers(path, 12)
+        if len(images) != len(poses):
+            raise UserError(f'{path}: {len(poses)} poses for {len(images)} images in {folder / "image_2"}')
+        projection = _kitti_projection(folder / 'calib.txt', 'P2')
+        # P2 = K [I | t]: camera 2 stands at -t in the frame of camera 0.
+        offset = transform(np.eye(3), -np.linalg.solve(projection[:, :3], projection[:, 3]))
+        found.append(TrueSequence(
+            folder.name, images, lambda index, images=images: read_rgb(images[index]),
+            world_from_camera=np.stack([pose_from_rows(row) @ offset for row in poses]), intrinsics=projection[:, :3]))
+    if not found:
+        raise UserError(f'{root / "poses"}: no poses for any of the sequences; expected {layout}')
+    return found
+
+
+def _kitti_projection(path: Path, name: str) -> np.ndarray:
+    """(3, 4) of the line that begins with the name."""
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: cannot be read ({error})') from error
+    for line in lines:
+        fields = line.replace(':', ' ').split()
+        if fields[:1] == [name] and len(fields) == 13:
+            return np.array([float(field) for field in fields[1:]]).reshape(3, 4)
+    raise UserError(f'{path}: no line {name}: with 12 numbers')
+
+
+def euroc(root: Path, task: str) -> list[TrueSequence]:
+    """
+    ``<sequence>/mav0/cam0`` and ``mav0/state_groundtruth_estimate0`` as published, or folders with ``frames.csv``.
+
+    The root may be one sequence or hold several. Images are undistorted; poses are those of the nearest stamp.
+    """
+    if not root.is_dir():
+        raise UserError(f'{root}: no such folder')
+    places = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    found = [_euroc_sequence(place) for place in places if (place / 'mav0' / 'cam0').is_dir()]
+    found += [_image_folder(place) for place in places if (place / FRAMES_FILE).is_file()]
+    if not found:
+        raise UserError(f'{root}: no EuRoC sequence; expected <sequence>/mav0/cam0/data.csv, or {FRAMES_FILE}, '
+                        'camera.yaml and groundtruth_cam0.tum')
+    return found
+
+
+def _undistorted(camera: CameraModel, images: list[Path], name: str, poses: np.ndarray) -> TrueSequence:
+    try:
+        rectifier = Rectifier(Calibration(
+            (camera.height, camera.width), camera.distortion_model, tuple(camera.K.ravel()), tuple(camera.D)))
+    except ValueError as error:
+        raise UserError(f'{name}: {error}') from error
+
+    def read(index: int) -> np.ndarray:
+        try:
+            return rectifier(read_rgb(images[index]))
+        except ValueError as error:
+            raise UserError(f'{images[index]}: {error}') from error
+    return TrueSequence(name, images, read, world_from_camera=poses, intrinsics=rectifier.K)
+
+
+def _image_folder(folder: Path) -> TrueSequence:
+    content = read_image_folder(folder)
+    truth = content.ground_truth
+    if truth is None:
+        raise UserError(f'{folder}: no groundtruth_cam0.tum, and without it there is nothing to compare with')
+    stamps = np.array([frame.stamp_ns for frame in content.frames])
+    chosen = nearest(truth.stamps_ns / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(folder))
+    poses = np.stack([transform(matrix_from_quaternion(truth.quaternions[number]), truth.positions[number])
+                      for number in chosen])
+    return _undistorted(content.camera, [frame.path for frame in content.frames],
+                        folder.resolve().name, poses)
+
+
+def _euroc_sequence(folder: Path) -> TrueSequence:
+    camera_folder, truth = folder / 'mav0' / 'cam0', folder / 'mav0' / 'state_groundtruth_estimate0' / 'data.csv'
+    camera, body_from_camera = _euroc_camera(camera_folder / 'sensor.yaml')
+    names = _euroc_images(camera_folder / 'data.csv')
+    states = read_numbers(truth)
+    if states.shape[1] < 8:
+        raise UserError(f'{truth}: expected stamp, position and quaternion in each line')
+    states = states[states[:, 0].argsort()]
+    # The truth begins later and ends earlier than the images do.
+    inside = [(stamp, name) for stamp, name in names if states[0, 0] <= stamp <= states[-1, 0]]
+    if len(inside) < 2:
+        raise UserError(f'{folder}: the ground truth covers fewer than two images')
+    stamps = np.array([stamp for stamp, _ in inside], dtype=np.float64)
+    chosen = nearest(states[:, 0] / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(truth))
+    # Quaternions are w x y z here.
+    poses = np.stack([transform(matrix_from_quaternion(state[[5, 6, 7, 4]]), state[1:4]) @ body_from_camera
+                      for state in states[chosen]])
+    return _undistorted(camera, [camera_folder / 'data' / name for _, name in inside],
+                        folder.resolve().name, poses)
+
+
+def _euroc_images(path: Path) -> list[tuple[int, str]]:
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: cannot be read ({error})') from error
+    rows = [line.split(',') for line in lines if line.strip() and not line.startswith('#')]
+    try:
+        return [(int(row[0]), row[1].strip()) for row in rows]
+    except (ValueError, IndexError) as error:
+        raise UserError(f'{path}: expected lines of stamp [ns],file name') from error
+
+
+def _euroc_camera(path: Path) -> tuple[CameraModel, np.ndarray]:
+    """The camera, and its pose in the body frame (4, 4)."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        width, height = content['resolution']
+        fx, fy, cx, cy = content['intrinsics']
+        pose = np.array(content['T_BS']['data'], dtype=np.float64).reshape(4, 4)
+        distortion = np.array([*content['distortion_coefficients'], 0.0], dtype=np.float64)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f'{path}: not a camera file of EuRoC (resolution, intrinsics, distortion_coefficients, T_BS): '
+                        f'{" ".join(str(error).split())}') from error
+    K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+    return CameraModel('cam0', int(width), int(height), K, 'plumb_bob', distortion, np.eye(3),
+                       np.hstack([K, np.zeros((3, 1))])), pose

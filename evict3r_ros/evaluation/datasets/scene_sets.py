@@ -1,0 +1,76 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""7-Scenes and Neural RGB-D, as Spann3R's preparation lays them out (its docs/data_preprocess.md)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.evaluation.datasets.sequence import (TrueSequence, folders, image_files, read_depth_png, read_numbers,
+                                                      read_rgb)
+
+SEVEN_SCENES_K = np.array([[525.0, 0.0, 320.0], [0.0, 525.0, 240.0], [0.0, 0.0, 1.0]])
+_OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+def seven_scenes(root: Path, task: str) -> list[TrueSequence]:
+    """
+    ``<scene>/seq-NN/frame-000000.{color.png,depth.proj.png,pose.txt}`` for the sequences in ``<scene>/TestSplit.txt``.
+
+    Depths are those projected into the colour camera, millimetres, 0 and 65535 unknown; where there are none, the
+    sensor's ``depth.png``.
+    """
+    layout = '<scene>/TestSplit.txt and <scene>/seq-01/frame-000000.color.png, .depth.proj.png, .pose.txt'
+    found = []
+    for scene in folders(root, '*', layout):
+        split = scene / 'TestSplit.txt'
+        if not split.is_file():
+            continue
+        for line in split.read_text(encoding='utf-8').split():
+            digits = ''.join(character for character in line if character.isdigit())
+            if not digits:
+                raise UserError(f'{split}: {line!r} names no sequence')
+            folder = scene / f'seq-{int(digits):02d}'
+            images = image_files(folder, ('.color.png',))
+            stems = [image.name.removesuffix('.color.png') for image in images]
+            kind = '.depth.proj.png' if (folder / f'{stems[0]}.depth.proj.png').is_file() else '.depth.png'
+            depths = [folder / f'{stem}{kind}' for stem in stems]
+            poses = np.stack([read_numbers(folder / f'{stem}.pose.txt', 4) for stem in stems])
+            found.append(TrueSequence(
+                f'{scene.name}/{folder.name}', images, lambda index, images=images: read_rgb(images[index]),
+                lambda index, depths=depths: read_depth_png(depths[index], 1000.0, (0, 65535)), poses, SEVEN_SCENES_K))
+    if not found:
+        raise UserError(f'{root}: no scene with a TestSplit.txt; expected {layout}')
+    return found
+
+
+def neural_rgbd(root: Path, task: str) -> list[TrueSequence]:
+    """``<scene>/{images/img0.png,depth/depth0.png,poses.txt,focal.txt}``; millimetres; OpenGL camera axes."""
+    layout = '<scene>/images/img0.png, depth/depth0.png, poses.txt (4 x 4 blocks) and focal.txt'
+    found = []
+    for scene in folders(root, '*', layout):
+        if not (scene / 'images').is_dir():
+            continue
+        images, depths = image_files(scene / 'images'), image_files(scene / 'depth', ('.png',))
+        poses = _poses(scene / 'poses.txt')
+        if not len(images) == len(depths) == len(poses):
+            raise UserError(f'{scene}: {len(images)} images, {len(depths)} depths and {len(poses)} poses')
+        height, width = read_rgb(images[0]).shape[:2]
+        focal = float(read_numbers(scene / 'focal.txt')[0, 0])
+        K = np.array([[focal, 0.0, width / 2.0], [0.0, focal, height / 2.0], [0.0, 0.0, 1.0]])
+        whole = TrueSequence(
+            scene.name, images, lambda index, images=images: read_rgb(images[index]),
+            lambda index, depths=depths: read_depth_png(depths[index], 1000.0), poses, K)
+        found.append(whole.take(np.flatnonzero(np.isfinite(poses).all(axis=(1, 2))).tolist()))
+    if not found:
+        raise UserError(f'{root}: no scene with a folder images; expected {layout}')
+    return found
+
+
+def _poses(path: Path) -> np.ndarray:
+    """(n, 4, 4) world_from_camera of a file of 4 x 4 blocks, one after the other; NaN where tracking was lost."""
+    rows = read_numbers(path, 4)
+    if len(rows) % 4:
+        raise UserError(f'{path}: {len(rows)} lines are no whole 4 x 4 matrices')
+    return rows.reshape(-1, 4, 4) @ _OPENCV_FROM_OPENGL

@@ -1,0 +1,147 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What every data set comes to: sequences of images with depth, poses and intrinsics, as far as they are known."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.geometry import matrix_from_quaternion, transform
+
+IMAGES = ('.png', '.jpg', '.jpeg')
+
+
+@dataclass(frozen=True)
+class TrueSequence:
+    """A sequence on the disk; nothing is read before it is asked for."""
+
+    name: str
+    images: Sequence[Path]
+    read_image: Callable[[int], np.ndarray]
+    """Frame number -> (h, w, 3) uint8 RGB, without distortion."""
+    read_depth: Callable[[int], np.ndarray] | None = None
+    """Frame number -> (h, w) float32 metres along the optical z axis, NaN where it is not known."""
+    world_from_camera: np.ndarray | None = None
+    """(n, 4, 4) float64, OpenCV axes, metres."""
+    intrinsics: np.ndarray | None = None
+    """(3, 3), the same for all frames."""
+    max_depth: float = float('inf')
+    """Metres: what lies further does not count, and predictions are cut off there."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, numbers: Sequence[int]) -> 'TrueSequence':
+        """Some frames, in the order given."""
+        numbers, read_image, read_depth = list(numbers), self.read_image, self.read_depth
+        return replace(
+            self, images=[self.images[number] for number in numbers],
+            read_image=lambda index: read_image(numbers[index]),
+            read_depth=None if read_depth is None else lambda index: read_depth(numbers[index]),
+            world_from_camera=None if self.world_from_camera is None else self.world_from_camera[numbers])
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """(h, w, 3) uint8 RGB of an image file, grey ones too. Raises UserError."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f'{path}: not an image that OpenCV can read (missing, or truncated?)')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_depth_png(path: Path, per_metre: float, invalid: Iterable[int] = (0,)) -> np.ndarray:
+    """(h, w) float32 metres of a 16-bit PNG; pixels of the ``invalid`` values become NaN. Raises UserError."""
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
+        raise UserError(f'{path}: not a depth image of 16 bits (missing, or truncated?)')
+    depth = stored.astype(np.float32) / per_metre
+    depth[np.isin(stored, list(invalid))] = np.nan
+    return depth
+
+
+def numbers_of(path: Path) -> tuple[float, ...]:
+    """All numbers in a file's name, to sort by: img2.png comes before img10.png."""
+    return tuple(float(number) for number in re.findall(r'\d+(?:\.\d+)?', path.stem))
+
+
+def image_files(folder: Path, suffixes: Sequence[str] = IMAGES) -> list[Path]:
+    """Images of a folder in the order of the numbers in their names. Raises UserError where there are none."""
+    if not folder.is_dir():
+        raise UserError(f'{folder}: no such folder')
+    files = sorted((path for path in folder.iterdir() if path.name.endswith(tuple(suffixes))),
+                   key=lambda path: (numbers_of(path), path.name))
+    if not files:
+        raise UserError(f'{folder}: no {" or ".join(suffixes)} files in it')
+    return files
+
+
+def stamp_of(path: Path) -> float:
+    """Seconds in a file's name, such as 1341846313.592026.png. Raises UserError."""
+    try:
+        return float(path.stem)
+    except ValueError as error:
+        raise UserError(f'{path}: its name is no time in seconds') from error
+
+
+def nearest(stamps: np.ndarray, wanted: np.ndarray, most: float, what: str) -> np.ndarray:
+    """For each of ``wanted`` (n,) the number of the nearest stamp (m,), rising. Raises UserError beyond ``most``."""
+    if not len(stamps):
+        raise UserError(f'{what}: nothing to associate with')
+    after = np.searchsorted(stamps, wanted).clip(1, max(len(stamps) - 1, 1)).clip(max=len(stamps) - 1)
+    before = (after - 1).clip(min=0)
+    chosen = np.where(np.abs(stamps[before] - wanted) <= np.abs(stamps[after] - wanted), before, after)
+    gaps = np.abs(stamps[chosen] - wanted)
+    if (gaps > most).any():
+        worst = int(gaps.argmax())
+        raise UserError(f'{what}: frame {worst} has nothing within {most:g} s (the nearest: {gaps[worst]:.3f} s)')
+    return chosen
+
+
+def read_numbers(path: Path, columns: int | None = None) -> np.ndarray:
+    """Rows of numbers (n, columns) of a text file; # begins a comment, commas are spaces. Raises UserError."""
+    try:
+        text = path.read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: cannot be read as text ({error})') from error
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = line.split('#', 1)[0].replace(',', ' ').split()
+        if not fields:
+            continue
+        try:
+            rows.append([float(field) for field in fields])
+        except ValueError as error:
+            raise UserError(f'{path}:{number}: expected numbers, got {line.strip()!r}') from error
+        wanted = columns if columns is not None else len(rows[0])
+        if len(rows[-1]) != wanted:
+            raise UserError(f'{path}:{number}: expected {wanted} numbers, got {len(rows[-1])}')
+    if not rows:
+        raise UserError(f'{path}: holds no numbers')
+    return np.array(rows, dtype=np.float64)
+
+
+def pose_from_tum(row: np.ndarray) -> np.ndarray:
+    """(4, 4) from tx ty tz qx qy qz qw."""
+    return transform(matrix_from_quaternion(row[3:7]), row[:3])
+
+
+def pose_from_rows(row: np.ndarray) -> np.ndarray:
+    """(4, 4) from 12 or 16 numbers, row by row."""
+    pose = np.eye(4)
+    pose[:len(row) // 4] = row.reshape(-1, 4)
+    return pose
+
+
+def folders(root: Path, pattern: str, layout: str) -> list[Path]:
+    """Folders of a data set that match, sorted. Raises UserError that says what was expected, and where."""
+    if not root.is_dir():
+        raise UserError(f'{root}: no such folder; expected {layout}')
+    found = sorted(path for path in root.glob(pattern) if path.is_dir())
+    if not found:
+        raise UserError(f'{root}: no folder {pattern} in it; expected {layout}')
+    return found

@@ -1,0 +1,223 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What records of streams come to: Markdown tables, JSON, and plots."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.evaluation.configurations import Configuration
+from evict3r_ros.evaluation.intervals import LEVEL, Interval
+from evict3r_ros.evaluation.plotting import pyplot
+from evict3r_ros.evaluation.summary import (BASELINE_POLICY, ERRORS, METRICS, TITLES, Group, StreamSet, baseline_of,
+                                            baselines)
+
+MIB = 2 ** 20
+DEFINITIONS = (
+    'AbsRel and δ<1.25 after one factor a clip, median(truth) / median(depth); trajectory error: ATE after Sim(3) over '
+    'the length of the true path, median over clips; rotation: mean angle to the true rotation relative to the first '
+    f'frame. The others are means over clips. In brackets: {LEVEL:.0%} intervals, bootstrap over clips.')
+_COMPARED = ('rotation_deg', 'ate_over_length')
+"""The metrics that decide between policies, fixed before anything was compared."""
+_CURVES = (('absrel', 'AbsRel, one factor a stream'), ('rotation_deg', 'rotation [°]'),
+           ('position_over_length', 'position error / path length'))
+
+
+def _number(value: float) -> str:
+    return '-' if math.isnan(value) else f'{value:.2f}' if abs(value) >= 1.0 else f'{value:.3f}'
+
+
+def _with_interval(found: Interval | None, signed: bool = False) -> str:
+    if found is None:
+        return '-'
+    mark = '**' if signed and found.excludes_zero else ''
+    value = ('+' if signed and found.value > 0 else '') + _number(found.value)
+    return f'{mark}{value}{mark} [{_number(found.low)}, {_number(found.high)}]'
+
+
+def summary_row(group: Group, others: Sequence[Group]) -> dict:
+    """A configuration's figures, intervals and cost, and its differences to ``uniform`` where that was run too."""
+    found = group.summary()
+    row = {'configuration': group.configuration.name, **vars(group.configuration), 'streams': len(group.records),
+           **{metric: math.nan if part is None else part.value for metric, part in found.items()},
+           'intervals': {metric: part and [part.low, part.high] for metric, part in found.items()},
+           'cache_mib': group.cost('cache_bytes') / MIB, 'camera_cache_mib': group.cost('camera_cache_bytes') / MIB,
+           'tokens': group.cost('tokens')}
+    baseline = baseline_of(group, others)
+    if baseline is not None:
+        row['against_uniform'] = {metric: part and [part.value, part.low, part.high]
+                                  for metric, part in group.against(baseline).items()}
+    return row
+
+
+def as_json(which: StreamSet, found: Sequence[Group]) -> dict:
+    """A stream set as an object: the first configuration's figures on top, all of them under ``table``."""
+    first = summary_row(found[0], found)
+    base = baselines(found[0])
+    return {
+        **{metric: first[metric] for metric in METRICS}, 'configuration': first['configuration'],
+        'constant_depth': {'absrel': base['constant_absrel'], 'delta_1_25': base['constant_delta_1_25']},
+        'still_camera': {'ate_over_length': base['still_ate_over_length'], 'rotation_deg': base['still_rotation_deg']},
+        'alignment': {'depth': 'one factor a clip, median(truth) / median(depth)', 'trajectory': 'Sim(3)'},
+        'brought_together': {metric: f'{statistic.__name__} over clips' for metric, statistic in METRICS.items()},
+        'confidence': LEVEL, 'clips': first['streams'], **vars(which),
+        'table': [summary_row(group, found) for group in found],
+        'curves': {group.configuration.name: {name: values.tolist() for name, values in group.curves().items()}
+                   for group in found},
+        'prefixes': {'frames': found[0].records_of('prefixes')[0]['frames'],
+                     **{group.configuration.name: {metric: group.prefixes(metric) for metric in ERRORS}
+                        for group in found}}}
+
+
+def table(which: StreamSet, found: Sequence[Group]) -> str:
+    """A Markdown table: figures with 95 % intervals, and what constant depth and a still camera score."""
+    base = baselines(found[0])
+    streams = {len(group.records) for group in found}
+    count = f'{min(streams)} to {max(streams)}' if len(streams) > 1 else f'{streams.pop()}'
+    lines = [f'### {which.title}; {count} streams', '']
+    if which.untrained:
+        lines += ['**UNTRAINED: random weights, the figures say nothing about a model.**', '']
+    lines += ['| policy | budget | bits | camera frames | cache + camera head [MiB] | '
+              + ' | '.join(TITLES[metric] for metric in METRICS) + ' |', '|---' * (5 + len(METRICS)) + '|']
+    for group in found:
+        own, figures = group.configuration, group.summary()
+        sizes = [_number(group.cost(what) / MIB) for what in ('cache_bytes', 'camera_cache_bytes')]
+        lines.append(f'| {own.policy} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | '
+                     f'{" + ".join(sizes)} | '
+                     + ' | '.join(_with_interval(figures[metric]) for metric in METRICS) + ' |')
+    lines += [f'| constant depth, still camera | | | | | {_number(base["constant_absrel"])} | '
+              f'{_number(base["constant_delta_1_25"])} | {_number(base["still_ate_over_length"])} | '
+              f'{_number(base["still_rotation_deg"])} |']
+    return '\n'.join(lines)
+
+
+def comparison_table(found: Sequence[Group]) -> str:
+    """A Markdown table of each configuration against ``uniform`` under the same budget, paired; '' if none was run."""
+    rows = []
+    for group in found:
+        baseline = baseline_of(group, found)
+        if baseline is None:
+            continue
+        own, against = group.configuration, group.against(baseline)
+        pairs = len(group.records.keys() & baseline.records.keys())
+        rows.append(f'| {own.policy} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | {pairs} | '
+                    + ' | '.join(_with_interval(against[metric], signed=True) for metric in _COMPARED) + ' |')
+    if not rows:
+        return ''
+    head = [f'Difference to `{BASELINE_POLICY}` on the same streams ({LEVEL:.0%} paired bootstrap over streams; '
+            'negative is better; bold: zero is outside).', '',
+            '| policy | budget | bits | camera frames | streams | '
+            + ' | '.join(f'Δ {TITLES[metric]}' for metric in _COMPARED) + ' |', '|---' * (5 + len(_COMPARED)) + '|']
+    return '\n'.join(head + rows)
+
+
+def prefix_table(found: Sequence[Group]) -> str:
+    """A Markdown table of the errors that the streams would have, had they ended after so many frames."""
+    counts = found[0].records_of('prefixes')[0]['frames']
+    lines = ['The same, had the streams ended after so many frames: '
+             + ' / '.join(TITLES[metric] for metric in ERRORS) + '.', '',
+             '| configuration | ' + ' | '.join(str(count) for count in counts) + ' |', '|---' * (1 + len(counts)) + '|']
+    for group in found:
+        rows = [group.prefixes(metric) for metric in ERRORS]
+        cells = [' / '.join(_number(row[index]) for row in rows) for index in range(len(counts))]
+        lines.append(f'| {group.configuration.name} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def save(figure, path: Path) -> None:
+    """Write a figure. Raises UserError."""
+    try:
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path}: the plot could not be written: {error}') from error
+
+
+_STYLES = ('-', '--', ':', '-.')
+_MARKERS = ('o', 's', '^', 'v', 'D')
+
+
+@dataclass(frozen=True)
+class _Line:
+    """How a configuration is drawn: a colour for its policy, a style for what else differs among those found."""
+
+    name: str
+    colour: str
+    style: str
+    marker: str
+
+
+def _lines(found: Sequence[Group]) -> dict[Configuration, _Line]:
+    configurations = [group.configuration for group in found]
+    policies = list(dict.fromkeys(one.policy for one in configurations))
+    others = list(dict.fromkeys((one.bits, one.camera_frames) for one in configurations))
+    more_bits, more_cameras = (len({pair[part] for pair in others}) > 1 for part in (0, 1))
+    answer = {}
+    for one in configurations:
+        number = others.index((one.bits, one.camera_frames))
+        name = one.policy + (f', {one.bits} bits' if more_bits else '') + (
+            f', camera {one.camera_frames}' if more_cameras else '')
+        answer[one] = _Line(name, f'C{policies.index(one.policy) % 10}', _STYLES[number % len(_STYLES)],
+                            _MARKERS[number % len(_MARKERS)])
+    return answer
+
+
+def _legend(figure, axes) -> None:
+    handles = {text: handle for axis in axes
+               for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc='outside right upper', fontsize='small')
+
+
+def _title(which: StreamSet, found: Sequence[Group]) -> str:
+    return f'{"UNTRAINED: " if which.untrained else ""}{which.title}; {len(found[0].records)} streams'
+
+
+def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> None:
+    """Mean errors against the frame number as PNG: a row a metric, a column a budget, a line a configuration."""
+    plt = pyplot()
+    budgets = list(dict.fromkeys(group.configuration.budget for group in found if group.configuration.budget)) or ['']
+    figure, axes = plt.subplots(len(_CURVES), len(budgets), squeeze=False, sharex=True, sharey='row',
+                                   figsize=(3.5 + 4.5 * len(budgets), 9), layout='constrained')
+    lines = _lines(found)
+    for column, budget in enumerate(budgets):
+        # What has no bound is drawn beside every budget.
+        for group in (group for group in found if group.configuration.budget in (budget, '')):
+            rows, line = group.curves(), lines[group.configuration]
+            for row, (curve, _) in enumerate(_CURVES):
+                axes[row][column].plot(rows['frame'], rows[curve], color=line.colour, linestyle=line.style,
+                                       linewidth=1.2, label=line.name)
+        axes[0][column].set_title(f'budget {budget}' if budget else 'no bound')
+        axes[-1][column].set_xlabel('frame')
+    for row, (_, title) in enumerate(_CURVES):
+        axes[row][0].set_ylabel(title)
+        axes[row][0].set_ylim(bottom=0.0)
+    _legend(figure, axes[0])
+    figure.suptitle(_title(which, found))
+    save(figure, path)
+    plt.close(figure)
+
+
+def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> None:
+    """Errors with intervals against the cache's bytes as PNG: a panel a metric, a line a policy, a point a budget."""
+    plt = pyplot()
+    figure, axes = plt.subplots(1, len(ERRORS), figsize=(16, 4.8), layout='constrained')
+    lines, points = _lines(found), {}
+    for group in found:
+        points.setdefault(lines[group.configuration], []).append((group.cost('cache_bytes') / MIB, group.summary()))
+    for line, some in points.items():
+        some.sort(key=lambda point: point[0])
+        for axis, metric in zip(axes, ERRORS, strict=True):
+            known = [(size, parts[metric]) for size, parts in some if parts[metric] is not None]
+            sizes = [size for size, _ in known]
+            axis.plot(sizes, [part.value for _, part in known], color=line.colour, linestyle=line.style,
+                      marker=line.marker, markersize=4, linewidth=1.0, label=line.name)
+            axis.vlines(sizes, [part.low for _, part in known], [part.high for _, part in known], color=line.colour,
+                        alpha=0.25)
+    for axis, metric in zip(axes, ERRORS, strict=True):
+        axis.set(xlabel="keys and values without the camera head's [MiB]", ylabel=TITLES[metric], xscale='log')
+        axis.set_ylim(bottom=0.0)
+    _legend(figure, axes)
+    figure.suptitle(f'{_title(which, found)}; {LEVEL:.0%} intervals')
+    save(figure, path)
+    plt.close(figure)

@@ -1,0 +1,156 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+One clip with known truth through the real Stream, and what came out of it in figures.
+
+Fixed definitions, one value a stream:
+
+- AbsRel and delta < 1.25: over all pixels of the clip, after one factor for the clip, median(truth) / median(depth).
+- Trajectory error over length: ATE (root mean square) after Sim(3) alignment, over the length of the true path.
+- Rotation: mean over all frames, the first included, of the angle between predicted and true rotation relative to the
+  first frame, degrees.
+- Constant depth: what a depth that is the same everywhere scores, after the same alignment. Still camera: what a camera
+  that never moves scores.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from evict3r_ros.cache import CacheConfig
+from evict3r_ros.evaluation import pose
+from evict3r_ros.evaluation.depth import depth_errors
+from evict3r_ros.network import StreamVGGT
+from evict3r_ros.stream import Stream
+
+SHORTEST_PATH = 1e-3
+"""Metres: a camera that moved less has no error over length."""
+MOST_BINS = 128
+"""Points of a curve over a stream; longer streams have several frames a point, averaged."""
+CURVE_ROWS = 42
+"""Curves and prefixes look at every so many rows and columns that about this many rows are left; the figures at all."""
+PREFIXES = (12, 24, 48, 96, 128, 192, 256, 384, 512, 768, 1000, 1500, 2000)
+"""Frames after which the errors of the stream so far are taken, as if it had ended there."""
+
+
+class Stopped(Exception):
+    """The evaluation was told to stop in the middle of a stream."""
+
+
+@dataclass(frozen=True)
+class TrueClip:
+    """Images and truth of one stream."""
+
+    images: torch.Tensor
+    """(frames, H, W, 3) uint8 RGB."""
+    depth: torch.Tensor
+    """(frames, H, W) float32 along the optical z axis."""
+    world_from_camera: np.ndarray
+    """(frames, 4, 4) float64, OpenCV axes."""
+    intrinsics: np.ndarray
+    """(3, 3)."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a stream said of a clip."""
+
+    depth: torch.Tensor
+    """(frames, H, W) float32, at the clip's size, NaN where the network saw nothing."""
+    world_from_camera: np.ndarray
+    focal: np.ndarray
+    """(frames,): predicted horizontal focal length, pixels of the clip's images."""
+    cost: dict
+    """Bytes of the caches, tokens a layer, seconds."""
+
+
+def stream_clip(network: StreamVGGT, config: CacheConfig, clip: TrueClip, image_width: int | None = None,
+                progress: Callable[[], None] = lambda: None) -> Answers:
+    """Run the clip; ``progress`` is called after each frame and may raise, Stopped for example."""
+    frames, height, width = clip.depth.shape
+    depth = torch.empty(clip.depth.shape, device=network.device)
+    poses, focal = np.empty((frames, 4, 4)), np.empty(frames)
+    start = time.perf_counter()
+    with Stream(network, config, (height, width), image_width) as stream:
+        for index in range(frames):
+            prediction = stream.step(clip.images[index])
+            depth[index] = prediction.view.to_camera(prediction.depth)
+            poses[index] = prediction.world_from_camera
+            focal[index] = prediction.view.to_camera_K(prediction.intrinsics)[0, 0]
+            progress()
+        if depth.is_cuda:
+            torch.cuda.synchronize(depth.device)
+        seconds = time.perf_counter() - start
+        cost = {'cache_bytes': stream.cache.bytes, 'camera_cache_bytes': stream.camera_cache.bytes,
+                'tokens': sum(stream.stats().tokens) / network.preset.pairs, 'budget': stream.config.tokens,
+                'seconds': seconds}
+    return Answers(depth, poses, focal, cost)
+
+
+def measure(clip: TrueClip, answers: Answers) -> dict:
+    """Figures, curves and baselines of one stream, as plain numbers (NaN where there is nothing to say)."""
+    truth = clip.depth.to(answers.depth.device)
+    true_poses, poses = clip.world_from_camera, answers.world_from_camera
+    sane = bool(np.isfinite(poses).all())
+    if not sane:
+        poses = np.full_like(poses, np.nan)
+    depth = depth_errors(answers.depth, truth)
+    length = pose.path_length(true_poses)
+    rotation = pose.rotation_errors(poses, true_poses) if sane else np.full(len(poses), np.nan)
+    position = pose.position_errors(poses, true_poses) if sane else np.full(len(poses), np.nan)
+    relative = pose.relative_errors(poses, true_poses) if sane else (np.array([np.nan]),) * 2
+    over_length = 1.0 / length if length > SHORTEST_PATH else math.nan
+    figures = {
+        'absrel': depth.absrel, 'delta_1_25': depth.deltas[0], 'log_rmse': depth.log_rmse,
+        'ate_over_length': pose.rms(position) * over_length, 'rotation_deg': float(rotation.mean()),
+        'rpe_translation': pose.rms(relative[0]), 'rpe_rotation_deg': pose.rms(relative[1]),
+        'focal_error': float(np.abs(answers.focal / clip.intrinsics[0, 0] - 1.0).mean()),
+        'valid_pixels': depth.pixels / truth.numel()}
+    step = max(1, min(truth.shape[1:]) // CURVE_ROWS)
+    few_found, few_true = (maps[:, step // 2::step, step // 2::step] for maps in (answers.depth, truth))
+    absrel = torch.nanmean((depth.scale * few_found - few_true).abs() / few_true, dim=(1, 2)).cpu().numpy()
+    own = np.array([depth_errors(found, true).absrel for found, true in zip(few_found, few_true, strict=True)])
+    curves = {'absrel': absrel, 'absrel_own_median': own, 'rotation_deg': rotation,
+              'position_over_length': position * over_length}
+    return {'figures': figures, 'baselines': baselines(truth, true_poses, over_length), 'path_length': length,
+            'curves': _binned(curves), 'prefixes': _prefixes(few_found, few_true, poses, true_poses, sane),
+            'cost': answers.cost}
+
+
+def baselines(truth: torch.Tensor, true_poses: np.ndarray, over_length: float) -> dict:
+    """What a constant depth and a still camera score."""
+    constant = depth_errors(torch.ones_like(truth), truth)
+    still = np.tile(np.eye(4), (len(true_poses), 1, 1))
+    return {'constant_absrel': constant.absrel, 'constant_delta_1_25': constant.deltas[0],
+            'still_ate_over_length': pose.ate(still, true_poses) * over_length,
+            'still_rotation_deg': float(pose.rotation_errors(still, true_poses).mean())}
+
+
+def _binned(curves: dict[str, np.ndarray]) -> dict:
+    """Means over bins of equal length (the last may be shorter); ``frame`` is each bin's middle."""
+    frames = len(next(iter(curves.values())))
+    size = -(-frames // MOST_BINS)
+    starts = np.arange(0, frames, size)
+    ends = np.minimum(starts + size, frames)
+    answer = {'frame': ((starts + ends - 1) / 2.0).tolist()}
+    for name, values in curves.items():
+        answer[name] = [float(values[start:end].mean()) for start, end in zip(starts, ends, strict=True)]
+    return answer
+
+
+def _prefixes(depth: torch.Tensor, truth: torch.Tensor, poses: np.ndarray, true_poses: np.ndarray, sane: bool) -> dict:
+    """The figures of the stream as if it had ended after so many frames, each with an alignment of its own."""
+    frames = [count for count in PREFIXES if count < len(poses)] + [len(poses)]
+    rows = {'frames': frames, 'path_length': [], 'absrel': [], 'ate_over_length': [], 'rotation_deg': []}
+    for count in frames:
+        length = pose.path_length(true_poses[:count])
+        moved = sane and length > SHORTEST_PATH
+        rows['path_length'].append(length)
+        rows['absrel'].append(depth_errors(depth[:count], truth[:count]).absrel)
+        rows['ate_over_length'].append(pose.ate(poses[:count], true_poses[:count]) / length if moved else math.nan)
+        rows['rotation_deg'].append(float(pose.rotation_errors(poses[:count], true_poses[:count]).mean()))
+    return rows

@@ -1,0 +1,137 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Records of streams, brought together: a row a configuration, with intervals over streams."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evict3r_ros.evaluation.configurations import Configuration
+from evict3r_ros.evaluation.intervals import Interval, Statistic, interval, paired_difference
+from evict3r_ros.evaluation.streaming import SHORTEST_PATH
+
+METRICS: dict[str, Statistic] = {
+    'absrel': np.mean, 'delta_1_25': np.mean, 'ate_over_length': np.median, 'rotation_deg': np.mean}
+"""The figures of a comparison, and how streams are brought together."""
+TITLES = {'absrel': 'AbsRel', 'delta_1_25': 'δ<1.25', 'ate_over_length': 'trajectory error over length',
+          'rotation_deg': 'rotation [°]'}
+ERRORS = ('absrel', 'ate_over_length', 'rotation_deg')
+"""Those of which less is better."""
+BASELINE_POLICY = 'uniform'
+
+
+@dataclass(frozen=True)
+class StreamSet:
+    """What streams of one table have in common."""
+
+    frames: int
+    stride: int
+    effects: bool
+    loop: bool
+    height: int
+    width: int
+    preset: str
+    weights: str
+    dtype: str
+    untrained: bool
+
+    @classmethod
+    def of(cls, record: dict) -> 'StreamSet':
+        """The set that a record belongs to."""
+        stream, network = record['stream'], record['network']
+        return cls(*(stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')),
+                   *(network[name] for name in ('preset', 'weights', 'dtype', 'untrained')))
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return (f'{self.frames} frames, stride {self.stride}{", loops" if self.loop else ""}, '
+                f'{"with" if self.effects else "without"} camera effects')
+
+
+class Group:
+    """The records of one configuration on one stream set, by seed."""
+
+    def __init__(self, configuration: Configuration, records: Iterable[dict]):
+        self.configuration = configuration
+        self.records = {record['stream']['seed']: record for record in records}
+
+    def values(self, metric: str, seeds: Iterable[int] | None = None, section: str = 'figures') -> np.ndarray:
+        """
+        One value a stream, (n,) NaN where a stream failed; over paths that have a length, where that divides.
+        """
+        chosen = self.records.values() if seeds is None else (self.records[seed] for seed in seeds)
+        return np.array([np.nan if record[section][metric] is None else record[section][metric] for record in chosen
+                         if not metric.endswith('over_length') or record['path_length'] > SHORTEST_PATH])
+
+    def summary(self) -> dict[str, Interval | None]:
+        """Each metric with its interval; None where no stream has one."""
+        found = {}
+        for metric, statistic in METRICS.items():
+            values = self.values(metric)
+            found[metric] = interval(values, statistic) if len(values) else None
+        return found
+
+    def against(self, baseline: 'Group') -> dict[str, Interval | None]:
+        """Each metric's difference to a baseline's over the streams that both have."""
+        seeds = [seed for seed in self.records if seed in baseline.records]
+        found = {}
+        for metric, statistic in METRICS.items():
+            pair = self.values(metric, seeds), baseline.values(metric, seeds)
+            found[metric] = paired_difference(*pair, statistic) if len(pair[0]) else None
+        return found
+
+    def cost(self, what: str) -> float:
+        """Mean of a cost over streams."""
+        return float(np.mean([record['cost'][what] for record in self.records.values()]))
+
+    def records_of(self, section: str) -> list[dict]:
+        """A section of every record."""
+        return [record[section] for record in self.records.values()]
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Means over streams, against ``frame``; over paths that have a length, where that divides."""
+        answer = {}
+        for name in self.records_of('curves')[0]:
+            rows = [record['curves'][name] for record in self.records.values()
+                    if not name.endswith('over_length') or record['path_length'] > SHORTEST_PATH]
+            answer[name] = np.array(rows, dtype=np.float64).mean(0) if rows else np.full_like(answer['frame'], np.nan)
+        return answer
+
+    def prefixes(self, metric: str) -> list[float]:
+        """A metric of the streams so far, brought together as for whole streams, for each of ``prefixes``' frames."""
+        rows = np.array([row[metric] for row in self.records_of('prefixes')], dtype=np.float64)
+        moved = np.array([row['path_length'] for row in self.records_of('prefixes')]) > SHORTEST_PATH
+        answer = []
+        for values, has_length in zip(rows.T, moved.T, strict=True):
+            values = values[has_length] if metric.endswith('over_length') else values
+            answer.append(float(METRICS[metric](values)) if len(values) else float('nan'))
+        return answer
+
+
+def groups(records: Iterable[dict]) -> dict[StreamSet, list[Group]]:
+    """Records by stream set and configuration, in the order in which they first come."""
+    sets: dict[StreamSet, dict[Configuration, list[dict]]] = {}
+    for record in records:
+        by_configuration = sets.setdefault(StreamSet.of(record), {})
+        by_configuration.setdefault(Configuration(**record['configuration']), []).append(record)
+    return {which: [Group(*item) for item in found.items()] for which, found in sets.items()}
+
+
+def baseline_of(group: Group, others: Sequence[Group]) -> Group | None:
+    """The group that keeps evenly spaced whole frames under the same budget, bits and camera memory."""
+    own = group.configuration
+    wanted = Configuration(BASELINE_POLICY, own.budget, own.bits, own.camera_frames)
+    return next((other for other in others if other.configuration == wanted and other is not group), None)
+
+
+def baselines(group: Group) -> dict[str, float]:
+    """What a constant depth and a still camera score on the same streams."""
+    def brought_together(metric: str, section_name: str) -> float:
+        values = group.values(section_name, section='baselines')
+        return float(METRICS[metric](values)) if len(values) else float('nan')
+    return {'constant_absrel': brought_together('absrel', 'constant_absrel'),
+            'constant_delta_1_25': brought_together('delta_1_25', 'constant_delta_1_25'),
+            'still_ate_over_length': brought_together('ate_over_length', 'still_ate_over_length'),
+            'still_rotation_deg': brought_together('rotation_deg', 'still_rotation_deg')}

@@ -1,0 +1,210 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The four tasks of the papers, one sequence at a time: a function takes a sequence and returns its figures.
+
+- monodepth: every image a stream of its own; AbsRel, delta < 1.25 and the rest after one median factor an image.
+- video-depth: the sequence as a stream; one alignment for all its frames, by scale, by scale and shift, and none.
+- pose: ATE, RPE over one frame (root mean squares after Sim(3)), the error over length, the rotation error; and what a
+  still camera and a random walk score.
+- mv-recon: few frames far apart; points of depth and pose, laid on the true ones pixel by pixel (Umeyama's Sim(3)) and
+  by ICP; accuracy, completeness, normal consistency.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from evict3r_ros.cache import CacheConfig
+from evict3r_ros.errors import UserError
+from evict3r_ros.evaluation import pose
+from evict3r_ros.evaluation.configurations import Configuration
+from evict3r_ros.evaluation.datasets.sequence import TrueSequence
+from evict3r_ros.evaluation.depth import DepthErrors, depth_errors
+from evict3r_ros.geometry import transform_points, unproject
+from evict3r_ros.network import StreamVGGT
+from evict3r_ros.preparation import ImageView
+from evict3r_ros.stream import Prediction, Stream
+
+VIDEO_ALIGNMENTS = {'': 'scale', '_shift': 'scale&shift', '_metric': 'none'}
+"""Suffix of a figure's name, and the alignment behind it."""
+RANDOM_DRAWS = 20
+CROP = 224
+"""Side of the middle of the network's image whose points count, as in Spann3R's protocol."""
+MOST_POINTS = 500_000
+
+
+@dataclass
+class Runner:
+    """A network with its cache's settings; counts frames and seconds."""
+
+    network: StreamVGGT
+    configuration: Configuration
+    image_width: int
+    progress: Callable[[], None] = lambda: None
+    frames: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
+    cache_bytes: int = field(default=0, init=False)
+
+    def stream(self, sequence: TrueSequence) -> Iterator[tuple[int, Prediction]]:
+        """The answers to a sequence as one stream."""
+        first = sequence.read_image(0)
+        view = ImageView.of(first.shape[:2], self.image_width)
+        tokens = view.patches[0] * view.patches[1] + self.network.preset.special_tokens
+        config = self.configuration.cache_config(len(sequence), tokens)
+        with Stream(self.network, config, first.shape[:2], self.image_width) as stream:
+            for index in range(len(sequence)):
+                yield index, self._step(stream, first if index == 0 else sequence.read_image(index), sequence, index)
+            self.cache_bytes = max(self.cache_bytes, stream.stats().cache_bytes)
+
+    def singles(self, sequence: TrueSequence) -> Iterator[tuple[int, Prediction]]:
+        """The answers to a sequence's images, each as a stream of its own."""
+        with Stream(self.network, CacheConfig('unbounded', 1, bits=32), image_width=self.image_width) as stream:
+            for index in range(len(sequence)):
+                stream.reset()
+                yield index, self._step(stream, sequence.read_image(index), sequence, index)
+
+    def _step(self, stream: Stream, image: np.ndarray, sequence: TrueSequence, index: int) -> Prediction:
+        start = time.perf_counter()
+        try:
+            prediction = stream.step(image)
+        except ValueError as error:
+            raise UserError(f'{sequence.images[index]}: {error}') from error
+        if self.network.device.type == 'cuda':
+            torch.cuda.synchronize(self.network.device)
+        self.seconds += time.perf_counter() - start
+        self.frames += 1
+        self.progress()
+        return prediction
+
+
+def _true_depth(sequence: TrueSequence, index: int, prediction: Prediction) -> np.ndarray:
+    depth = sequence.read_depth(index)
+    if depth.shape != prediction.view.camera_size:
+        raise UserError(f'{sequence.images[index]}: the image has {prediction.view.camera_size} (height, width), its '
+                        f'depth {depth.shape}')
+    return depth
+
+
+def _depth_figures(errors: DepthErrors, suffix: str = '') -> dict[str, float]:
+    names = ('absrel', 'delta_1_25', 'rmse', 'log_rmse')
+    return {f'{name}{suffix}': value
+            for name, value in zip(names, (errors.absrel, errors.deltas[0], errors.rmse, errors.log_rmse), strict=True)}
+
+
+def monodepth(runner: Runner, sequence: TrueSequence) -> dict:
+    """Means over images; ``weight`` is their number."""
+    rows = []
+    for index, prediction in runner.singles(sequence):
+        found = prediction.view.to_camera(prediction.depth).cpu()
+        truth = torch.as_tensor(_true_depth(sequence, index, prediction))
+        errors = depth_errors(found, truth, 'median', max_depth=sequence.max_depth)
+        if errors.pixels:
+            rows.append(_depth_figures(errors))
+    if not rows:
+        raise UserError(f'{sequence.name}: not one image has a true depth')
+    return {'figures': {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}, 'weight': len(rows)}
+
+
+def video_depth(runner: Runner, sequence: TrueSequence) -> dict:
+    """Over all pixels of the sequence; ``weight`` is their number."""
+    found, truth = [], []
+    for index, prediction in runner.stream(sequence):
+        found.append(prediction.view.to_camera(prediction.depth).cpu())
+        truth.append(torch.as_tensor(_true_depth(sequence, index, prediction)))
+    found, truth, figures, pixels = torch.stack(found), torch.stack(truth), {}, 0
+    for suffix, how in VIDEO_ALIGNMENTS.items():
+        errors = depth_errors(found, truth, how, max_depth=sequence.max_depth)
+        figures |= _depth_figures(errors, suffix)
+        pixels = errors.pixels
+    if not pixels:
+        raise UserError(f'{sequence.name}: no image has a true depth')
+    return {'figures': figures, 'weight': pixels}
+
+
+def trajectory(runner: Runner, sequence: TrueSequence) -> dict:
+    """Figures of the poses; the predicted ones under ``poses`` (n, 4, 4)."""
+    if len(sequence) < 3:
+        raise UserError(f'{sequence.name}: {len(sequence)} frames are no trajectory')
+    poses = np.stack([prediction.world_from_camera for _, prediction in runner.stream(sequence)])
+    truth = sequence.world_from_camera
+    return {'figures': pose_figures(poses, truth), 'weight': 1, 'path_length': pose.path_length(truth), 'poses': poses,
+            'still': pose_figures(np.tile(np.eye(4), (len(truth), 1, 1)), truth), 'random': random_figures(truth)}
+
+
+def pose_figures(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """What the papers report, metres and degrees; and the errors over length and to the first frame's rotation."""
+    translation, rotation = pose.relative_errors(poses, truth)
+    return {'ate': pose.ate(poses, truth), 'rpe_translation': pose.rms(translation),
+            'rpe_rotation_deg': pose.rms(rotation), 'ate_over_length': pose.ate_over_length(poses, truth),
+            'rotation_deg': float(pose.rotation_errors(poses, truth).mean())}
+
+
+def random_figures(truth: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """Means over walks whose steps and orientations are drawn by lot."""
+    rng, rows = np.random.default_rng(seed), []
+    for _ in range(RANDOM_DRAWS):
+        poses = np.tile(np.eye(4), (len(truth), 1, 1))
+        poses[:, :3, 3] = rng.normal(size=(len(truth), 3)).cumsum(0)
+        turns, _ = np.linalg.qr(rng.normal(size=(len(truth), 3, 3)))
+        poses[:, :3, :3] = turns * np.linalg.det(turns)[:, None, None]
+        rows.append(pose_figures(poses, truth))
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def mv_recon(runner: Runner, sequence: TrueSequence, crop: int = CROP) -> dict:
+    """Figures of the points, metres; crop 0: of the whole image."""
+    try:
+        from evict3r_ros.evaluation.points import icp, point_errors
+    except ModuleNotFoundError as error:
+        raise UserError(f'mv-recon needs {error.name}: pip install {error.name}') from error
+    found, truth = [], []
+    for index, prediction in runner.stream(sequence):
+        view = prediction.view
+        true_depth = view.to_network(_true_depth(sequence, index, prediction)).astype(np.float64)
+        depth = prediction.depth.double().cpu().numpy()
+        rows, columns = (slice((side - crop) // 2, (side + crop) // 2) if 0 < crop < side else slice(None)
+                         for side in view.network_size)
+        true_points = transform_points(sequence.world_from_camera[index],
+                                       unproject(true_depth, view.to_network_K(sequence.intrinsics)))
+        points = transform_points(prediction.world_from_camera, unproject(depth, prediction.intrinsics))
+        known = (np.isfinite(true_depth) & (true_depth > 0) & np.isfinite(points).all(-1))[rows, columns]
+        found.append(points[rows, columns][known])
+        truth.append(true_points[rows, columns][known])
+    found, truth = np.concatenate(found), np.concatenate(truth)
+    if len(truth) < 100:
+        raise UserError(f'{sequence.name}: {len(truth)} points with a true depth are no scene')
+    stride = -(-len(truth) // MOST_POINTS)
+    found, truth = found[::stride], truth[::stride]
+    laid = pose.align(found, truth).points(found)
+    laid = icp(laid, truth).points(laid)
+    return {'figures': vars(point_errors(laid, truth)), 'weight': 1, 'points': len(truth)}
+
+
+TASKS: dict[str, Callable[..., dict]] = {
+    'monodepth': monodepth, 'video-depth': video_depth, 'pose': trajectory, 'mv-recon': mv_recon}
+FIGURES = {
+    'monodepth': {'absrel': 'AbsRel', 'delta_1_25': 'δ<1.25'},
+    'video-depth': {'absrel': 'AbsRel', 'delta_1_25': 'δ<1.25', 'absrel_shift': 'AbsRel, shift too',
+                    'delta_1_25_shift': 'δ<1.25, shift too', 'absrel_metric': 'AbsRel, metric',
+                    'delta_1_25_metric': 'δ<1.25, metric'},
+    'pose': {'ate': 'ATE [m]', 'rpe_translation': 'RPE translation [m]', 'rpe_rotation_deg': 'RPE rotation [°]',
+             'ate_over_length': 'ATE / length', 'rotation_deg': 'rotation [°]'},
+    'mv-recon': {'accuracy_mean': 'Acc mean', 'accuracy_median': 'Acc median', 'completeness_mean': 'Comp mean',
+                 'completeness_median': 'Comp median', 'normals_mean': 'NC mean', 'normals_median': 'NC median'},
+}
+"""What each task reports, and what it is called in a table."""
+
+
+def brought_together(records: list[dict], section: str = 'figures') -> dict[str, float]:
+    """
+    Weighted means over sequences: monodepth by images, video depth by pixels, as the published scripts do; the others
+    count each sequence once.
+    """
+    weights = [record['weight'] for record in records]
+    return {name: float(np.average([math.nan if record[section][name] is None else record[section][name]
+                                    for record in records], weights=weights)) for name in records[0][section]}

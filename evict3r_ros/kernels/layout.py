@@ -1,0 +1,18 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where the parts of a packed row lie."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """A tier's rows of bytes: key codes, value codes, each head's key minimum and step in half precision, and values'."""
+
+    bits: int
+    code_bytes: int
+    """Of a token's key, or value: heads * head_dim * bits / 8."""
+    first_slot: int = 0
+    """The tier's first slot."""
+    alone: bool = True
+    """Whether there is no other tier, so that every slot asked for is of this one, or of no token."""

@@ -1,0 +1,45 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Random numbers of many worlds at once: each world's own, whatever the others of its batch are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class Draws:
+    """A table of uniform numbers, one row a seed, read from left to right by every world in step."""
+
+    def __init__(self, seeds: Sequence[int], count: int):
+        self._table = np.stack([np.random.Generator(np.random.Philox(seed)).random(count) for seed in seeds])
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def uniform(self, low, high, *shape: int) -> np.ndarray:
+        """(worlds, *shape) uniform between low and high, which broadcast against (worlds, *shape)."""
+        count = int(np.prod(shape, dtype=np.int64))
+        taken = self._table[:, self._next:self._next + count]
+        if taken.shape[1] < count:
+            raise IndexError('a world asks for more random numbers than its table holds')
+        self._next += count
+        return low + (high - low) * taken.reshape(len(self._table), *shape)
+
+    def log_uniform(self, low, high, *shape: int) -> np.ndarray:
+        """As ``uniform``, of the logarithm."""
+        return np.exp(self.uniform(np.log(low), np.log(high), *shape))
+
+    def chance(self, probability, *shape: int) -> np.ndarray:
+        """(worlds, *shape) bool, True with that probability."""
+        return self.uniform(0.0, 1.0, *shape) < probability
+
+    def choose(self, weights: Sequence[float], *shape: int) -> np.ndarray:
+        """(worlds, *shape) int64: an index into the weights, as often as they say."""
+        edges = np.cumsum(weights) / np.sum(weights)
+        return np.minimum(np.searchsorted(edges, self.uniform(0.0, 1.0, *shape), side='right'), len(weights) - 1)
+
+    def pick(self, values: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """One number a world, uniform in the row (low, high) that ``which`` (worlds,) names in values (kinds, 2)."""
+        low, high = np.asarray(values)[which].T
+        return self.uniform(low, high)

@@ -1,0 +1,56 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What training asks for: depth, how sure of it, and poses, in a scale that the first frame sets."""
+
+import torch
+
+CONFIDENCE_ALPHA = 0.2
+GRADIENT_WEIGHT = 0.5
+ROUND_DISCOUNT = 0.7
+TRANSLATION_WEIGHT, ROTATION_WEIGHT, FOV_WEIGHT, POSE_WEIGHT = 1.0, 2.0, 0.5, 1.5
+
+
+def first_frame_scale(depth: torch.Tensor, field_of_view: torch.Tensor) -> torch.Tensor:
+    """Mean distance (clips,) of the first frames' points; depth (clips, H, W) along z, field_of_view (clips, 2)."""
+    height, width = depth.shape[-2:]
+    tan = (field_of_view / 2).tan()
+    y = (torch.arange(height, device=depth.device) / (height / 2) - 1)[None, :, None] * tan[:, :1, None]
+    x = (torch.arange(width, device=depth.device) / (width / 2) - 1)[None, None, :] * tan[:, 1:, None]
+    return (depth * (x * x + y * y + 1).sqrt()).mean((1, 2))
+
+
+def depth_loss(raw: torch.Tensor, depth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    The loss and, of it, the mean error |log d - log d*|; raw (frames, 2, H, W) of the dense head, depth (frames, H, W).
+
+    The error is relative, since what is judged is. Confidence c = 1 + exp(x) follows DUSt3R (arXiv 2312.14132, eq. 4),
+    c error - alpha log c, but is told of the error without telling the depth: every pixel counts the same there. The
+    gradients of log depth are compared over one and over four pixels (arXiv 2503.11651, section 3.3).
+    """
+    difference = raw[:, 0].float() - depth.log()
+    error = difference.abs()
+    confidence = 1 + raw[:, 1].float().clamp(max=8).exp()
+    sure = (confidence * error.detach() - CONFIDENCE_ALPHA * confidence.log()).mean()
+    gradient = sum((difference[:, step:] - difference[:, :-step]).abs().clamp(max=1).mean()
+                   + (difference[:, :, step:] - difference[:, :, :-step]).abs().clamp(max=1).mean() for step in (1, 4))
+    mean = error.mean()
+    return mean + GRADIENT_WEIGHT * gradient + 0.1 * sure, mean
+
+
+def pose_loss(estimates: list[torch.Tensor], target: torch.Tensor, field_of_view: torch.Tensor) -> torch.Tensor:
+    """
+    Absolute errors of every round's estimate, the last round's counting most.
+
+    estimates: (clips, frames, 9) each; target (clips, frames, 7) translation in units of the scale and quaternion xyzw;
+    field_of_view (clips, 2). A quaternion and its opposite are the same rotation: the nearer one is asked for.
+    """
+    total = weights = 0.0
+    for age, estimate in enumerate(reversed(estimates)):
+        translation = (estimate[..., :3] - target[..., :3]).abs().sum(-1).mean()
+        one = (estimate[..., 3:7] - target[..., 3:]).abs().sum(-1)
+        other = (estimate[..., 3:7] + target[..., 3:]).abs().sum(-1)
+        view = (estimate[..., 7:] - field_of_view[:, None]).abs().sum(-1).mean()
+        loss = (TRANSLATION_WEIGHT * translation + ROTATION_WEIGHT * torch.minimum(one, other).mean()
+                + FOV_WEIGHT * view)
+        total, weights = total + ROUND_DISCOUNT ** age * loss, weights + ROUND_DISCOUNT ** age
+    return total / weights

@@ -1,0 +1,40 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is trained on, and how fast it learns, by the share of the planned time that has gone by."""
+
+import math
+
+import numpy as np
+
+from evict3r_ros.training.batches import FIRST_TRAINING_SEED, Lesson
+
+SHORT, LONG = 12, 64
+"""Frames of a clip. Two lengths, since each is compiled for."""
+_WARM_UP, _DECAY_FROM, _LAST_SHARE = 0.02, 0.4, 0.01
+_LONG_FROM, _LONG_FULLY, _LONG_SHARE = 0.2, 0.55, 0.7
+
+
+def learning_rate_factor(progress: float) -> float:
+    """Rises, stays, and from 0.4 on falls as a cosine does, to nearly nothing at 1."""
+    warm = min(1.0, (progress + 1e-3) / _WARM_UP)
+    fallen = min(1.0, max(0.0, (progress - _DECAY_FROM) / (1 - _DECAY_FROM)))
+    return warm * (_LAST_SHARE + (1 - _LAST_SHARE) * 0.5 * (1 + math.cos(math.pi * fallen)))
+
+
+def long_share(progress: float) -> float:
+    """Share of steps on long clips: none at first, then ever more, so that no step is a shock."""
+    return _LONG_SHARE * min(1.0, max(0.0, (progress - _LONG_FROM) / (_LONG_FULLY - _LONG_FROM)))
+
+
+def strides(progress: float, frames: int) -> tuple[int, int]:
+    """Lowest and highest stride: from small motions to the largest within a quarter of the time."""
+    grown = min(1.0, progress / 0.25)
+    return (1, round(3 + 3 * grown)) if frames == SHORT else (1, round(2 + 2 * min(1.0, progress)))
+
+
+def lesson(step: int, progress: float, frames_a_step: int, lengths: tuple[int, int] = (SHORT, LONG), rank: int = 0,
+           ranks: int = 1) -> Lesson:
+    """What step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'."""
+    by_lot = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED - 1 - step)).random()
+    frames = lengths[1] if by_lot < long_share(progress) else lengths[0]
+    return Lesson(step * ranks + rank, max(1, frames_a_step // frames), frames, strides(progress, frames))

@@ -1,0 +1,53 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where a step's time goes."""
+
+import time
+
+import torch
+
+from evict3r_ros.training.batches import Lesson, make_batch
+from evict3r_ros.training.warm_up import warm_up
+
+
+def benchmark(training, steps: int = 10) -> None:
+    """Print it, for both lengths of clip."""
+    def now() -> float:
+        if training.device.type == 'cuda':
+            torch.cuda.synchronize()
+        return time.monotonic()
+
+    start = now()
+    warm_up(training)
+    args, trainee = training.args, training.trainee
+    training.say(f'compiled in {now() - start:.1f} s: {", ".join(sorted(trainee.compiled)) or "nothing"}')
+    for frames in args.lengths:
+        start = time.monotonic()
+        batch = make_batch(Lesson(1 + training.ranks.rank, max(1, args.frames_a_step // frames), frames, (1, 4)), args.size)
+        drawn = time.monotonic() - start
+        for _ in range(2):
+            training.step(batch)
+        parts = dict.fromkeys(('render', 'forward', 'backward', 'optimizers'), 0.0)
+        for _ in range(steps):
+            times = [now()]
+            images, depth = trainee.look(batch, args.size)
+            times.append(now())
+            loss = trainee.judge(trainee.answer(batch, images, depth, training.judged(frames)))['loss']
+            times.append(now())
+            loss.backward()
+            times.append(now())
+            training.improve()
+            times.append(now())
+            parts = {name: total + b - a for (name, total), a, b in zip(parts.items(), times, times[1:])}
+        start = now()
+        for _ in range(steps):
+            training.step(batch)
+        issued = (time.monotonic() - start) / steps
+        whole = (now() - start) / steps
+        shown = ', '.join(f'{name} {1000 * total / steps:.1f} ms' for name, total in parts.items())
+        all_frames = batch.times.numel() * training.ranks.count
+        training.say(f'{training.ranks.count} x {len(batch.times)} clips of {frames}: drawn in {drawn:.2f} s on the CPU; '
+                     f'{1000 * whole:.1f} ms a step ({all_frames / whole:.0f} frames/s; {1000 * issued:.1f} ms until the '
+                     f'CPU has asked for it all); {shown}')
+    if training.device.type == 'cuda':
+        training.say(f'peak memory {torch.cuda.max_memory_allocated() / 2 ** 30:.1f} GiB')

@@ -1,0 +1,98 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Training's state on the disk: all of it in one file, or what matters most in small pieces.
+
+The file has weights, their running mean, momenta and counters, so that training goes on as if it had never stopped. The
+pieces have the weights in half precision and the counters: the momenta begin anew (they are back after some ten steps),
+the running mean begins at the weights.
+"""
+
+import json
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as format_safetensors
+
+from evict3r_ros.errors import UserError
+
+_PIECE, _COUNTERS = 'weights.safetensors.{:02d}', 'training.json'
+
+
+@dataclass
+class Progress:
+    """Counters of a training, whatever the number of calls that it was done in."""
+
+    step: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    """One entry for each line of the log."""
+
+
+def save_file(path: Path, tensors: dict[str, Any], progress: Progress) -> None:
+    """Everything, replacing an older file only once the new one is whole."""
+    part = path.with_suffix('.part')
+    torch.save({'tensors': tensors, 'progress': asdict(progress)}, part)
+    part.replace(path)
+
+
+def save_pieces(folder: Path, weights: dict[str, torch.Tensor], progress: Progress, megabytes: float) -> list[Path]:
+    """The weights in float16 as pieces of a .safetensors file, in order, and the counters beside them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = format_safetensors({key: value.detach().half().cpu().contiguous() for key, value in weights.items()})
+    size = int(megabytes * 1e6)
+    paths = []
+    for number, start in enumerate(range(0, len(content), size)):
+        paths.append(folder / _PIECE.format(number))
+        _replace(paths[-1], content[start:start + size])
+    _replace(folder / _COUNTERS, (json.dumps(asdict(progress)) + '\n').encode())
+    for path in set(folder.glob(_PIECE.format(0)[:-2] + '*')) - set(paths):
+        path.unlink()
+    return paths
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    part = path.with_name('.' + path.name)
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def load(path: Path) -> tuple[dict[str, Any], Progress]:
+    """
+    Of a file all that was saved; of a folder of pieces ``{'network': weights}``. Raises UserError for what is neither.
+    """
+    if path.is_file():
+        try:
+            saved = torch.load(path, map_location='cpu', weights_only=True)
+            return saved['tensors'], Progress(**saved['progress'])
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f'{path}: no state of a training, or a damaged one ({str(error).splitlines()[0]})') from error
+    return {'network': {key: value.float() for key, value in read_pieces(path).items()}}, read_progress(path)
+
+
+def read_progress(folder: Path) -> Progress:
+    """The counters beside pieces."""
+    try:
+        return Progress(**json.loads((folder / _COUNTERS).read_text(encoding='utf-8')))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f'{folder}: no {_COUNTERS} of a training ({error})') from error
+
+
+def read_pieces(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a folder of pieces, float16. Raises UserError where they are not whole."""
+    paths = sorted(folder.glob(_PIECE.format(0)[:-2] + '*'))
+    if not paths:
+        raise UserError(f'{folder}: no {_PIECE.format(0)} there')
+    try:
+        return parse_safetensors(b''.join(path.read_bytes() for path in paths))
+    except SafetensorError as error:
+        raise UserError(f'{folder}: its {len(paths)} pieces are no whole file ({error})') from error

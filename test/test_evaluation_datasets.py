@@ -1,0 +1,275 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The field's data sets, tiny ones in each layout: what is read is what was rendered, and the commands run on them."""
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import dataset_layouts as layouts
+import numpy as np
+import pytest
+import torch
+from evict3r_ros.cli.main import build_parser, main
+from evict3r_ros.errors import UserError
+from evict3r_ros.evaluation import tasks
+from evict3r_ros.evaluation.configurations import Configuration, parse_policy
+from evict3r_ros.evaluation.datasets import DATASETS
+from evict3r_ros.evaluation.datasets import TASKS as DATASET_TASKS
+from evict3r_ros.evaluation.datasets.sequence import TrueSequence, nearest
+from evict3r_ros.evaluation.published import PUBLISHED
+from evict3r_ros.geometry import invert
+from evict3r_ros.io.tum import read_tum
+from evict3r_ros.preparation import ImageView
+from evict3r_ros.stream import Prediction
+
+TASK_OF = [(name, task) for name, dataset in DATASETS.items() for task in dataset.tasks]
+UNIT = 0.3
+"""Metres to the oracle's own unit."""
+
+
+@pytest.fixture(scope='module')
+def world() -> layouts.World:
+    return layouts.make_world()
+
+
+def load(name: str, task: str, root, world) -> TrueSequence:
+    layouts.WRITERS[name](root, world)
+    (sequence,) = DATASETS[name].load(root, task)
+    return sequence
+
+
+def kept(name: str, world: layouts.World) -> list[int]:
+    """Frames of the world that the data set has."""
+    return [number for number in range(len(world.images)) if number != 1 or name not in ('scannet', 'nrgbd')]
+
+
+class Oracle(tasks.Runner):
+    """Answers the truth, in a unit and a frame of its own, as the network would."""
+
+    def __init__(self, world: layouts.World, numbers: list[int], width: int):
+        super().__init__(None, Configuration('uniform', '100%'), width)
+        self._world, self._numbers = world, numbers
+
+    def stream(self, sequence: TrueSequence):
+        """See Runner.stream."""
+        assert len(sequence) == len(self._numbers)
+        origin = invert(self._world.poses[self._numbers[0]])
+        for index, number in enumerate(self._numbers):
+            image = sequence.read_image(index)
+            view = ImageView.of(image.shape[:2], self.image_width)
+            depth = cv2.resize(self._world.depth[number], image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+            camera = sequence.intrinsics if sequence.intrinsics is not None else self._world.K
+            pose = origin @ self._world.poses[number]
+            pose[:3, 3] *= UNIT
+            yield index, Prediction(
+                index, torch.as_tensor(UNIT * view.to_network(depth)), torch.ones(view.network_size),
+                torch.as_tensor(image), pose, view.to_network_K(camera), view)
+
+    singles = stream
+
+
+@pytest.mark.parametrize(('name', 'task'), TASK_OF)
+def test_what_is_read_is_what_was_rendered(name, task, tmp_path, world):
+    sequence, numbers = load(name, task, tmp_path, world), kept(name, world)
+    assert len(sequence) == len(sequence.images) == len(numbers)
+    for index in (0, len(numbers) - 1):
+        image, true = sequence.read_image(index).astype(float), world.images[numbers[index]].astype(float)
+        if image.shape != true.shape:
+            image = cv2.resize(image, true.shape[1::-1], interpolation=cv2.INTER_AREA)
+        others = world.images[numbers[-1 if index == 0 else 0]].astype(float)
+        # ScanNet's JPEGs are not exact.
+        assert np.abs(image - true).mean() < 0.5 * np.abs(image - others).mean()
+        if sequence.read_depth is not None:
+            depth = sequence.read_depth(index)
+            assert depth.dtype == np.float32
+            true = cv2.resize(world.depth[numbers[index]], depth.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            known = np.isfinite(depth)
+            assert known.mean() > 0.99
+            np.testing.assert_allclose(depth[known], true[known], atol=0.6 / 256)
+            if name not in ('sintel', 'nyu'):
+                assert not known[0, 0]
+    if sequence.world_from_camera is not None:
+        np.testing.assert_allclose(sequence.world_from_camera, world.poses[numbers], atol=1e-5)
+    assert (sequence.read_depth is not None) == (task != 'pose')
+    assert (sequence.world_from_camera is not None) == (task in ('pose', 'mv-recon'))
+    some = sequence.take([2, 0])
+    np.testing.assert_array_equal(some.read_image(1), sequence.read_image(0))
+    assert [some.images[0], some.images[1]] == [sequence.images[2], sequence.images[0]]
+
+
+@pytest.mark.parametrize(('name', 'task'), TASK_OF)
+def test_the_truth_itself_has_no_error(name, task, tmp_path, world):
+    """Right answers, in another unit and frame, through association, crop, depth scale, alignment and metrics."""
+    sequence, numbers = load(name, task, tmp_path, world), kept(name, world)
+    width = 518 if name == '7-scenes' else 56
+    if task == 'mv-recon':
+        sequence, numbers = sequence.take([0, 3, 6]), numbers[:7:3]
+    found = tasks.TASKS[task](Oracle(world, numbers, width), sequence)['figures']
+    if task in ('monodepth', 'video-depth'):
+        assert found['absrel'] < 2e-3 and found['delta_1_25'] > 0.999
+    if task == 'video-depth':
+        assert found['absrel_shift'] < 2e-3
+        assert found['absrel_metric'] == pytest.approx(1 - UNIT, abs=1e-3)
+    if task == 'pose':
+        assert found['ate'] < 1e-6 and found['rotation_deg'] < 1e-4 and found['rpe_rotation_deg'] < 1e-4
+    if task == 'mv-recon':
+        assert found['accuracy_mean'] < 2e-3 and found['completeness_mean'] < 2e-3
+        assert found['normals_mean'] > 0.95
+
+
+@pytest.mark.parametrize(('name', 'task'), TASK_OF)
+def test_the_command_runs(name, task, tmp_path, world, capsys):
+    layouts.WRITERS[name](tmp_path / 'data', world)
+    arguments = ['eval', task, '--dataset', name, str(tmp_path / 'data'), '--preset', 'nano', '--image-width', '56',
+                 '--device', 'cpu', '--out', str(tmp_path / 'out')]
+    if task == 'mv-recon':
+        arguments += ['--every', '4']
+    assert main([*arguments, '--frames', '4', '--json']) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found['frames'] == len(kept(name, world)[::4 if task == 'mv-recon' else 1][:4])
+    assert found['untrained'] and found['frames_per_second'] > 0 and found['peak_gib'] > 0
+    assert all(np.isfinite(found[figure]) for figure in tasks.FIGURES[task])
+    table = (tmp_path / 'out' / f'{task}_{name}.md').read_text()
+    assert 'UNTRAINED' in table and '**evict3r_ros**' in table
+    assert all(entry.source in table for entry in PUBLISHED if (entry.task, entry.dataset) == (task, name))
+    if task == 'pose':
+        assert found['still_camera']['ate'] > 0 and found['random_walk']['rotation_deg'] > 20
+        (trajectory,), (picture,) = (list((tmp_path / 'out').glob(f'*.{suffix}')) for suffix in ('tum', 'png'))
+        assert len(read_tum(trajectory)) == 4 and cv2.imread(str(picture)).std() > 10
+
+
+def test_tum_and_scannet_as_they_are_published(tmp_path, world):
+    layouts.tum(tmp_path / 'tum', world, prepared=False)
+    layouts.scannet(tmp_path / 'scannet', world, prepared=False)
+    for name in ('tum', 'scannet'):
+        (sequence,) = DATASETS[name].load(tmp_path / name, 'pose')
+        np.testing.assert_allclose(sequence.world_from_camera, world.poses[kept(name, world)], atol=1e-5)
+
+
+def test_seven_scenes_without_projected_depth(tmp_path, world):
+    layouts.seven_scenes(tmp_path, world, projected=False)
+    (sequence,) = DATASETS['7-scenes'].load(tmp_path, 'mv-recon')
+    assert sequence.name == 'chess/seq-03'
+    true = cv2.resize(world.depth[0], (640, 480), interpolation=cv2.INTER_NEAREST)
+    assert np.nanmax(np.abs(sequence.read_depth(0) - true)) < 1e-3
+
+
+def test_euroc_images_lose_their_distortion(tmp_path, world):
+    layouts.euroc(tmp_path, world, distortion=(-0.28, 0.07, 0.0002, 0.0))
+    (sequence,) = DATASETS['euroc'].load(tmp_path / 'MH_01_easy', 'pose')
+    image = sequence.read_image(0)
+    assert image.shape == world.images[0].shape and np.abs(image.astype(int) - world.images[0]).mean() > 1.0
+
+
+def test_the_real_flight(euroc_dir):
+    (sequence,) = DATASETS['euroc'].load(euroc_dir, 'pose')
+    assert len(sequence) > 100 and sequence.read_image(5).shape == (480, 752, 3)
+    assert 5.0 < np.linalg.norm(np.diff(sequence.world_from_camera[:, :3, 3], axis=0), axis=1).sum() < 200.0
+
+
+def test_sintel_leaves_out_what_is_too_far_and_scenes_without_motion(tmp_path, world):
+    far = layouts.World(world.images, world.depth * 10.0, world.poses, world.K)
+    layouts.sintel(tmp_path, far)
+    layouts.sintel(tmp_path, far, scene='mountain_1')
+    assert len(DATASETS['sintel'].load(tmp_path, 'video-depth')) == 2
+    assert [sequence.name for sequence in DATASETS['sintel'].load(tmp_path, 'pose')] == ['alley_2']
+    sequence = DATASETS['sintel'].load(tmp_path, 'video-depth')[0]
+    found = tasks.video_depth(Oracle(world, kept('sintel', world), 56), sequence)
+    assert found['weight'] == (far.depth < 70.0).sum() < far.depth.size
+
+
+def test_crop_takes_the_middle(tmp_path, world):
+    sequence = load('nrgbd', 'mv-recon', tmp_path, world)
+    points = [tasks.mv_recon(Oracle(world, kept('nrgbd', world), 56), sequence, crop)['points'] for crop in (0, 28, 42)]
+    frames = len(kept('nrgbd', world))
+    assert points == [frames * (42 * 56 - 1), frames * 28 * 28, frames * 42 * 42]
+
+
+def test_nearest_stamps():
+    stamps = np.array([0.0, 1.0, 2.0])
+    assert nearest(stamps, np.array([-0.1, 0.4, 0.6, 2.1]), 0.5, 'x').tolist() == [0, 0, 1, 2]
+    assert nearest(np.array([3.0]), np.array([3.0, 3.1]), 0.5, 'x').tolist() == [0, 0]
+    with pytest.raises(UserError, match='frame 1 has nothing within'):
+        nearest(stamps, np.array([0.0, 2.6]), 0.5, 'x')
+
+
+def test_limit_frames_and_resume(tmp_path, world, capsys):
+    for scene in ('alley_2', 'cave_2', 'temple_3'):
+        layouts.sintel(tmp_path, world, scene)
+    arguments = ['eval', 'pose', '--dataset', 'sintel', str(tmp_path), '--preset', 'nano', '--image-width', '56',
+                 '--device', 'cpu', '--frames', '5', '--out', str(tmp_path / 'out'), '--json']
+    assert main([*arguments, '--limit', '2']) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert list(first['sequences']) == ['alley_2', 'cave_2'] and first['frames'] == 10
+    assert main(arguments) == 2
+    assert '--resume' in capsys.readouterr().err
+    lines = tmp_path / 'out' / 'pose_sintel.jsonl'
+    before = lines.read_bytes()
+    assert main([*arguments, '--resume']) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert list(second['sequences']) == ['alley_2', 'cave_2', 'temple_3']
+    assert second['sequences']['cave_2'] == first['sequences']['cave_2']
+    assert lines.read_bytes().startswith(before) and lines.read_bytes().count(b'\n') == 3
+    # A budget that one sequence is too short for is refused before the first one is run.
+    assert main([*arguments, '--resume', '--budget', '40%']) == 2
+    assert 'alley_2, 5 frames: a budget of' in capsys.readouterr().err
+    # Other settings are another measurement.
+    assert main([*arguments, '--resume', '--bits', '8', '--limit', '1']) == 0
+    assert lines.read_bytes().count(b'\n') == 4
+
+
+@pytest.mark.parametrize(('name', 'task'), TASK_OF)
+def test_a_wrong_folder_is_told_what_was_expected(name, task, tmp_path, capsys):
+    for folder in (tmp_path, tmp_path / 'nowhere'):
+        assert main(['eval', task, '--dataset', name, str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert str(folder) in error and ('expected' in error or 'no such folder' in error)
+
+
+def test_what_is_damaged_is_named(tmp_path, world):
+    layouts.sintel(tmp_path, world)
+    depth = tmp_path / 'training' / 'depth' / 'alley_2' / 'frame_0002.dpt'
+    camera = tmp_path / 'training' / 'camdata_left' / 'alley_2' / 'frame_0003.cam'
+    depth.write_bytes(depth.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r'frame_0002\.dpt: truncated'):
+        DATASETS['sintel'].load(tmp_path, 'video-depth')[0].read_depth(1)
+    camera.write_bytes(b'x' * 200)
+    with pytest.raises(UserError, match=r'frame_0003\.cam: not a file of the Sintel'):
+        DATASETS['sintel'].load(tmp_path, 'pose')
+    depth.unlink()
+    with pytest.raises(UserError, match=r'frame_0002\.dpt: missing'):
+        DATASETS['sintel'].load(tmp_path, 'video-depth')
+    image = tmp_path / 'training' / 'final' / 'alley_2' / 'frame_0001.png'
+    image.write_bytes(b'')
+    camera.unlink()
+    with pytest.raises(UserError, match=r'frame_0003\.cam: missing'):
+        DATASETS['sintel'].load(tmp_path, 'pose')
+    layouts.kitti(tmp_path / 'kitti', world)
+    next((tmp_path / 'kitti').rglob('groundtruth_depth_gathered/*/0000000007.png')).unlink()
+    with pytest.raises(UserError, match='12 images are not those of the 11 depths'):
+        DATASETS['kitti'].load(tmp_path / 'kitti', 'video-depth')
+    layouts.neural_rgbd(tmp_path / 'nrgbd', world)
+    (tmp_path / 'nrgbd' / 'breakfast_room' / 'poses.txt').write_text('1 2 3 4\n5 6 7\n')
+    with pytest.raises(UserError, match=r'poses\.txt:2: expected 4 numbers, got 3'):
+        DATASETS['nrgbd'].load(tmp_path / 'nrgbd', 'mv-recon')
+
+
+def test_published_figures_are_of_known_tasks_and_say_where_they_stand():
+    for entry in PUBLISHED:
+        assert entry.task in DATASET_TASKS and entry.task in DATASETS[entry.dataset].tasks
+        assert set(entry.figures) <= set(tasks.FIGURES[entry.task])
+        assert 'arXiv' in entry.source and entry.source.split('Table ')[1]
+
+
+def test_the_commands_of_the_docs_are_commands():
+    text = (Path(__file__).parent.parent / 'docs' / 'reproduce.md').read_text()
+    network = re.search(r'`W` stands for `([^`]+)`', text).group(1)
+    commands = [command for command in re.findall(r'`evict3r (eval [^`]+)`', text) if '/' in command]
+    assert len(commands) >= 5
+    for command in commands:
+        args = build_parser().parse_args(command.replace(' W', f' {network}').split())
+        assert args.task in DATASETS[args.dataset].tasks
+    for text_of_policy in re.findall(r'--policy ([\w:=.]+)', text):
+        parse_policy(text_of_policy)

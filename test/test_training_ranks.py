@@ -1,0 +1,130 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training on several processes: the same as on one with all their clips, and the same weights in each."""
+
+import socket
+
+import pytest
+import torch
+from evict3r_ros.training import train
+from evict3r_ros.training.batches import Batch, Lesson, make_batch
+from evict3r_ros.training.pieces import PIECES, PieceFailed
+from evict3r_ros.training.warm_up import warm_up
+
+SMALL = ['--device', 'cpu', '--size', '42', '56', '--lengths', '2', '3', '--workers', '0', '--batch', '2']
+
+
+def part_of(batch: Batch, clips: slice) -> Batch:
+    """Some clips of a batch."""
+    return Batch(batch.frames, batch.scene.map(lambda each: each[clips]), batch.world_from_camera[clips],
+                 batch.times[clips], batch.camera_from_first[clips], batch.field_of_view[clips])
+
+
+def two_steps(training: train.Training, clips: slice) -> list[torch.Tensor]:
+    """Weights after two steps on those clips of two batches."""
+    for number in (1, 2):
+        training.step(part_of(make_batch(Lesson(number, 4, 2, (1, 2)), (42, 56)), clips))
+        training.progress.step += 1
+    return [parameter.detach().clone() for parameter in training.improver.parameters]
+
+
+def one_rank(rank: int, port: int, folder: str) -> None:
+    """What each of two processes does."""
+    import os
+    os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': '2', 'LOCAL_WORLD_SIZE': '2',
+                   'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
+    torch.set_num_threads(1)
+    out = ['--out', f'{folder}/out', '--pieces-to', f'{folder}/copy']
+    training = train.Training(train.parse([*out, '--learning-rate', '0.001', *SMALL]))
+    weights = two_steps(training, slice(2 * rank, 2 * rank + 2))
+    # Clocks that differ: what the first rank says is what all do.
+    training = train.Training(train.parse([*out, '--steps', '2' if rank == 0 else '9', '--minutes', '5', *SMALL]))
+    training.began -= 100 * rank
+    training.run()
+    torch.save({'half': weights, 'run': list(training.improver.parameters), 'step': training.progress.step,
+                'asked': training.asked}, f'{folder}/{rank}.pt')
+    training.ranks.close()
+
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory):
+    """The folder of two processes that trained together."""
+    folder = tmp_path_factory.mktemp('ranks')
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    context = torch.multiprocessing.spawn(one_rank, (port, str(folder)), nprocs=2, join=False)
+    try:
+        assert any(context.join(timeout=20) for _ in range(6)), 'two ranks took more than two minutes'
+    finally:
+        for process in context.processes:
+            process.kill()
+    return folder
+
+
+def test_two_ranks_with_half_the_clips_are_one_with_all(ranks):
+    first, second = (torch.load(ranks / f'{rank}.pt') for rank in range(2))
+    whole = two_steps(train.Training(train.parse(['--out', 'unused', '--learning-rate', '0.001', *SMALL])), slice(0, 4))
+    begun = train.Training(train.parse(['--out', 'unused', *SMALL])).improver.parameters
+    for ours, other, expected, before in zip(first['half'], second['half'], whole, begun):
+        assert torch.equal(ours, other)
+        # Newton-Schulz works in bfloat16: what differs is rounding, far below what two steps change.
+        assert (ours - expected).norm() <= 0.15 * (expected - before).norm() + 1e-7
+
+
+def test_ranks_take_the_same_steps_and_stay_equal(ranks):
+    first, second = (torch.load(ranks / f'{rank}.pt') for rank in range(2))
+    assert first['step'] == second['step'] == 2 and first['asked'] == second['asked']
+    assert all(torch.equal(ours, other) for ours, other in zip(first['run'], second['run'], strict=True))
+    for folder in (ranks / 'out', ranks / 'copy'):
+        assert (folder / 'curve.json').stat().st_size and (folder / 'pieces' / 'training.json').stat().st_size
+
+
+def test_ranks_see_different_worlds():
+    from evict3r_ros.training import schedule
+    seeds = [int(make_batch(schedule.lesson(step, 0.5, 24, (2, 3), rank, 2), (42, 56)).scene.seeds[0])
+             for step in range(4) for rank in range(2)]
+    assert len(set(seeds)) == 8
+
+
+@pytest.mark.parametrize('piece', ['blocks', None])
+def test_a_piece_that_does_not_compile_runs_as_written(piece, capsys, monkeypatch):
+    """Named by the piece itself, or, in the backward pass, found by leaving out one after the other."""
+    monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
+    training = train.Training(train.parse(['--out', 'unused', *SMALL]))
+    trainee = training.trainee
+    trainee.compiled, judge = set(PIECES) - {'attention'}, trainee.judge
+
+    def broken(answers):
+        if piece in trainee.compiled:
+            raise PieceFailed(piece) from RuntimeError('no such kernel')
+        if piece is None and 'dense' in trainee.compiled:
+            raise RuntimeError('no such kernel')
+        return judge(answers)
+
+    monkeypatch.setattr(trainee, '_arrange', lambda: None)
+    trainee.judge = broken
+    warm_up(training)
+    assert trainee.compiled == set(PIECES) - {'attention', piece or 'blocks'} - (set() if piece else {'dense'})
+    assert 'runs as written' in capsys.readouterr().err
+
+
+def test_out_of_memory_halves_a_step(capsys, monkeypatch):
+    training = train.Training(train.parse(['--out', 'unused', *SMALL[:-1], '8']))
+    training.trainee.compiled, judge = {'judge'}, training.trainee.judge
+
+    def hungry(answers):
+        if answers.target.shape[0] * answers.target.shape[1] > 9:
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate')
+        return judge(answers)
+
+    training.trainee.judge = hungry
+    warm_up(training)
+    assert training.args.frames_a_step == 8 and '8 frames a step' in capsys.readouterr().err
+
+    def insatiable(answers):
+        raise torch.OutOfMemoryError('CUDA out of memory')
+
+    training.trainee.judge = insatiable
+    with pytest.raises(train.UserError, match='do not fit'):
+        warm_up(training)
