@@ -26,6 +26,8 @@ RUN_TIME = [
     'huggingface_hub>=0.23',
     # reads and writes rosbag2 files without ROS
     'rosbags>=0.10.5',
+    # decodes videos with their stamps and rotation, and writes H.264, which OpenCV's wheels cannot
+    'av>=13',
     # writes GLB scenes of clouds and cameras; needs numpy alone
     'trimesh>=4.8',
     # reads camera.yaml of an image folder
@@ -80,6 +82,11 @@ INTERFACES = [
     'setuptools<80',
 ]
 
+SKY = [
+    # runs the sky segmentation network that a user brings to `evict3r video --mask-sky`
+    'onnxruntime>=1.17',
+]
+
 PLOTS = [
     # latency and memory against the frame number, as PNG
     'matplotlib>=3.5',
@@ -108,6 +115,8 @@ TEST = [
     'scipy',
     # the field's trajectory errors, to check evaluation/pose.py against
     'evo',
+    # writes the small networks that the tests of --mask-sky run
+    'onnx',
 ]
 
 COLCON = [
@@ -139,6 +148,6 @@ setup(
     zip_safe=False,
     install_requires=RUN_TIME,
     extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'view': VIEW, 'evaluation': EVALUATION,
-                    'test': TEST, 'colcon': COLCON},
+                    'sky': SKY, 'test': TEST, 'colcon': COLCON},
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )

@@ -14,6 +14,7 @@ import torch
 
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig
+from evict3r_ros.evaluation.plotting import new_figure
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
@@ -174,8 +175,7 @@ def _memory(device: torch.device) -> int:
 
 def plot(runs: dict[str, Measurement], path: str) -> None:
     """Latency and memory against the frame number, a line for each run, as PNG."""
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(9, 6), layout='constrained')
+    figure = new_figure(9, 6)
     above, below = figure.subplots(2, sharex=True)
     for name, run in runs.items():
         above.plot(run.frames_ms, label=f'{name} ({statistics.median(run.frames_ms):.1f} ms)', linewidth=0.8)

@@ -23,8 +23,9 @@ ARGUMENTS = (
     ('profile', '', 'the machine: cpu_demo, desktop, orin_agx_64gb, orin_nx_16gb, orin_nano_8gb; several with commas '
      'between, such as desktop,replay'),
     ('params_file', '', "a YAML file of one's own, which goes before the profile"),
-    ('weights', '', "path of a checkpoint, 'official', or 'random' (untrained); this and the next go before files"),
-    ('preset', '', 'size of the network, that of the weights'),
+    ('weights', '', "'tiny' (this package's own), 'official', the path of a checkpoint, or 'random' (untrained); this "
+     'and the next go before files'),
+    ('preset', '', 'size of the network, by default that of the weights'),
     ('image_transport', '', 'raw or compressed'),
     ('republish', '', "another transport, such as theora: image_transport's republish makes raw images of it"),
     ('require_metric', '', 'true: no cloud until the scale is metric'),

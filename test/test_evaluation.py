@@ -66,6 +66,19 @@ def test_soak(tmp_path, capsys):
     assert picture.shape[0] > 300 and picture.std() > 10
 
 
+def test_memory_of_a_long_video(tmp_path, capsys):
+    """The command that makes the plot, short: the process itself is watched, and two numbers of it hold."""
+    path = tmp_path / 'memory.png'
+    assert main(['study', 'video', '--minutes', '0.4', '--json', '--plot', str(path)]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary['frames'] == 240 and 100 < summary['resident_mib_at_a_tenth'] < 2000
+    assert summary['resident_mib_at_the_end'] < summary['resident_mib_at_a_tenth'] + 20
+    assert cv2.imread(str(path)).std() > 10
+    assert main(['study', 'video', '--minutes', '0']) == 2
+    assert main(['study', 'video', '--minutes', '0.1', '--policy', 'psychic']) == 2
+    assert 'psychic' in capsys.readouterr().err
+
+
 def test_living_tensors_are_counted_once():
     before = soak.living_tensor_bytes()
     tensor = torch.zeros(1000)

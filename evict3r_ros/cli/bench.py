@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from evict3r_ros.cli.cache_options import add_cache_options, cache_config
+from evict3r_ros.cli.network_options import add_device_options, device_and_dtype
 
 
 def add_parser(subparsers: Any) -> None:
@@ -22,9 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--height', type=int, metavar='PX', help="of the network's images, a multiple of 14 (default: "
                         'three quarters of the width)')
     parser.add_argument('--width', type=int, metavar='PX', help="likewise (default: the preset's)")
-    parser.add_argument('--device', default='auto', help="'cpu', 'cuda', or 'auto': CUDA where there is one")
-    parser.add_argument('--dtype', default='auto', choices=('auto', 'float32', 'bfloat16', 'float16'),
-                        help='auto: bfloat16 on CUDA, float32 on a CPU')
+    add_device_options(parser)
     parser.add_argument('--engine', default='auto', choices=('auto', 'torch', 'triton'),
                         help='auto: Triton kernels on CUDA, where Triton is installed')
     parser.add_argument('--frames', type=int, default=100, metavar='N', help='measured frames (default: %(default)s)')
@@ -55,13 +54,8 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.network import load_network
     if args.frames < 1 or (args.against_frames is not None and args.against_frames < 1):
         raise UserError('less than one frame leaves nothing to measure')
-    device = args.device if args.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
-    if device.split(':')[0] not in ('cpu', 'cuda'):
-        raise UserError(f"device {device!r} is not 'cpu', 'cuda' or 'auto'")
-    if device.startswith('cuda') and not torch.cuda.is_available():
-        raise UserError(f'device {device!r}: torch finds no CUDA here')
     kernels.use(args.engine)
-    dtype = args.dtype if args.dtype != 'auto' else 'bfloat16' if device.startswith('cuda') else 'float32'
+    device, dtype = device_and_dtype(args)
     config = cache_config(args)
     runs = {args.policy: (config, args.frames)}
     for policy in filter(None, args.against.split(',')):

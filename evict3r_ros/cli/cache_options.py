@@ -9,13 +9,18 @@ if TYPE_CHECKING:
     from evict3r_ros.cache import CacheConfig
 
 
-def add_cache_options(parser: argparse.ArgumentParser, tokens: int) -> None:
-    """Add them; ``tokens`` is the default budget."""
+def add_cache_options(parser: argparse.ArgumentParser, tokens: int, of_a_sequence: bool = False) -> None:
+    """Add them; ``tokens`` is the default budget. of_a_sequence: the command knows how many frames come: --P too."""
     group = parser.add_argument_group('cache')
     group.add_argument('--policy', default='evict3r', help='who stays when the cache is full (default: %(default)s)')
     group.add_argument('--tokens', type=int, default=tokens, metavar='T',
                        help='tokens a layer that survive a frame (default: %(default)s)')
     group.add_argument('--memory-mb', type=float, metavar='MIB', help='MiB of keys and values, instead of --tokens')
+    if of_a_sequence:
+        group.add_argument('--P', type=float, metavar='SHARE', help="Evict3R's budget, instead of --tokens: a share, "
+                           'in (0, 1], of all tokens of the whole input; more memory the longer that is')
+    group.add_argument('--temp', type=float, default=0.5, metavar='T', help="evict3r and infinitevggt: how strongly a "
+                       "layer's share follows its statistics; smaller is stronger (default: %(default)s)")
     group.add_argument('--bits', default='4', metavar='B', help='stored precision: 32, 16, 8, 4, 2, or mixed as '
                        'PINNED/RECENT/REST, such as 16/8/4 (default: %(default)s)')
     group.add_argument('--scores', default='exact', choices=('exact', 'pooled'),
@@ -26,8 +31,13 @@ def add_cache_options(parser: argparse.ArgumentParser, tokens: int) -> None:
                        help='frames that the camera head remembers (default: %(default)s)')
 
 
-def cache_config(args: argparse.Namespace) -> 'CacheConfig':
-    """The settings that the options say. Raises UserError for those that cannot be."""
+def cache_config(args: argparse.Namespace, frames: int | None = None) -> 'CacheConfig':
+    """
+    The settings that the options say; frames: how many will come, for --P. Raises UserError for those that cannot be.
+    """
     from evict3r_ros.cache import CacheConfig, parse_bits
-    return CacheConfig(args.policy, args.tokens, memory_mb=args.memory_mb, bits=parse_bits(args.bits),
-                       scores=args.scores, budget=args.budget, camera_frames=args.camera_frames)
+    share = getattr(args, 'P', None)
+    return CacheConfig(args.policy, args.tokens, memory_mb=args.memory_mb, share=share,
+                       sequence_length=frames if share is not None else None, bits=parse_bits(args.bits),
+                       temperature=args.temp, scores=args.scores, budget=args.budget,
+                       camera_frames=args.camera_frames)

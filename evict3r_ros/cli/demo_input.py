@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from evict3r_ros.geometry import BODY_FROM_OPTICAL
 from evict3r_ros.io.image_folder import CameraModel, read_image_folder
+from evict3r_ros.io.world_folder import stamped, world_camera
 from evict3r_ros.synthetic.clips import WorldStream
 
 _SIZE, _FPS, _SEED = (240, 320), 10, 7
-_START_NS = 1_000_000_000 * 10 ** 9
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,9 @@ def folder_input(path: Path, count: int) -> DemoInput:
 def synthetic_input(count: int) -> DemoInput:
     """A loop of count frames through synthetic rooms, ten a second, with the camera on a robot's mast."""
     stream = WorldStream(_SEED, count, size=_SIZE, effects=False, loop=True)
-    base_from_camera = BODY_FROM_OPTICAL.copy()
-    base_from_camera[:3, 3] = 0.1, 0.0, 0.4
 
     def frames() -> Iterator[tuple[int, np.ndarray]]:
-        for index, frame in enumerate(stream):
-            yield _START_NS + index * 10 ** 9 // _FPS, frame.image
+        for stamp, frame in stamped(stream, _FPS):
+            yield stamp, frame.image
 
-    return DemoInput('synthetic', f'world of seed {_SEED}',
-                     CameraModel.pinhole('camera', _SIZE[1], _SIZE[0], stream.intrinsics, base_from_camera), count, frames)
+    return DemoInput('synthetic', f'world of seed {_SEED}', world_camera(stream, _SIZE), count, frames)

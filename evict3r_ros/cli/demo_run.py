@@ -4,9 +4,7 @@
 
 import contextlib
 import json
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,9 @@ import torch
 from tqdm import tqdm
 
 from evict3r_ros.cache import POLICIES
+from evict3r_ros.cli.byte_text import byte_text
 from evict3r_ros.cli.demo_input import DemoInput, folder_input, synthetic_input
+from evict3r_ros.cli.interruption import sigterm_like_ctrl_c
 from evict3r_ros.cli.node import stay_on_this_machine
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, collect_cloud, last_status, pick_rows, write_trajectory
@@ -57,26 +57,13 @@ def run_demo(out: Path, images: Path | None, frames: int, policy: str, rate: flo
     source = synthetic_input(frames) if images is None else folder_input(images, frames)
     folder = RunFolder(out, 'evict3r demo', tuple(_WHAT))
     folder.prepare()
-    with _sigterm_like_ctrl_c():
+    with sigterm_like_ctrl_c():
         _make_input(source, folder.file(_INPUT))
         result = _play(folder, source.count, policy, rate, timeout_s)
         summary = _export(folder, source, result)
     summary['seconds'] = round(time.monotonic() - started, 1)
     folder.file(_SUMMARY).write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
     _print_summary(folder, summary)
-
-
-@contextlib.contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM unwind as Ctrl-C does, so that the node is ended and the files are closed."""
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _make_input(source: DemoInput, path: Path) -> None:
@@ -143,13 +130,10 @@ def _print_summary(folder: RunFolder, summary: dict[str, Any]) -> None:
     print(f"latency  p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms,"
           ' from publishing an image to its last answer')
     print(f"node     {node['weights']}, preset {node['preset']}, {node['device']}; policy {node['policy']},"
-          f" {np.mean(node['tokens_a_layer']):.0f} tokens a layer, cache {_size(node['cache_bytes'])}")
+          f" {np.mean(node['tokens_a_layer']):.0f} tokens a layer, cache {byte_text(node['cache_bytes'])}")
     print(f"took     {summary['seconds']:.0f} s\n")
     print(f'written to {folder.path}/')
     counts = {_TRAJECTORY: f" ({summary['poses']} poses)", _CLOUD: f" ({summary['points']} points)"}
     for name, size in folder.sizes().items():
-        print(f'  {name:17} {_size(size):>8}  {_WHAT[name]}{counts.get(name, "")}')
+        print(f'  {name:17} {byte_text(size):>8}  {_WHAT[name]}{counts.get(name, "")}')
 
-
-def _size(count: int) -> str:
-    return f'{count / 1e6:.1f} MB' if count >= 100_000 else f'{count / 1e3:.1f} kB'

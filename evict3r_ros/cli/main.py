@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from evict3r_ros import __version__
-from evict3r_ros.cli import bench, demo, evaluate, node, plan, replay, soak, study, view
+from evict3r_ros.cli import attention, bench, demo, evaluate, node, plan, replay, soak, study, video, view, world
 from evict3r_ros.errors import UserError
 
 # What `evict3r node`, `evict3r demo` and `evict3r replay` import, and a missing ROS therefore lacks.
@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
                                      ' with a memory that never grows.')
     parser.add_argument('--version', action='version', version=f'evict3r_ros {__version__}')
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for command in (node, demo, replay, view, plan, bench, evaluate, study, soak):
+    for command in (node, demo, replay, view, video, attention, world, plan, bench, evaluate, study, soak):
         command.add_parser(subparsers)
     return parser
 

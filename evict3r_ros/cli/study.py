@@ -38,6 +38,14 @@ def add_parser(subparsers: Any) -> None:
     soak.add_argument('--plot', type=Path, metavar='PNG', help='where to draw (default: nowhere)')
     add_cache_options(soak, tokens=64)
     soak.set_defaults(run=run_soak)
+    video = studies.add_parser('video', help='memory of `evict3r video` over a long video, as figures and a plot')
+    video.add_argument('--minutes', type=float, default=10.0, metavar='M', help='(default: %(default)g)')
+    video.add_argument('--fps', type=float, default=10.0, metavar='R', help='(default: %(default)g)')
+    video.add_argument('--policy', default='evict3r', help='(default: %(default)s)')
+    video.add_argument('--tokens', type=int, default=64, metavar='T', help='(default: %(default)s)')
+    video.add_argument('--plot', type=Path, metavar='PNG', help='where to draw (default: nowhere)')
+    video.add_argument('--json', action='store_true', help='print JSON instead of lines')
+    video.set_defaults(run=run_video)
     for study in (quantization, pooling, precision, soak):
         study.add_argument('--weights', default='random', help="'random' or a file (default: %(default)s)")
         study.add_argument('--preset', default='nano' if study is soak else 'small',
@@ -96,4 +104,23 @@ def run_soak(args: argparse.Namespace) -> int:
     if args.plot is not None:
         soak.plot(result, args.plot, f'{args.preset}, {args.width} x {args.height}, {args.policy}, {args.tokens} tokens a '
                                      f'layer, {args.bits} bits')
+    return 0
+
+
+def run_video(args: argparse.Namespace) -> int:
+    """Watch a run over a long video, print the figures and draw them."""
+    from tqdm import tqdm
+
+    from evict3r_ros.errors import UserError
+    from evict3r_ros.evaluation import video_memory
+    if not (0.0 < args.minutes < 1e4 and 0.0 < args.fps < 1e3 and args.minutes * 60.0 * args.fps >= 20):
+        raise UserError(f'{args.minutes:g} minutes at {args.fps:g} frames a second are no video to watch')
+    with tqdm(total=round(60.0 * args.minutes * args.fps), unit='frame', disable=None) as bar:
+        options = ['--policy', args.policy, '--tokens', str(args.tokens)]
+        memory = video_memory.run(60.0 * args.minutes, args.fps, options, lambda done: bar.update(done - bar.n))
+    summary = memory.summary()
+    print(json.dumps(summary) if args.json else '\n'.join(f'{key:<30}{value}' for key, value in summary.items()))
+    if args.plot is not None:
+        video_memory.plot(memory, args.plot, f'{args.minutes:g} min at {args.fps:g} frames/s, nano, {args.policy}, '
+                                             f'{args.tokens} tokens a layer')
     return 0

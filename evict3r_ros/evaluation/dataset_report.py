@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from evict3r_ros.evaluation.datasets import DATASETS
-from evict3r_ros.evaluation.plotting import pyplot
+from evict3r_ros.evaluation.plotting import new_figure
 from evict3r_ros.evaluation.pose import align
 from evict3r_ros.evaluation.published import published
 from evict3r_ros.evaluation.report import save
@@ -71,12 +71,12 @@ def plot_trajectory(path: Path, title: str, poses: np.ndarray, truth: np.ndarray
     PNG of a predicted path (n, 4, 4) after Sim(3) on the true one, seen along the direction in which the true path is
     thinnest, and both paths' coordinates against the frame number.
     """
-    plt = pyplot()
     found, true = align(poses[:, :3, 3], truth[:, :3, 3]).points(poses[:, :3, 3]), truth[:, :3, 3]
     centre = true.mean(0)
     axes = np.linalg.svd(true - centre, full_matrices=False)[2]
     found, true = (found - centre) @ axes.T, (true - centre) @ axes.T
-    figure, (map_axis, time_axis) = plt.subplots(1, 2, figsize=(12, 5), layout='constrained')
+    figure = new_figure(12, 5)
+    map_axis, time_axis = figure.subplots(1, 2)
     map_axis.plot(true[:, 0], true[:, 1], color='0.3', label='truth')
     map_axis.plot(found[:, 0], found[:, 1], color='C3', label='predicted, Sim(3)')
     map_axis.plot(*true[0, :2], 'o', color='0.3')
@@ -89,4 +89,3 @@ def plot_trajectory(path: Path, title: str, poses: np.ndarray, truth: np.ndarray
     time_axis.set(xlabel='frame', ylabel='[m]', title='principal axes; dashed: truth')
     time_axis.legend()
     save(figure, path)
-    plt.close(figure)

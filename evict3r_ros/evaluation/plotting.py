@@ -7,12 +7,10 @@ from typing import Any
 from evict3r_ros.errors import UserError
 
 
-def pyplot() -> Any:
-    """matplotlib.pyplot, which opens no window. Raises UserError where it is not installed."""
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib Figure, sizes in inches, without a window. Raises UserError where there is no matplotlib."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise UserError('plots need matplotlib: pip install matplotlib') from error
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-    return pyplot
+    return Figure(figsize=(width, height), layout='constrained')

@@ -10,7 +10,7 @@ from pathlib import Path
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.configurations import Configuration
 from evict3r_ros.evaluation.intervals import LEVEL, Interval
-from evict3r_ros.evaluation.plotting import pyplot
+from evict3r_ros.evaluation.plotting import new_figure
 from evict3r_ros.evaluation.summary import (BASELINE_POLICY, ERRORS, METRICS, TITLES, Group, StreamSet, baseline_of,
                                             baselines)
 
@@ -175,10 +175,9 @@ def _title(which: StreamSet, found: Sequence[Group]) -> str:
 
 def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> None:
     """Mean errors against the frame number as PNG: a row a metric, a column a budget, a line a configuration."""
-    plt = pyplot()
     budgets = list(dict.fromkeys(group.configuration.budget for group in found if group.configuration.budget)) or ['']
-    figure, axes = plt.subplots(len(_CURVES), len(budgets), squeeze=False, sharex=True, sharey='row',
-                                   figsize=(3.5 + 4.5 * len(budgets), 9), layout='constrained')
+    figure = new_figure(3.5 + 4.5 * len(budgets), 9)
+    axes = figure.subplots(len(_CURVES), len(budgets), squeeze=False, sharex=True, sharey='row')
     lines = _lines(found)
     for column, budget in enumerate(budgets):
         # What has no bound is drawn beside every budget.
@@ -195,13 +194,12 @@ def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> 
     _legend(figure, axes[0])
     figure.suptitle(_title(which, found))
     save(figure, path)
-    plt.close(figure)
 
 
 def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> None:
     """Errors with intervals against the cache's bytes as PNG: a panel a metric, a line a policy, a point a budget."""
-    plt = pyplot()
-    figure, axes = plt.subplots(1, len(ERRORS), figsize=(16, 4.8), layout='constrained')
+    figure = new_figure(16, 4.8)
+    axes = figure.subplots(1, len(ERRORS))
     lines, points = _lines(found), {}
     for group in found:
         points.setdefault(lines[group.configuration], []).append((group.cost('cache_bytes') / MIB, group.summary()))
@@ -220,4 +218,3 @@ def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> 
     _legend(figure, axes)
     figure.suptitle(f'{_title(which, found)}; {LEVEL:.0%} intervals')
     save(figure, path)
-    plt.close(figure)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from evict3r_ros.cache import CacheConfig
+from evict3r_ros.evaluation.plotting import new_figure
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
@@ -68,9 +69,9 @@ def living_tensor_bytes() -> int:
     return sum(storages.values())
 
 
-def resident_bytes() -> int:
-    """Bytes of this process in memory. Linux."""
-    pages = int(Path('/proc/self/statm').read_text().split()[1])
+def resident_bytes(process: int | str = 'self') -> int:
+    """Bytes of a process in memory, by default of this one. Linux; raises FileNotFoundError for one that has ended."""
+    pages = int(Path(f'/proc/{process}/statm').read_text().split()[1])
     return pages * 4096
 
 
@@ -98,11 +99,8 @@ def run(network: StreamVGGT, config: CacheConfig, size: tuple[int, int], frames:
 
 def plot(soak: Soak, path: Path, title: str) -> None:
     """Latency and memory against the frame number, as PNG."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True, layout='constrained')
+    figure = new_figure(9, 6)
+    above, below = figure.subplots(2, sharex=True)
     above.plot(soak.latency_ms, '.', markersize=1.5, color='0.6', label='each frame')
     window = 50
     for values, label, colour in ((soak.latency_ms, 'wall time', 'C0'), (soak.cpu_ms, 'processor time', 'C3')):
@@ -115,4 +113,3 @@ def plot(soak: Soak, path: Path, title: str) -> None:
     below.set(xlabel='frame', ylabel='memory [MiB]', ylim=(0, None))
     below.legend(loc='lower right')
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of a stream's answers for people: a row a frame, with image, depth and confidence side by side."""
+"""A picture of a stream's answers for people: a row a frame, with image, depth and, if there is any, confidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,21 +49,23 @@ def colour_map(values: np.ndarray, low: float, high: float, near_is_hot: bool) -
 def draw_contact_sheet(rows: Sequence[SheetRow], header: Sequence[str], untrained: bool) -> np.ndarray:
     """Draw the sheet, (h, w, 3) uint8 BGR. All rows share one colour scale, written above the columns.
 
-    header: lines of text over the rows. untrained: says so in a red banner, in big letters.
+    Without any confidence there is no column for it. header: lines of text over the rows. untrained: says so in a red banner, in big letters.
     Raises ValueError without rows.
     """
     if not rows:
         raise ValueError('a contact sheet needs at least one row')
-    width = 3 * CELL_WIDTH + 4 * _GAP
+    confident = any(row.confidence is not None for row in rows)
+    width = _column(3 if confident else 2)
     depth_range = _range([row.depth for row in rows])
     confidence_range = _range([row.confidence for row in rows if row.confidence is not None])
     bands = [_banner(width)] if untrained else []
     bands += [_text_band(width, [(text, _GAP)]) for text in header]
-    titles = ('image', _title('depth', depth_range, 'red is near'),
-              _title('confidence', confidence_range, 'red is sure'))
+    titles = ['image', _title('depth', depth_range, 'red is near')]
+    if confident:
+        titles.append(_title('confidence', confidence_range, 'red is sure'))
     bands.append(_text_band(width, [(title, _column(index)) for index, title in enumerate(titles)]))
     for row in rows:
-        bands.append(_draw_row(row, width, depth_range, confidence_range))
+        bands.append(_draw_row(row, width, depth_range, confidence_range, confident))
     return np.concatenate(bands, axis=0)
 
 
@@ -110,10 +112,11 @@ def _text_band(width: int, texts: Sequence[tuple[str, int]]) -> np.ndarray:
 
 
 def _draw_row(row: SheetRow, width: int, depth_range: tuple[float, float] | None,
-              confidence_range: tuple[float, float] | None) -> np.ndarray:
+              confidence_range: tuple[float, float] | None, confident: bool) -> np.ndarray:
     image = cv2.cvtColor(row.image, cv2.COLOR_GRAY2BGR if row.image.ndim == 2 else cv2.COLOR_RGB2BGR)
     cells = [_fit(image, cv2.INTER_AREA)]
-    for values, limits, near_is_hot in ((row.depth, depth_range, True), (row.confidence, confidence_range, False)):
+    maps = ((row.depth, depth_range, True), (row.confidence, confidence_range, False))
+    for values, limits, near_is_hot in maps[:2 if confident else 1]:
         if values is None or limits is None:
             cells.append(np.full((1, CELL_WIDTH, 3), _INVALID, dtype=np.uint8))
         else:

@@ -102,11 +102,12 @@ def read_image_folder(path: str | Path) -> ImageFolder:
         raise UserError(f'{root}: not an image folder: {" and ".join(missing)} missing'
                         f' (expected {FRAMES_FILE} with rows stamp_ns,file, and {CAMERA_FILE})')
     truth = root / GROUND_TRUTH_FILE
-    return ImageFolder(root=root, frames=_read_frames(root), camera=read_camera_file(root / CAMERA_FILE),
+    return ImageFolder(root=root, frames=read_frame_table(root), camera=read_camera_file(root / CAMERA_FILE),
                        ground_truth=read_tum(truth) if truth.is_file() else None)
 
 
-def _read_frames(root: Path) -> list[Frame]:
+def read_frame_table(root: Path) -> list[Frame]:
+    """The rows of a folder's frames.csv. Raises UserError naming the line that is wrong."""
     path = root / FRAMES_FILE
     frames: list[Frame] = []
     try:
@@ -162,6 +163,21 @@ def read_camera_file(path: str | Path) -> CameraModel:
         P=_numbers(content, 'projection_matrix', path, 12).reshape(3, 4)
         if 'projection_matrix' in content else pinhole.P,
         base_from_camera=base_from_camera)
+
+
+def write_camera_file(path: str | Path, camera: CameraModel) -> None:
+    """Write what ``read_camera_file`` reads."""
+    def matrix(values: np.ndarray) -> dict[str, Any]:
+        values = np.atleast_2d(values)
+        return {'rows': values.shape[0], 'cols': values.shape[1], 'data': values.reshape(-1).tolist()}
+
+    content = {'image_width': camera.width, 'image_height': camera.height, 'camera_name': camera.name,
+               'camera_matrix': matrix(camera.K), 'distortion_model': camera.distortion_model,
+               'distortion_coefficients': matrix(camera.D), 'rectification_matrix': matrix(camera.R),
+               'projection_matrix': matrix(camera.P)}
+    if camera.base_from_camera is not None:
+        content['T_base_link_camera'] = camera.base_from_camera.reshape(-1).tolist()
+    Path(path).write_text(yaml.safe_dump(content, sort_keys=False), encoding='utf-8')
 
 
 def _whole_number(content: dict[str, Any], key: str, path: Path) -> int:

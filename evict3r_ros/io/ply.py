@@ -118,6 +118,11 @@ class VoxelCloud:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def reach(self) -> float:
+        """How far from the origin, along an axis, points may lie, metres."""
+        return self.voxel * _HALF_AXIS
+
     def add(self, points: np.ndarray, colours: np.ndarray) -> None:
         """Add points (n, 3) in metres with colours (n, 3) uint8.
 

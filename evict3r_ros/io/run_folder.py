@@ -7,12 +7,12 @@ from pathlib import Path
 from evict3r_ros.errors import UserError
 
 MARKER = '.evict3r'
-# What a bag folder may hold; with anything else in it, it is not removed.
-_BAG_SUFFIXES = {'.mcap', '.db3', '.yaml'}
+# What a folder of the command's may hold, a bag or one of images; with anything else in it, it is not removed.
+_SUFFIXES = {'.mcap', '.db3', '.yaml', '.png'}
 
 
 class RunFolder:
-    """The folder, and the names in it that belong to the command: files, and folders that are bags."""
+    """The folder, and the names in it that belong to the command: files, and folders that are bags or hold images."""
 
     def __init__(self, path: str | Path, maker: str, names: tuple[str, ...]) -> None:
         """Nothing is touched yet. maker: the command, written into the marker file."""
@@ -24,22 +24,33 @@ class RunFolder:
         """Make the folder, or empty it of an earlier run's files; files of other names stay.
 
         Raises UserError, before anything was removed, when the folder isn't empty and wasn't made by this command,
-        or when something of somebody else's lies where a bag should be.
+        or when something of somebody else's lies where a bag or images should be.
         """
-        marker = self.path / MARKER
+        self.check()
+        earlier = [self.path / name for name in self._names]
+        for path in earlier:
+            if path.is_dir() and not path.is_symlink():
+                self._check_folder(path)
+        self.claim()
+        try:
+            for path in earlier:
+                self._remove(path)
+        except OSError as error:
+            raise UserError(f'{self.path}: cannot be written: {error.strerror}') from error
+
+    def check(self) -> None:
+        """Raises UserError for a folder that is not this command's to write to; touches nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f'{self.path} is not a folder')
         if self.path.is_dir() and any(self.path.iterdir()) and self._made_by() != self._maker:
             raise UserError(f'{self.path} is not empty and was not made by `{self._maker}`: choose another folder')
-        earlier = [self.path / name for name in self._names]
-        for path in earlier:
-            if path.is_dir() and not path.is_symlink():
-                self._check_bag(path)
+
+    def claim(self) -> None:
+        """Make the folder and mark it as this command's; what an earlier run left stays. Raises UserError."""
+        self.check()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for path in earlier:
-                self._remove(path)
-            marker.write_text(f'{self._maker}\n', encoding='utf-8')
+            (self.path / MARKER).write_text(f'{self._maker}\n', encoding='utf-8')
         except OSError as error:
             raise UserError(f'{self.path}: cannot be written: {error.strerror}') from error
 
@@ -69,7 +80,7 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     @staticmethod
-    def _check_bag(path: Path) -> None:
-        foreign = [file.name for file in path.iterdir() if file.suffix not in _BAG_SUFFIXES or not file.is_file()]
+    def _check_folder(path: Path) -> None:
+        foreign = [file.name for file in path.iterdir() if file.suffix not in _SUFFIXES or not file.is_file()]
         if foreign:
-            raise UserError(f'{path} holds {", ".join(sorted(foreign))}, which is no part of a bag: move it away first')
+            raise UserError(f'{path} holds {", ".join(sorted(foreign))}, which is no part of it: move it away first')

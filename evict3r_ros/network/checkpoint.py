@@ -9,10 +9,15 @@ from pathlib import Path
 import torch
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.network import int8
 from evict3r_ros.network.presets import PRESETS, Preset
 from evict3r_ros.network.random_weights import random_tensor
 from evict3r_ros.network.streamvggt import HEADS, StreamVGGT
 
+TINY, AUTO = 'tiny', 'auto'
+"""This package's own weights, and the preset that follows the weights."""
+PRESET_KEY = 'evict3r_preset'
+"""Where a .safetensors file's metadata name the preset."""
 OFFICIAL = {'repo_id': 'lch01/StreamVGGT', 'filename': 'checkpoints.pth'}
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 UNUSED = ('track_head.',)
@@ -21,18 +26,19 @@ NAMED_KEYS = 3
 """How many keys an error names before it counts the rest."""
 
 
-def load_network(weights: str, preset: str = 'official', device: str | torch.device = 'cpu', dtype: str = 'float32',
+def load_network(weights: str = TINY, preset: str = AUTO, device: str | torch.device = 'cpu', dtype: str = 'float32',
                  seed: int = 0, heads: tuple[str, ...] = ('camera', 'depth')) -> StreamVGGT:
     """
     A network in evaluation mode, on its device and in its precision.
 
-    weights: ``official`` (downloaded through huggingface_hub, with progress), ``random`` (by rule from ``seed``; marked
-    ``untrained``), or the path of a ``.safetensors`` or ``.pth`` file. dtype: float32, bfloat16 or float16.
-    Raises UserError, in one line, for weights that are not this network's.
+    weights: ``tiny`` (this package's own), ``official`` (downloaded through huggingface_hub, with progress), ``random``
+    (by rule from ``seed``; marked ``untrained``), or the path of a ``.safetensors`` or ``.pth`` file. preset: see
+    ``preset_of``. dtype: float32, bfloat16 or float16. Raises UserError, in one line, for weights that are not this
+    network's.
     """
-    for name, value, known in (('preset', preset, PRESETS), ('dtype', dtype, DTYPES)):
-        if value not in known:
-            raise UserError(f'{name} {value!r} is not one of {", ".join(known)}')
+    if dtype not in DTYPES:
+        raise UserError(f'dtype {dtype!r} is not one of {", ".join(DTYPES)}')
+    preset = preset_of(weights, preset)
     if not set(heads) <= set(HEADS):
         raise UserError(f'heads {heads} are not among {", ".join(HEADS)}')
     device = torch.device(device)
@@ -47,7 +53,7 @@ def load_network(weights: str, preset: str = 'official', device: str | torch.dev
     else:
         path = _find(weights)
         read = _checked(path, shapes, PRESETS[preset])
-        network.source = f'{weights} ({path.name})' if weights == 'official' else str(path)
+        network.source = f'{weights} ({path.name})' if weights in (TINY, 'official') else str(path)
     # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
     # gives is the file itself, mapped into memory, and who overwrites that would end this process with a bus error.
     copy = weights != 'random'
@@ -59,12 +65,39 @@ def load_network(weights: str, preset: str = 'official', device: str | torch.dev
     return network.eval().requires_grad_(False)
 
 
+def preset_of(weights: str, preset: str = AUTO) -> str:
+    """
+    The preset that a network with these weights has: the one named, or for ``auto`` that of the weights.
+
+    Files that this package wrote say theirs; others are taken for ``official``, and ``random`` is ``tiny``. Raises
+    UserError for a preset that contradicts the weights.
+    """
+    if preset not in (AUTO, *PRESETS):
+        raise UserError(f'preset {preset!r} is not one of {", ".join((AUTO, *PRESETS))}')
+    own = {TINY: TINY, 'random': None, 'official': None}.get(weights, '')
+    if own == '':
+        path = _find(weights)
+        own = _metadata(path).get(PRESET_KEY) if path.suffix == '.safetensors' else None
+    if own is None:
+        return preset if preset != AUTO else TINY if weights == 'random' else 'official'
+    if own not in PRESETS:
+        raise UserError(f'{weights}: weights of preset {own!r}, which this version does not know')
+    if preset not in (AUTO, own):
+        raise UserError(f'weights {weights!r} are of preset {own!r}, not {preset!r}: leave the preset at {AUTO!r}')
+    return own
+
+
 def _find(weights: str) -> Path:
     if weights == 'official':
         return _download()
+    if weights == TINY:
+        path = Path(__file__).parent.parent / 'weights' / 'tiny.safetensors'
+        if not path.is_file():
+            raise UserError(f"this installation lacks the package's own weights ({path}): install it again, or name others")
+        return path
     if not weights:
-        raise UserError("no weights are named: give 'official', the path of a .safetensors or .pth file, or 'random' "
-                        'for an untrained network')
+        raise UserError(f"no weights are named: give {TINY!r}, 'official', the path of a .safetensors or .pth file, or "
+                        "'random' for an untrained network")
     path = Path(weights).expanduser()
     if not path.is_file():
         what = 'is a folder, not a file' if path.is_dir() else 'does not exist'
@@ -129,7 +162,19 @@ def _open_safetensors(path: Path, size: int, expected: str):
     except (SafetensorError, OSError) as error:
         raise UserError(f'{path}: a truncated safetensors file, or none at all ({size} bytes: {error}); '
                         f'{expected}') from error
-    return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}, file.get_tensor  # noqa: SIM118
+    keys = list(file.keys())
+    shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys if not key.endswith(int8.SCALE)}
+    return shapes, int8.unpacking(keys, file.get_tensor)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What a .safetensors file says of itself; nothing for a damaged one, which opening it will tell."""
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, framework='pt') as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
 
 
 def _open_torch(path: Path, size: int, expected: str):

@@ -11,7 +11,7 @@ import torch
 
 from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
-from evict3r_ros.network import PRESETS, StreamVGGT, load_network
+from evict3r_ros.network import PRESETS, StreamVGGT, load_network, preset_of
 from evict3r_ros.planning import free_memory, plan, refuse_unless_fits
 from evict3r_ros.ros.parameters import Settings
 from evict3r_ros.stream import Stream
@@ -40,8 +40,8 @@ def open_stream(settings: Settings, log: Callable[[bool, str], None]) -> tuple[S
 def describe(settings: Settings, network: StreamVGGT, stream: Stream) -> str:
     """Return in a line what runs."""
     dtype = str(network.dtype).removeprefix('torch.')
-    return (f'{network.source}, preset {settings.preset}, {dtype} on {network.device}; cache: {settings.cache_policy}, '
-            f'{stream.config.tokens} tokens a layer, {settings.cache_bits} bits, '
+    return (f'{network.source}, preset {network.preset.name}, {dtype} on {network.device}; cache: '
+            f'{settings.cache_policy}, {stream.config.tokens} tokens a layer, {settings.cache_bits} bits, '
             f'{stream.stats().cache_bytes / 2**20:.1f} MiB')
 
 
@@ -52,8 +52,9 @@ def _check_memory(settings: Settings, device: torch.device, dtype: str, cache: C
         log(False, f'policy {settings.cache_policy} takes more memory with every frame: it is for comparison, not for '
             'robots')
         return
-    width = settings.image_width or PRESETS[settings.preset].image_width
-    planned = plan(settings.preset, cache, (width, width), dtype, cuda=device.type == 'cuda')
+    preset = preset_of(settings.weights, settings.preset)
+    width = settings.image_width or PRESETS[preset].image_width
+    planned = plan(preset, cache, (width, width), dtype, cuda=device.type == 'cuda')
     try:
         refuse_unless_fits(planned, free_memory(device))
     except UserError:

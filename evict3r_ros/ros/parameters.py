@@ -15,6 +15,7 @@ from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.cache.config import BUDGETS
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS
+from evict3r_ros.network.checkpoint import AUTO, TINY
 from evict3r_ros.scale import SOURCES, ScaleSettings
 
 Value = bool | int | float | str
@@ -59,9 +60,10 @@ _CACHE = CacheConfig()
 _SCALE = ScaleSettings()
 
 PARAMETERS = (
-    Parameter('weights', '', "Path of a checkpoint (.safetensors or .pth), 'official' to download the published one, "
-              "or 'random' for untrained weights, which only show that everything is connected."),
-    Parameter('preset', 'official', 'Size of the network; it has to be that of the weights.', choices=tuple(PRESETS)),
+    Parameter('weights', TINY, "This package's own, 'tiny'; 'official' to download the published ones; the path of a "
+              "checkpoint (.safetensors or .pth); or 'random' for untrained ones, which only show that everything is "
+              'connected.'),
+    Parameter('preset', AUTO, "Size of the network; 'auto' is that of the weights.", choices=(AUTO, *PRESETS)),
     Parameter('device', 'auto', "Where the network runs: 'cpu', 'cuda', 'cuda:1'; 'auto' takes CUDA if it is there."),
     Parameter('dtype', 'auto', "Precision of weights and cache; 'auto' is bfloat16 on CUDA and float32 on a CPU.",
               choices=DTYPES),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from evict3r_ros.synthetic.layout import KINDS
 from evict3r_ros.synthetic.render import render_frames
 from evict3r_ros.synthetic.texture import noise_table
 from evict3r_ros.synthetic.world import Scene, Worlds, make_worlds
@@ -99,6 +100,8 @@ class WorldStream:
         self._poses = self._worlds.poses(self._times, frames * stride if loop else None)
         self.intrinsics = intrinsics_of(self._worlds.scene, size)[0].numpy()
         """K (3, 3) float64."""
+        self.kind = KINDS[int(self._worlds.layout.kind[0])]
+        """One of ``layout.KINDS``."""
 
     def __len__(self) -> int:
         return len(self._times)

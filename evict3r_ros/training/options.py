@@ -3,6 +3,8 @@
 """What a call of training can be told."""
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -55,6 +57,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         'and save nothing')
     parser.add_argument('--seed', type=int, default=0, help='of the first weights (default: %(default)s)')
     args = parser.parse_args(arguments)
+    args.arguments = sys.argv[1:] if arguments is None else list(arguments)
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f'device {args.device!r}: torch finds no CUDA here')
     if any(side % 14 or side < 14 for side in args.size):
@@ -78,3 +81,16 @@ def learning_rate(args: argparse.Namespace, ranks: int) -> float:
     if args.learning_rate is not None:
         return args.learning_rate
     return min(_HIGHEST_RATE, _REFERENCE_RATE * (args.frames_a_step * ranks / _REFERENCE_FRAMES) ** 0.5)
+
+
+def command_line(args: argparse.Namespace, ranks: int) -> str:
+    """The command that these settings came from, for the record: without the folders, which say nothing elsewhere."""
+    start = f'torchrun --nproc-per-node {ranks}' if ranks > 1 else 'python'
+    words = [word if before not in ('--out', '--pieces-to') else 'DIR'
+             for before, word in zip(['', *args.arguments], args.arguments)]
+    return f'{start} -m evict3r_ros.training.train {shlex.join(words)}'
+
+
+def record(args: argparse.Namespace) -> dict[str, str]:
+    """The settings as text, but for folders."""
+    return {key: str(value) for key, value in vars(args).items() if key not in ('out', 'pieces_to', 'resume', 'arguments')}

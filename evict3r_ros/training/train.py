@@ -18,7 +18,7 @@ from evict3r_ros.training import schedule, speed, state, watch
 from evict3r_ros.training.batches import Batch, Lesson, batches, held_out_batch
 from evict3r_ros.training.improver import Improver
 from evict3r_ros.training.model import Trainee, initialise
-from evict3r_ros.training.options import learning_rate, parse
+from evict3r_ros.training.options import command_line, learning_rate, parse, record
 from evict3r_ros.training.ranks import Ranks, see_one_device
 from evict3r_ros.training.warm_up import warm_up
 
@@ -47,8 +47,8 @@ class Training:
             raise UserError(f'nothing to resume from: none of {", ".join(map(str, args.resume))} is there')
         if found is not None:
             self._resume(found)
-        self.progress.settings = {key: str(value) for key, value in vars(args).items()} | {
-            'learning_rate': str(self.highest_rate), 'processes': str(self.ranks.count), 'torch': str(torch.__version__),
+        self.progress.settings = record(args) | {
+            'learning_rate': str(self.highest_rate), 'command': command_line(args, self.ranks.count), 'processes': str(self.ranks.count), 'torch': str(torch.__version__),
             'device_name': torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'cpu'}
         self.seconds_before = self.progress.seconds
         self.until = 60 * args.minutes - min(_RESERVE_S, 6 * args.minutes)

@@ -1,0 +1,286 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What people look at, made of a folder of predictions: trajectory, cloud, scene, depth video, contact sheet."""
+
+import contextlib
+import csv
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.geometry import quaternion_from_matrix, transform_points, unproject
+from evict3r_ros.io.array_archive import ArrayArchive
+from evict3r_ros.io.contact_sheet import SheetRow, colour_map, write_contact_sheet
+from evict3r_ros.io.glb import SceneCamera, write_glb
+from evict3r_ros.io.ply import VoxelCloud, write_ply
+from evict3r_ros.io.prediction_folder import FrameArrays, FrameRecord, PredictionFolder
+from evict3r_ros.io.tum import TumWriter, format_stamp
+from evict3r_ros.io.video_file import VideoWriter
+from evict3r_ros.masks import SkyModel, black_pixels, white_pixels
+
+TRAJECTORY, INTRINSICS, CLOUD, SCENE = 'trajectory.tum', 'intrinsics.csv', 'points.ply', 'scene.glb'
+DEPTH_VIDEO, SHEET, PREDICTIONS = 'depth.mp4', 'contact_sheet.png', 'predictions.npz'
+SHEET_ROWS = 8
+_FRUSTUM_SHARE = 0.08
+"""Length of a drawn camera in shares of the median depth."""
+VOXEL_SHARE = 1 / 200
+"""Default edge of a voxel, in shares of the median depth: a stream's unit says nothing about how large to make it."""
+SLOWEST_VIDEO, FASTEST_VIDEO = 5.0, 60.0
+_BATCH = 250_000
+"""Points that are put into the cloud at a time: each time it is sorted as a whole."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Least confidence of a point: a value, or the share of pixels (of all frames) that are less sure."""
+
+    value: float | None = None
+    percentile: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> 'Threshold':
+        """'1.5' is a value, '25%' a percentile. Raises UserError for anything else."""
+        try:
+            number = float(text.removesuffix('%'))
+        except ValueError:
+            number = math.nan
+        if text.endswith('%') and 0.0 <= number < 100.0:
+            return cls(percentile=number)
+        if not text.endswith('%') and 0.0 <= number < math.inf:
+            return cls(value=number)
+        raise UserError(f"confidence {text!r}: give a value such as 1.5, or a percentile from 0% up to below 100%")
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to make of the frames."""
+
+    threshold: Threshold = Threshold(percentile=25.0)
+    points: str = 'depth'
+    """``depth``, put through pose and K, or ``head``: the point head's."""
+    mask_black: bool = False
+    mask_white: bool = False
+    sky: SkyModel | None = None
+    voxel: float | None = None
+    """Edge in the stream's unit."""
+    most_points: int = 1_000_000
+    most_cameras: int = 100
+    """In the scene, evenly spread over the frames: more would hide what they saw."""
+    predictions: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Figures of an export."""
+
+    frames: int
+    points: int
+    voxel: float
+    min_confidence: float
+    masked_share: float
+    """Share of pixels that a mask took."""
+    median_depth: float
+    video_fps: float
+
+
+class LogHistogram:
+    """Percentiles of positive numbers that are too many to keep, to half a percent of the number, from 1e-6 to 1e8."""
+
+    _LOW, _HIGH, _BINS = math.log(1e-6), math.log(1e8), 8192
+
+    def __init__(self):
+        self._counts = np.zeros(self._BINS, dtype=np.int64)
+
+    def add(self, values: np.ndarray) -> None:
+        """Count them; those that are not finite are left out, those out of range count as its ends."""
+        with np.errstate(divide='ignore', invalid='ignore'):
+            place = (np.log(values[np.isfinite(values)]) - self._LOW) / (self._HIGH - self._LOW) * self._BINS
+        self._counts += np.bincount(np.clip(place, 0, self._BINS - 1).astype(np.int64), minlength=self._BINS)
+
+    def percentile(self, percent: float) -> float:
+        """The number that so many percent are below; NaN without any."""
+        total = self._counts.sum()
+        if not total:
+            return math.nan
+        bin_number = int(np.searchsorted(self._counts.cumsum(), percent / 100.0 * total, side='right'))
+        return math.exp(self._LOW + (self._HIGH - self._LOW) * min(bin_number, self._BINS - 1) / self._BINS)
+
+
+@dataclass
+class _Survey:
+    """What the first pass over the frames learns for the second."""
+
+    depths: LogHistogram
+    confidences: LogHistogram
+    """Of confidence - 1, which is what the network's exponential gives."""
+    first_ns: int = 0
+    last_ns: int = 0
+
+
+def export(folder: PredictionFolder, settings: ExportSettings, untrained: bool, header: list[str],
+           progress: Callable[[], None]) -> Exported:
+    """
+    Write everything beside the frames; memory does not grow with their number.
+
+    Files appear whole or not at all. untrained: written over the pictures. header: lines over the contact sheet.
+    progress: called twice a frame. Raises UserError without frames, and for what cannot be written.
+    """
+    if not folder.count:
+        raise UserError(f'{folder.path}: no frames to export')
+    try:
+        survey = _survey(folder, settings, progress)
+        threshold, median = settings.threshold, survey.depths.percentile(50.0)
+        least = threshold.value
+        if threshold.percentile is not None:
+            least = 1.0 + survey.confidences.percentile(threshold.percentile) if threshold.percentile else 0.0
+        cloud = VoxelCloud(settings.voxel or max(VOXEL_SHARE * median, 1e-6), settings.most_points)
+        if cloud.reach < survey.depths.percentile(98.0):
+            raise UserError(f'voxels of {cloud.voxel:g} reach {cloud.reach:.3g} far, and the depths go up to '
+                            f'{survey.depths.percentile(98.0):.3g}: give a larger --voxel')
+        seconds = (survey.last_ns - survey.first_ns) / 1e9
+        fps = min(max((folder.count - 1) / seconds if seconds > 0.0 else 0.0, SLOWEST_VIDEO), FASTEST_VIDEO)
+        masked, rows, cameras = _collect(folder, settings, least, survey, fps, untrained, cloud, progress)
+        points = cloud.cloud()
+        with _replacing(folder, SHEET) as path:
+            write_contact_sheet(path, rows, header, untrained)
+        with _replacing(folder, CLOUD) as path:
+            write_ply(path, points)
+        if len(points) or cameras:
+            with _replacing(folder, SCENE) as path:
+                notes = {'weights': 'UNTRAINED' if untrained else 'trained'}
+                write_glb(path, points, cameras, frustum_depth=_FRUSTUM_SHARE * median, notes=notes)
+        if settings.predictions:
+            with _replacing(folder, PREDICTIONS) as path:
+                _write_predictions(path, folder, settings)
+    except OSError as error:
+        raise UserError(f'{folder.path}: cannot be written: {error.strerror or error}') from error
+    return Exported(folder.count, len(points), cloud.voxel, least, masked, median, fps)
+
+
+def _survey(folder: PredictionFolder, settings: ExportSettings, progress: Callable[[], None]) -> _Survey:
+    """Write trajectory and intrinsics, and count depths and confidences."""
+    survey = _Survey(LogHistogram(), LogHistogram())
+    with (_replacing(folder, TRAJECTORY) as trajectory_path, _replacing(folder, INTRINSICS) as intrinsics_path,
+          TumWriter(trajectory_path) as trajectory, intrinsics_path.open('w', newline='', encoding='ascii') as file):
+        table = csv.writer(file)
+        table.writerow(['index', 'stamp_s', 'fx', 'fy', 'cx', 'cy', 'width', 'height', 'input_fx', 'input_fy',
+                        'input_cx', 'input_cy'])
+        for record in folder.records():
+            arrays = folder.read(record.index, settings.points == 'head')
+            survey.depths.add(arrays.depth)
+            survey.confidences.add(_confidence(arrays, settings) - 1.0)
+            pose = record.world_from_camera
+            trajectory.write(record.stamp_ns, pose[:3, 3], quaternion_from_matrix(pose))
+            table.writerow([record.index, format_stamp(record.stamp_ns), *_pinhole(record.camera_matrix),
+                            arrays.depth.shape[1], arrays.depth.shape[0], *_pinhole(record.input_camera_matrix)])
+            if record.index == 0:
+                survey.first_ns = record.stamp_ns
+            survey.last_ns = record.stamp_ns
+            progress()
+    return survey
+
+
+def _collect(folder: PredictionFolder, settings: ExportSettings, least: float, survey: _Survey, fps: float,
+             untrained: bool, cloud: VoxelCloud, progress: Callable[[], None],
+             ) -> tuple[float, list[SheetRow], list[SceneCamera]]:
+    """Write the depth video and fill the cloud: the share that masks took, rows of the sheet, cameras of the scene."""
+    of_sheet, of_scene = _spread(SHEET_ROWS, folder.count), _spread(settings.most_cameras, folder.count)
+    limits = survey.depths.percentile(2.0), survey.depths.percentile(98.0)
+    masked, pixels, rows, cameras, writer, batch = 0, 0, [], [], None, []
+    with _replacing(folder, DEPTH_VIDEO) as path, contextlib.ExitStack() as stack:
+        for record in folder.records():
+            arrays = folder.read(record.index, settings.points == 'head')
+            picture = _picture(arrays, limits, untrained)
+            if writer is None:
+                writer = stack.enter_context(VideoWriter(path, fps, picture.shape[:2]))
+            writer.write(picture)
+            mask = _mask(arrays.image, settings)
+            masked, pixels = masked + int(mask.sum()), pixels + mask.size
+            taken = ~mask & (_confidence(arrays, settings) >= least)
+            batch.append((_world_points(record, arrays, settings)[taken], arrays.image[taken]))
+            if record.index == folder.count - 1 or sum(len(points) for points, _ in batch) >= _BATCH:
+                cloud.add(*(np.concatenate(parts) for parts in zip(*batch, strict=True)))
+                batch.clear()
+            if record.index in of_sheet:
+                label = f'{record.name}   {format_stamp(record.stamp_ns)} s'
+                rows.append(SheetRow(label, arrays.image, arrays.depth, arrays.confidence))
+            if record.index in of_scene:
+                cameras.append(SceneCamera(f'camera_{record.index:06d}', record.world_from_camera, record.camera_matrix,
+                                           arrays.depth.shape))
+            progress()
+    return masked / pixels, rows, cameras
+
+
+def _spread(count: int, total: int) -> set[int]:
+    """Up to ``count`` of the numbers below ``total``, evenly spread, the first and the last among them."""
+    return set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
+
+
+def _pinhole(camera_matrix: np.ndarray) -> list[float]:
+    return [float(camera_matrix[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))]
+
+
+def _confidence(arrays: FrameArrays, settings: ExportSettings) -> np.ndarray:
+    return arrays.points_confidence if settings.points == 'head' else arrays.confidence
+
+
+def _world_points(record: FrameRecord, arrays: FrameArrays, settings: ExportSettings) -> np.ndarray:
+    """(H, W, 3) float32 in the stream's world."""
+    if settings.points == 'head':
+        return arrays.points
+    return transform_points(record.world_from_camera, unproject(arrays.depth, record.camera_matrix))
+
+
+def _mask(image: np.ndarray, settings: ExportSettings) -> np.ndarray:
+    """(H, W) bool: pixels that become no points."""
+    mask = np.zeros(image.shape[:2], dtype=bool)
+    if settings.mask_black:
+        mask |= black_pixels(image)
+    if settings.mask_white:
+        mask |= white_pixels(image)
+    if settings.sky is not None:
+        mask |= settings.sky(image)
+    return mask
+
+
+def _picture(arrays: FrameArrays, limits: tuple[float, float], untrained: bool) -> np.ndarray:
+    """Image and depth side by side, (H, 2 W, 3) uint8 RGB."""
+    depth = cv2.cvtColor(colour_map(arrays.depth, *limits, near_is_hot=True), cv2.COLOR_BGR2RGB)
+    picture = np.concatenate([arrays.image, depth], axis=1)
+    if untrained:
+        scale = picture.shape[1] / 600
+        cv2.putText(picture, 'UNTRAINED', (round(6 * scale), picture.shape[0] - round(6 * scale)),
+                    cv2.FONT_HERSHEY_SIMPLEX, scale, (200, 30, 30), max(1, round(2 * scale)), cv2.LINE_AA)
+    return picture
+
+
+def _write_predictions(path: Path, folder: PredictionFolder, settings: ExportSettings) -> None:
+    """All frames in one file, an array a name, frame by frame."""
+    of_frames = {'image': lambda arrays: arrays.image, 'depth': lambda arrays: arrays.depth,
+                 'confidence': lambda arrays: arrays.confidence}
+    if settings.points == 'head':
+        of_frames |= {'points': lambda arrays: arrays.points,
+                      'points_confidence': lambda arrays: arrays.points_confidence}
+    with ArrayArchive(path) as archive:
+        for name in ('stamp_ns', 'world_from_camera', 'camera_matrix', 'input_camera_matrix'):
+            archive.add(name, (np.asarray(getattr(record, name)) for record in folder.records()), folder.count)
+        for name, of_frame in of_frames.items():
+            rows = (of_frame(folder.read(index, settings.points == 'head')) for index in range(folder.count))
+            archive.add(name, rows, folder.count)
+
+
+@contextlib.contextmanager
+def _replacing(folder: PredictionFolder, name: str) -> Iterator[Path]:
+    """A path to write to, which takes the name when all went well."""
+    path = folder.path / f'part-{name}'
+    try:
+        yield path
+        os.replace(path, folder.path / name)
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the file of weights that ships with the package from the pieces of a training: ``--help`` says how."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.network import PRESETS, StreamVGGT
+from evict3r_ros.network.checkpoint import PRESET_KEY
+from evict3r_ros.network.int8 import is_packed, pack, unpacking
+from evict3r_ros.training import state
+
+MOST_BYTES = 32_000_000
+_PRESET = 'tiny'
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run. Returns the exit code: 2 for an error that the user can mend."""
+    parser = argparse.ArgumentParser(prog='python -m evict3r_ros.training.export', description='Packs the weights of a '
+                                     'training, matrices and kernels as int8 with a scale an output channel, into one '
+                                     'file that load_network reads.')
+    parser.add_argument('pieces', type=Path, metavar='PIECES_DIR', help='the folder that a training wrote')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE.safetensors')
+    parser.add_argument('--command', help='the command of the training, where the pieces do not say it themselves')
+    args = parser.parse_args(arguments)
+    try:
+        export(args.pieces, args.out, args.command)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def export(pieces: Path, out: Path, command: str | None = None) -> None:
+    """Write the file, and say what was written. Raises UserError for pieces that are not whole or not ``tiny``'s."""
+    weights, progress = state.read_pieces(pieces), state.read_progress(pieces)
+    with torch.device('meta'):
+        network = StreamVGGT(PRESETS[_PRESET], heads=('camera', 'depth'))
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    if {key: value.shape for key, value in weights.items()} != shapes:
+        raise UserError(f'{pieces}: not the weights of preset {_PRESET!r}')
+    wrong = [key for key, value in weights.items() if not value.isfinite().all()]
+    if wrong:
+        raise UserError(f'{pieces}: {len(wrong)} tensors hold numbers that are not finite, such as {wrong[0]}')
+    packed = {key: value.contiguous() for key, value in pack(weights).items()}
+    about = progress.settings
+    metadata = {
+        PRESET_KEY: _PRESET, 'format': 'pt', 'license': 'Apache-2.0',
+        'source': 'evict3r_ros, trained from scratch on its own synthetic worlds; see docs/model_card.md',
+        'packing': 'int8 with a float32 scale an output channel; the rest float16',
+        'command': command or about.get('command', ''), 'seed': about.get('seed', ''), 'device': about.get('device_name', ''),
+        'processes': about.get('processes', ''), 'minutes': f'{progress.seconds / 60:.1f}', 'steps': str(progress.step),
+        'frames': str(progress.frames), 'finished': str(progress.finished).lower()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(packed, out, metadata)
+    except OSError as error:
+        raise UserError(f'{out}: cannot be written: {error}') from error
+    size = out.stat().st_size
+    if size > MOST_BYTES:
+        raise UserError(f'{out}: {size} bytes, more than {MOST_BYTES}')
+    read = unpacking(packed, packed.__getitem__)
+    changed = sum(float((read(key).float() - value.float()).square().sum()) for key, value in weights.items())
+    total = sum(float(value.float().square().sum()) for value in weights.values())
+    count = sum(value.numel() for key, value in weights.items() if is_packed(key, value))
+    print(f'{out}: {size / 1e6:.1f} MB, {sum(value.numel() for value in weights.values()) / 1e6:.1f} M numbers, '
+          f'{count / 1e6:.1f} M of them int8; rounding changed the weights by {100 * (changed / total) ** 0.5:.2f} % (root '
+          f'mean square)')
+    if not progress.finished:
+        print(f'warning: this training was not finished (step {progress.step}, {progress.seconds / 60:.1f} minutes)',
+              file=sys.stderr)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,239 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Frames from videos, folders, globs and cameras: which are chosen, how they are turned, what is refused."""
+
+import struct
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.io import frames as module
+from evict3r_ros.io.frames import Picker, Selection, open_source
+from evict3r_ros.io.video_file import VideoWriter
+
+SIZE = (48, 64)
+
+
+def picture(level):
+    """Grey of a level, with a white mark in the upper left corner."""
+    image = np.full((*SIZE, 3), level, dtype=np.uint8)
+    image[:16, :16] = 255
+    return image
+
+
+def make_video(path, count=20, fps=10.0):
+    with VideoWriter(path, fps, SIZE) as writer:
+        for index in range(count):
+            writer.write(picture(10 * index))
+    return path
+
+
+def levels(source):
+    """What each frame's grey says of its number."""
+    return [round(float(frame.image[40, 50].mean()) / 10) for frame in source.frames()]
+
+
+def stamps(source):
+    return [frame.stamp_ns / 1e9 for frame in source.frames()]
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory):
+    return make_video(tmp_path_factory.mktemp('video') / 'clip.mp4')
+
+
+@pytest.mark.parametrize('selection, numbers', [
+    (Selection(), range(20)), (Selection(interval_s=0.5), [0, 5, 10, 15]), (Selection(interval_s=0.25), [0, 3, 5, 8, 10,
+     13, 15, 18]), (Selection(start_s=1.0), range(10, 20)), (Selection(start_s=0.95, end_s=1.5), range(10, 16)),
+    (Selection(count=3), [0, 1, 2]), (Selection(interval_s=0.5, start_s=0.3, count=2), [3, 8])])
+def test_frames_of_a_video_are_chosen_by_time(video, selection, numbers):
+    source = open_source(str(video), selection)
+    assert levels(source) == list(numbers)
+    assert stamps(source) == pytest.approx([number / 10 for number in numbers])
+    assert source.exact_count() == len(list(numbers))
+    assert source.expected() == pytest.approx(len(list(numbers)), abs=3) and not source.is_live
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(0.01, 2.0), st.lists(st.integers(1, 400_000_000), min_size=1, max_size=200))
+def test_chosen_frames_lie_on_a_grid_that_does_not_drift(interval, gaps):
+    picker, stamp, taken = Picker(Selection(interval_s=interval)), 0, []
+    for gap in gaps:
+        if picker.takes(stamp):
+            taken.append(stamp)
+        stamp += gap
+    steps = [round((stamp + 1_000_000) // round(interval * 1e9)) for stamp in taken]
+    assert len(set(steps)) == len(steps), 'two frames in one interval'
+    assert taken[0] == 0
+
+
+@pytest.mark.parametrize('degrees', [90, 180, 270])
+def test_rotation_metadata_is_honoured(tmp_path, degrees):
+    """The display matrix of a track is put in by hand, and OpenCV's own reader is the judge."""
+    path = make_video(tmp_path / 'turned.mp4', count=2)
+    content = path.read_bytes()
+    unit = struct.pack('>9i', 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    one, cosine, sine = 1 << 16, round(np.cos(np.radians(degrees))), round(np.sin(np.radians(degrees)))
+    turned = struct.pack('>9i', cosine * one, sine * one, 0, -sine * one, cosine * one, 0, 0, 0, 1 << 30)
+    track = content.index(b'tkhd')
+    place = content.index(unit, track)
+    path.write_bytes(content[:place] + turned + content[place + len(unit):])
+    image = next(open_source(str(path), Selection()).frames()).image
+    _, expected = cv2.VideoCapture(str(path)).read()
+    assert image.shape == expected.shape == ((64, 48, 3) if degrees != 180 else (48, 64, 3))
+    assert np.abs(image.astype(int) - cv2.cvtColor(expected, cv2.COLOR_BGR2RGB)).mean() < 4
+    assert image[8, 8].mean() < 128, 'the mark has left the upper left corner'
+
+
+def test_stamps_of_a_video_of_uneven_rate_are_the_containers(tmp_path):
+    path = tmp_path / 'uneven.mp4'
+    times_ms = [0, 40, 500, 510, 2000]
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=30)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, 'yuv420p'
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time_ms in enumerate(times_ms):
+            frame = av.VideoFrame.from_ndarray(picture(10 * number), format='rgb24')
+            frame.pts, frame.time_base = time_ms, stream.codec_context.time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert stamps(open_source(str(path), Selection())) == pytest.approx([time / 1000 for time in times_ms], abs=1e-3)
+    assert levels(open_source(str(path), Selection(interval_s=0.5))) == [0, 2, 4]
+
+
+def write_images(folder, names):
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(names):
+        cv2.imwrite(str(folder / name), picture(10 * number))
+
+
+def test_a_folder_and_a_glob_in_natural_order(tmp_path):
+    write_images(tmp_path / 'shots', ['a1.png', 'a2.png', 'a10.png'])
+    (tmp_path / 'shots' / 'notes.txt').write_text('mine')
+    for text in (str(tmp_path / 'shots'), str(tmp_path / 'shots' / '*.png'), str(tmp_path / '*' / 'a*')):
+        source = open_source(text, Selection(), fps=2.0)
+        assert [frame.name for frame in source.frames()] == ['a1.png', 'a2.png', 'a10.png']
+        assert levels(source) == [0, 1, 2] and stamps(source) == [0.0, 0.5, 1.0]
+    assert levels(open_source(str(tmp_path / 'shots'), Selection(interval_s=1.0), fps=2.0)) == [0, 2]
+    assert levels(open_source(str(tmp_path / 'shots' / 'a2.png'), Selection())) == [1]
+
+
+def test_grey_deep_and_turned_images_become_upright_rgb(tmp_path):
+    folder = tmp_path / 'shots'
+    folder.mkdir()
+    cv2.imwrite(str(folder / '0.png'), picture(100)[..., 0])
+    cv2.imwrite(str(folder / '1.png'), picture(100).astype(np.uint16) * 257)
+    jpeg = cv2.imencode('.jpg', cv2.rotate(picture(100), cv2.ROTATE_90_COUNTERCLOCKWISE))[1].tobytes()
+    # EXIF says: turn by 90 degrees clockwise (6) to see it upright.
+    exif = b'Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0'
+    (folder / '2.jpg').write_bytes(jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(exif) + 2) + exif + jpeg[2:])
+    images = [frame.image for frame in open_source(str(folder), Selection()).frames()]
+    for image in images:
+        assert image.shape == (*SIZE, 3) and image.dtype == np.uint8
+        assert np.abs(image.astype(int) - picture(100)).mean() < 3
+
+
+def test_a_folder_with_a_table_of_stamps_has_those(tmp_path):
+    write_images(tmp_path / 'shots', ['x.png', 'y.png', 'z.png'])
+    rows = ('stamp_ns,file', '5000000000,z.png', '5100000000,x.png', '7000000000,y.png')
+    (tmp_path / 'shots' / 'frames.csv').write_text('\n'.join(rows) + '\n')
+    source = open_source(str(tmp_path / 'shots'), Selection(interval_s=0.5))
+    assert [frame.name for frame in source.frames()] == ['z.png', 'y.png'] and stamps(source) == [5.0, 7.0]
+
+
+def test_a_camera_is_read_until_enough_has_come(monkeypatch):
+    class Capture:
+        def __init__(self, number):
+            self.number, self.reads = number, 0
+
+        def isOpened(self):  # noqa: N802
+            return self.number == 0
+
+        def set(self, *_):
+            return True
+
+        def grab(self):
+            self.reads += 1
+            return self.reads < 9
+
+        def retrieve(self):
+            return True, cv2.cvtColor(picture(10 * self.reads), cv2.COLOR_RGB2BGR)
+
+        def release(self):
+            self.released = True
+
+    monkeypatch.setattr(module.cv2, 'VideoCapture', Capture)
+    source = open_source('0', Selection(count=3))
+    assert source.is_live and source.expected() == 3 and levels(source) == [1, 2, 3]
+    assert levels(open_source('0', Selection())) == list(range(1, 9))
+    with pytest.raises(UserError, match='camera 5 cannot be opened'):
+        list(open_source('5', Selection()).frames())
+    with pytest.raises(UserError, match='nobody knows how many'):
+        open_source('0', Selection()).exact_count()
+
+
+def test_a_real_camera_that_is_not_there_is_told():
+    with pytest.raises(UserError, match='camera 93 cannot be opened'):
+        list(open_source('93', Selection()).frames())
+
+
+def test_sizes_that_change_and_damaged_images_are_named(tmp_path):
+    write_images(tmp_path / 'shots', ['0.png', '1.png'])
+    cv2.imwrite(str(tmp_path / 'shots' / '2.png'), np.zeros((10, 20, 3), np.uint8))
+    source = open_source(str(tmp_path / 'shots'), Selection())
+    with pytest.raises(UserError, match='2.png: 20 x 10 pixels, but 0.png has 64 x 48'):
+        list(source.frames())
+    (tmp_path / 'shots' / '1.png').write_bytes((tmp_path / 'shots' / '1.png').read_bytes()[:40])
+    with pytest.raises(UserError, match='1.png: not an image'):
+        list(source.frames())
+
+
+@pytest.mark.parametrize('damage', [lambda data: data[:len(data) // 2], lambda data: b'', lambda data: b'hello' * 99])
+def test_a_damaged_video_is_told(tmp_path, video, damage):
+    path = tmp_path / 'damaged.mp4'
+    path.write_bytes(damage(video.read_bytes()))
+    with pytest.raises(UserError, match='damaged.mp4: not a video that can be read'):
+        open_source(str(path), Selection())
+
+
+def test_what_cannot_be_decoded_is_passed_over_and_counted(tmp_path):
+    path = tmp_path / 'damaged.mp4'
+    rng = np.random.default_rng(0)
+    with VideoWriter(path, 10.0, SIZE) as writer:
+        for _ in range(40):
+            writer.write(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+    content = bytearray(path.read_bytes())
+    begin = content.index(b'mdat') + 4
+    middle = begin + (len(content) - begin) // 2
+    content[middle:middle + 4000] = rng.integers(0, 256, 4000, dtype=np.uint8).tobytes()
+    path.write_bytes(content)
+    source = open_source(str(path), Selection())
+    there = stamps(source)
+    assert source.damaged > 0 and 20 <= len(there) < 40 and there == sorted(there)
+    assert there[0] == 0.0 and there[-1] > 3.0, 'the stamps are still the file\'s'
+    content[begin:-2000] = bytes(len(content) - 2000 - begin)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match='no frame can be decoded|not a video'):
+        list(open_source(str(path), Selection()).frames())
+
+
+def test_what_is_no_source_is_told(tmp_path, video):
+    (tmp_path / 'empty').mkdir()
+    for text, said in ((str(tmp_path / 'none.mp4'), 'no such video'), (str(tmp_path / 'empty'), 'no images there'),
+                       (str(tmp_path / '*.png'), 'no images there')):
+        with pytest.raises(UserError, match=said):
+            open_source(text, Selection())
+    with pytest.raises(UserError, match='no frame in the time'):
+        list(open_source(str(video), Selection(start_s=50.0)).frames())
+    for wrong, said in (({'interval_s': -1.0}, 'negative'), ({'start_s': 2.0, 'end_s': 1.0}, 'not after'),
+                        ({'count': 0}, 'nothing to do')):
+        with pytest.raises(UserError, match=said):
+            Selection(**wrong)
+    with pytest.raises(UserError, match='cannot be'):
+        open_source(str(tmp_path), Selection(), fps=0.0)
