@@ -147,7 +147,7 @@ setup(
     data_files=[shared_files('launch'), shared_files('config')],
     zip_safe=False,
     install_requires=RUN_TIME,
-    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'view': VIEW, 'evaluation': EVALUATION, 'sky': SKY,
-                    'test': TEST, 'colcon': COLCON},
+    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'view': VIEW, 'evaluation': EVALUATION,
+                    'sky': SKY, 'test': TEST, 'colcon': COLCON},
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )

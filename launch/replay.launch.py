@@ -55,6 +55,7 @@ def start(context: LaunchContext) -> list:
 def generate_launch_description() -> LaunchDescription:
     """Return what ros2 launch runs."""
     return LaunchDescription([
-        *(DeclareLaunchArgument(name, description=description, **({} if default is None else {'default_value': default}))
+        *(DeclareLaunchArgument(name, description=description,
+                                **({} if default is None else {'default_value': default}))
           for name, default, description in ARGUMENTS),
         OpaqueFunction(function=start)])

@@ -23,11 +23,11 @@ ARGUMENTS = (
     ('profile', '', 'the machine: cpu_demo, desktop, orin_agx_64gb, orin_nx_16gb, orin_nano_8gb; several with commas '
      'between, such as desktop,replay'),
     ('params_file', '', "a YAML file of one's own, which goes before the profile"),
-    ('weights', '', "'tiny' (this package's own), 'official', the path of a checkpoint, or 'random' (untrained); this and "
-     'what follows goes before files'),
+    ('weights', '', "'tiny' (this package's own), 'official', the path of a checkpoint, or 'random' (untrained); this "
+     'and the next go before files'),
     ('preset', '', 'size of the network, by default that of the weights'),
     ('image_transport', '', 'raw or compressed'),
-    ('republish', '', "another transport, such as theora or ffmpeg: image_transport's republish makes raw images of it"),
+    ('republish', '', "another transport, such as theora: image_transport's republish makes raw images of it"),
     ('require_metric', '', 'true: no cloud until the scale is metric'),
     ('use_sim_time', '', 'true: take the time from /clock'),
     ('rviz', 'false', 'true: start rviz2 with config/stream.rviz'),
@@ -56,7 +56,8 @@ def start(context: LaunchContext) -> list[Node]:
 
 def perception(given: dict[str, str]) -> LifecycleNode:
     """Return the node itself."""
-    files = [CONFIG / 'stream.yaml', *(CONFIG / f'{profile}.yaml' for profile in given['profile'].split(',') if profile)]
+    profiles = [profile.strip() for profile in given['profile'].split(',') if profile.strip()]
+    files = [CONFIG / f'{profile}.yaml' for profile in ('stream', *profiles)]
     for file in files:
         if not file.is_file():
             known = ', '.join(sorted(path.stem for path in CONFIG.glob('*.yaml')))
@@ -77,7 +78,7 @@ def perception(given: dict[str, str]) -> LifecycleNode:
 
 
 def republisher(given: dict[str, str]) -> Node:
-    """Return what makes raw images of another transport. Humble takes the transports as words, later ones as parameters."""
+    """Return what makes raw images of another transport. Humble takes the transports as words, others as parameters."""
     transport, image = given['republish'], given['image']
     return Node(
         package='image_transport', executable='republish', name=f"{given['name']}_republish",
@@ -95,7 +96,8 @@ def rviz(given: dict[str, str]) -> Node:
     """Return rviz2, showing this node whatever its name is."""
     prefix = f"/{given['namespace']}/{given['name']}".replace('//', '/')
     return Node(
-        package='rviz2', executable='rviz2', name=f"{given['name']}_rviz", arguments=['-d', str(CONFIG / 'stream.rviz')],
+        package='rviz2', executable='rviz2', name=f"{given['name']}_rviz",
+        arguments=['-d', str(CONFIG / 'stream.rviz')],
         parameters=[{'use_sim_time': is_true(given['use_sim_time'])}],
         remappings=[(f'/evict3r/{topic}', f'{prefix}/{topic}') for topic in SHOWN])
 

@@ -54,7 +54,9 @@ class Bench:
 
     def see(self, index: int, size: tuple[int, int] = SIZE, stamp_ns: int | None = None, frame: str = 'cam0'):
         stamp_ns = START_NS + index * STEP_NS if stamp_ns is None else stamp_ns
-        return self.perception.process(image_message(scene(index, size), stamp_ns, frame), NEVER)
+        answer = self.perception.process(image_message(scene(index, size), stamp_ns, frame), NEVER)
+        answer.keep()
+        return answer
 
 
 def info(size: tuple[int, int] = SIZE, focal: float = 70.0, D: tuple = ()) -> CameraInfo:

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of docs/faults.md that come from inside a frame, or take hundreds of frames: without DDS, with the real network."""
+"""Rows of docs/faults.md from inside a frame, or of hundreds of frames: without DDS, with the real network."""
 from __future__ import annotations
 
 import gc
@@ -70,6 +70,7 @@ def test_a_frame_that_fails_costs_itself_and_the_stream_begins_anew(network, err
     np.testing.assert_allclose(pose(again), pose(last), atol=1e-9)  # odom goes on where it was
     assert np.isfinite(map_of(again.depth)).any()
     bench.see(5)
+    del again  # an answer holds its maps
     gc.collect()
     assert living_tensor_bytes() <= held + 2**16
 

@@ -97,7 +97,7 @@ def test_odometry_has_twist_and_growing_covariance(live):
             matrix = np.reshape(block, (6, 6))
             np.testing.assert_allclose(matrix, matrix.T)
             assert (np.linalg.eigvalsh(matrix) > 0).all()
-    # of the attitude; that of the position shrinks where a robot comes back, because one unknown scale holds for both ways
+    # of the attitude: that of the position shrinks where a robot comes back, by a scale that is wrong both ways
     turned = [np.trace(np.reshape(message.pose.covariance, (6, 6))[3:, 3:]) for message in (first, last)]
     assert turned[1] > turned[0]
 

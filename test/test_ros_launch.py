@@ -20,11 +20,11 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 import rclpy  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from ros_bench import START_NS  # noqa: E402
-from ros_robot import PATIENCE_S, NodeUnderTest, Robot, image_message, scene  # noqa: E402
+from ros_robot import PATIENCE_S, Robot, image_message, scene  # noqa: E402
 
 from evict3r_ros import resources  # noqa: E402
 from evict3r_ros.cache import CacheConfig  # noqa: E402
-from evict3r_ros.network import PRESETS  # noqa: E402
+from evict3r_ros.network import PRESETS, preset_of  # noqa: E402
 from evict3r_ros.planning import plan  # noqa: E402
 from evict3r_ros.ros.node import Evict3rNode  # noqa: E402
 from evict3r_ros.ros.parameters import PARAMETERS, Settings, field_name  # noqa: E402
@@ -90,8 +90,9 @@ def test_a_profile_fits_its_machine_as_it_says(name):
     """What `evict3r plan` finds is what stands in the file, and leaves half of the machine to others."""
     text = resources.find(f'config/{name}.yaml').read_text()
     values = {**DEFAULTS, **flat(yaml.safe_load(text)['/**']['ros__parameters'])}
-    width = values['image_width'] or PRESETS[values['preset']].image_width
-    planned = plan(values['preset'], CacheConfig(
+    preset = preset_of(values['weights'], values['preset'])
+    width = values['image_width'] or PRESETS[preset].image_width
+    planned = plan(preset, CacheConfig(
         values['cache.policy'], values['cache.tokens'], bits=values['cache.bits'], scores=values['cache.scores'],
         camera_frames=values['cache.camera_frames']), (width, width),
         'float32' if values['device'] == 'cpu' else values['dtype'], cuda=values['device'] == 'cuda')

@@ -4,7 +4,6 @@
 
 import contextlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def _play(folder: RunFolder, frames: int, weights: str, policy: str, rate: float
     domain = stay_on_this_machine()
     topics = CameraTopics()
     parameters = {'weights': weights, 'device': 'cpu', 'cache.policy': policy,
-                  'cache.tokens': _TOKENS, 'allow_untrained_tf': True, 'use_sim_time': True}
+                  'cache.tokens': _TOKENS, 'allow_untrained_tf': True, 'use_sim_time': True, 'save.folder': ''}
     ros_arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
     ros_arguments += ['-r', f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}']
     with contextlib.ExitStack() as stack:

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from evict3r_ros import __version__
-from evict3r_ros.cli import (
-    attention, bench, demo, evaluate, node, plan, replay, soak, study, video, view, world)
+from evict3r_ros.cli import attention, bench, demo, evaluate, node, plan, replay, soak, study, video, view, world
 from evict3r_ros.errors import UserError
 
 # What `evict3r node`, `evict3r demo` and `evict3r replay` import, and a missing ROS therefore lacks.

@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A camera in front of a live node for minutes: what arrives, what is dropped, how late answers are, what memory does."""
+"""A camera in front of a live node for minutes: what is answered, what is dropped, how late, and what memory does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+import math
 from pathlib import Path
 import threading
 import time
@@ -30,12 +31,14 @@ _LAST_ANSWER_S = 3.0
 class LiveSoak:
     """What a long run of a live node showed.
 
-    published: images sent. status: the node's last word. answered: odometry messages heard. latency_ms: (answered,),
-    from an image's stamp, which is the time it was published at, to its odometry's arrival. answered_at: (answered,) s
-    since the start. looked_at, resident: (looks,) s and bytes of the node in memory.
+    published: images sent. longest_pause_s: between two of them, on this program's side. status: the node's last word.
+    answered: odometry messages heard. latency_ms: (answered,), from an image's stamp, which is the time it was
+    published at, to its odometry's arrival. answered_at: (answered,) s since the start. looked_at, resident: (looks,) s
+    and bytes of the node in memory.
     """
 
     published: int
+    longest_pause_s: float
     status: StreamStatus
     latency_ms: np.ndarray
     answered_at: np.ndarray
@@ -50,6 +53,7 @@ class LiveSoak:
         p50, p99 = np.percentile(self.latency_ms, (50, 99)) if len(self.latency_ms) else (np.nan, np.nan)
         return {
             'seconds': round(seconds, 1), 'images_published': self.published,
+            'longest_pause_of_the_publisher_s': round(self.longest_pause_s, 3),
             'images_received': int(status.frames_received), 'answered': int(status.frames_processed),
             'dropped': int(status.frames_dropped), 'failed': int(status.frames_failed),
             'counts_agree': int(status.frames_received) == int(
@@ -88,6 +92,7 @@ def run(session: Session, process: NodeProcess, images: list[np.ndarray], rate: 
         time.sleep(0.1)
     messages = [image_from_rgb(image, Header(frame_id='camera')) for image in (*images, *images[-2:0:-1])]
     published, looks, started = 0, [], time.time()
+    tick, last, longest = 0, started, 0.0
     while time.time() - started < seconds:
         if time.time() - started >= len(looks) * LOOK_S:
             looks.append((time.time() - started, _resident_bytes(process.pid)))
@@ -96,15 +101,18 @@ def run(session: Session, process: NodeProcess, images: list[np.ndarray], rate: 
         message = messages[published % len(messages)]
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
         publisher.publish(message)
+        longest, last = max(longest, time.time() - last), time.time()
         published += 1
         progress()
-        time.sleep(max(0.0, started + published / rate - time.time()))
+        # A camera that was held up does not hurry afterwards: ticks that are over are left out.
+        tick = max(tick + 1, math.ceil((time.time() - started) * rate))
+        time.sleep(max(0.0, started + tick / rate - time.time()))
     time.sleep(_LAST_ANSWER_S)
     session.check()
     with lock:
         at, late = np.array(answers).reshape(-1, 2).T
     looked_at, resident = np.array(looks).T
-    return LiveSoak(published, statuses[0], 1e3 * late, at - started, looked_at, resident)
+    return LiveSoak(published, longest, statuses[0], 1e3 * late, at - started, looked_at, resident)
 
 
 def plot(soak: LiveSoak, path: Path, title: str) -> None:

@@ -17,6 +17,7 @@ from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
+from rclpy.timer import Timer
 from std_srvs.srv import Trigger
 import torch
 
@@ -65,6 +66,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._faults = Faults(self._log)
         self._outputs: Outputs | None = None
         self._inputs: Inputs | None = None
+        self._timer: Timer | None = None
         self._static = StaticTransforms()
         self._listener = listen(self, self._static, self.default_callback_group)
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -202,6 +204,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         with_tf = settings.publish_tf and (not self._network.untrained or settings.allow_untrained_tf)
         self._watch.watch(perception.mount.child if with_tf else '')
         self._outputs.publish(answer, with_tf)
+        answer.keep()
 
     def _on_frame_error(self, error: Exception) -> None:
         kind, text = explain(error)
@@ -222,8 +225,8 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         perception = self._perception
         if perception is not None and perception.mount is not None:
             child = perception.mount.child
-            self._faults.count('second_parent', f'somebody else publishes {parent} -> {child} in /tf: this node holds its '
-                               'own back, because a frame may have one parent only (publish_tf: false says it is meant)')
+            self._faults.count('second_parent', f'somebody else publishes {parent} -> {child} in /tf: this node holds '
+                               'its own back, because a frame has one parent (publish_tf: false if that is meant)')
 
     def _on_parameters(self, changed: list[RosParameter]) -> SetParametersResult:
         verdict = parameters.judge(changed, configured=self._settings is not None)
@@ -233,7 +236,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         if perception is not None:
             perception.settings = parameters.read(self, changed)
         for parameter in changed:
-            if parameter.name == 'status_period' and hasattr(self, '_timer'):
+            if parameter.name == 'status_period' and self._timer is not None:
                 self._timer.timer_period_ns = int(parameter.value * 1e9)
         return verdict
 
@@ -250,8 +253,8 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         record = self._record
         if record is None:
             kept = self._settings is None or self._settings.save_folder
-            response.message = ('nothing is kept: the node is not configured, or save.folder cannot be written' if kept else
-                                'nothing is kept: save.folder is empty')
+            response.message = ('nothing is kept: the node is not configured, or save.folder cannot be written'
+                                if kept else 'nothing is kept: save.folder is empty')
             return response
         try:
             saved = record.save()
@@ -291,6 +294,6 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             wrong.append('the images do not change')
         if perception.mount is not None and perception.mount.problem:
             wrong.append(perception.mount.problem)
-        if parent := self._watch.other_parent():
+        if (parent := self._watch.other_parent()) and perception.mount is not None:
             wrong.append(f'somebody else publishes {parent} -> {perception.mount.child}')
         return wrong

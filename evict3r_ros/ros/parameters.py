@@ -113,8 +113,8 @@ PARAMETERS = (
               'compared.', 'm', (0.01, 100.0)),
     Parameter('scale.max_slew', _SCALE.max_slew, 'Largest relative change of a known scale a second.', '1/s',
               (1e-4, 10.0)),
-    Parameter('save.folder', '~/.ros/evict3r_ros', "Folder in which ~/save makes a folder each time; while the node runs "
-              "the trajectory is kept on its disk. '' keeps nothing and saves nothing."),
+    Parameter('save.folder', '~/.ros/evict3r_ros', 'Folder in which ~/save makes a folder each time; while the node '
+              "runs the trajectory is kept on its disk. '' keeps nothing and saves nothing."),
     Parameter('save.max_points', 500_000, 'Most points of a saved cloud; beyond, its voxels grow.', 'points',
               (1000, 20_000_000)),
     Parameter('startup_timeout', 2.0, 'How long the first image of a camera waits for the static transform from its '

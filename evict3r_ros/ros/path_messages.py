@@ -21,7 +21,7 @@ class PathMessages:
         self._made: dict[int, tuple[np.ndarray, PoseStamped]] = {}
 
     def of(self, poses: Sequence[tuple[int, np.ndarray]], frame: str) -> Path:
-        """Return the message for poses (stamp in nanoseconds, (4, 4)) in time order, stamped with the last one's time."""
+        """Return the message for poses (stamp in nanoseconds, (4, 4)) in time order; its stamp is the last one's."""
         header = Header(frame_id=frame)
         made = {}
         for stamp_ns, pose in poses:

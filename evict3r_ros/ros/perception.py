@@ -43,6 +43,7 @@ class Answer:
     """The messages that answer one image, all of its stamp.
 
     rgb and points are None if nobody asked for them, transform if the frame that it would move has another parent.
+    keep: adds the frame to what ~/save writes; to be called once the answer is on its way, because it takes its time.
     """
 
     depth: Image
@@ -52,6 +53,7 @@ class Answer:
     transform: TransformStamped | None
     rgb: Image | None
     points: PointCloud2 | None
+    keep: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Perception:
         self._reset_wanted.set()
 
     def process(self, message: Image | CompressedImage, cancelled: threading.Event) -> Answer:
-        """Return the answer to an image. Raises FrameRefused or ValueError, with the reason, for one that cannot be used.
+        """Return the answer to an image. Raises FrameRefused or ValueError, with the reason, for one of no use.
 
         cancelled: set to end the waiting for transform and calibration that only a camera's first image does.
         """
@@ -193,7 +195,8 @@ class Perception:
         if set_back:
             self._faults.count('clock_set_back', 'stream reset: the clock was set back')
         elif known.size != size or known.frame != frame:
-            self._faults.count('image_changed', f'stream reset: images are now {size[1]} x {size[0]} in frame {frame!r}')
+            self._faults.count('image_changed',
+                               f'stream reset: images are now {size[1]} x {size[0]} in frame {frame!r}')
         elif known != view:
             self._faults.count('calibration', 'stream reset: the calibration in camera_info changed')
         self.resets += 1
@@ -236,8 +239,6 @@ class Perception:
         colours = None
         if wants_rgb or wants_points or recorded:
             colours = image if at_camera else prediction.image.cpu().numpy()
-        if self._record is not None:
-            self._keep(maps, colours, odom_from_camera, stamp_ns)
         odom = Header(stamp=header.stamp, frame_id=settings.frames_odom)
         mount = self.mount
         transform = conversions.transform_from_pose(odometry.odom_from_child, odom, mount.child)
@@ -247,7 +248,8 @@ class Perception:
                       odometry=conversions.odometry_from_state(odometry, odom, mount.child),
                       transform=None if mount.taken else transform,
                       rgb=conversions.image_from_rgb(colours, header) if wants_rgb else None,
-                      points=self._cloud(maps, colours, header) if wants_points else None)
+                      points=self._cloud(maps, colours, header) if wants_points else None,
+                      keep=lambda: self._keep(maps, colours if recorded else None, odom_from_camera, stamp_ns))
 
     def _place(self, prediction: Prediction, at_camera: bool, stamp_ns: int) -> tuple[_Maps, OdometryState]:
         """Return the frame's maps and where the robot is, both scaled by what is known of the scale."""
@@ -281,14 +283,16 @@ class Perception:
         taken = (slice(None, None, stride),) * 2
         sure = maps.confidence[taken] >= self.settings.points_min_confidence
         # Every n-th pixel of an image is an image with K / n.
-        return np.where(sure, maps.depth[taken], np.float32(np.nan)), np.diag([1.0 / stride, 1.0 / stride, 1.0]) @ maps.K
+        K = np.diag([1.0 / stride, 1.0 / stride, 1.0]) @ maps.K
+        return np.where(sure, maps.depth[taken], np.float32(np.nan)), K
 
     def _keep(self, maps: _Maps, colours: np.ndarray | None, odom_from_camera: np.ndarray, stamp_ns: int) -> None:
-        """Add the frame to what ~/save writes."""
+        if self._record is None:
+            return
         try:
             self._record.add_pose(stamp_ns, odom_from_camera)
         except OSError as error:
             self._faults.count('not_saved', f'a pose is missing from the recorded trajectory: {error}')
-        if colours is not None and self._record.wants_points(stamp_ns):
+        if colours is not None:
             points = geometry.unproject(*self._sure(maps, 1))
             self._record.add_points(stamp_ns, points, colours, odom_from_camera, maps.K)

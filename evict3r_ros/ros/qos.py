@@ -12,7 +12,7 @@ from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import InvalidParameterTypeException
-from rclpy.node import Node
+from rclpy.node import Node, PublisherEventCallbacks, SubscriptionEventCallbacks  # Humble has them elsewhere
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
@@ -20,6 +20,8 @@ from rclpy.subscription import Subscription
 
 from evict3r_ros.errors import UserError
 
+# Without rclpy's own events (warnings of qualities that do not match, which the other side gives as well): each is one
+# more thing on the list that the executor makes anew for every message, and a list of dozens costs it images.
 _KINDS = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 
 
@@ -58,14 +60,16 @@ def publish_on(node: Node, kind: type, topic: str, profile: QoSProfile) -> Publi
     profile: a fresh one, because rclpy writes the overrides into it.
     """
     return _make(topic, lambda: node.create_publisher(
-        kind, topic, profile, qos_overriding_options=QoSOverridingOptions(_KINDS)))
+        kind, topic, profile, qos_overriding_options=QoSOverridingOptions(_KINDS),
+        event_callbacks=PublisherEventCallbacks(use_default_callbacks=False)))
 
 
 def subscribe_to(node: Node, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile,
                  group: CallbackGroup | None = None) -> Subscription:
     """Make a subscription in the same way."""
     return _make(topic, lambda: node.create_subscription(
-        kind, topic, callback, profile, callback_group=group, qos_overriding_options=QoSOverridingOptions(_KINDS)))
+        kind, topic, callback, profile, callback_group=group, qos_overriding_options=QoSOverridingOptions(_KINDS),
+        event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False)))
 
 
 def _make(topic: str, make: Callable[[], Any]) -> Any:

@@ -34,7 +34,7 @@ class StampOrder:
             return True
         if not behind:
             raise FrameRefused('bad_stamp', f'stamp {stamp_ns} ns came before: it is that of the last image')
-        raise FrameRefused('bad_stamp', f'stamp {stamp_ns} ns is {behind / 1e6:g} ms before the last one and not after it')
+        raise FrameRefused('bad_stamp', f'stamp {stamp_ns} ns is {behind / 1e6:g} ms before the last one, not after it')
 
     def accept(self, stamp_ns: int) -> float:
         """Take a checked stamp as the last one; return the seconds since the one before if that is a gap, or else 0."""

@@ -22,7 +22,7 @@ def status_message(settings: Settings | None, network: StreamVGGT | None, percep
         latency_p99_ms=pace.latency_p99_ms, is_metric=False, scale=1.0, scale_stddev=float('nan'),
         faults=list(faulty), fault_counts=list(faulty.values()), last_error=faults.last)
     if settings is not None:
-        message.preset, message.policy = settings.preset, settings.cache_policy
+        message.policy = settings.cache_policy
     if network is not None:
         message.preset = network.preset.name
         message.weights, message.untrained, message.device = network.source, network.untrained, str(network.device)

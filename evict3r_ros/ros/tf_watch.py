@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+import random
 import threading
 import time
 
@@ -17,18 +18,20 @@ from tf2_msgs.msg import TFMessage
 
 from evict3r_ros.ros import qos
 
-FORGET_S = 10.0
+FORGET_S = 10.0, 15.0  # after how long a silence the other is taken to be gone
 _MOST_SENT = 256  # of our own stamps, to know our own transforms by
 
 
 class ParentWatch:
-    """Knows whether another publisher gave `child` a parent in the last FORGET_S.
+    """Knows whether another publisher gives `child` a parent.
 
     child: the frame to watch, '' for none. found(parent): is called once when another publisher appears.
     """
 
     def __init__(self, node: Node, found: Callable[[str], None], group: CallbackGroup) -> None:
         self._found = found
+        # Each of its own length: two of these nodes, each holding back for the other, would begin again together.
+        self._forget_s = random.uniform(*FORGET_S)
         self._lock = threading.Lock()
         self._child = ''
         self._needle = b''
@@ -49,7 +52,7 @@ class ParentWatch:
     def other_parent(self) -> str:
         """Return the parent that another publisher gives the frame, '' if nobody does."""
         with self._lock:
-            return self._parent if time.monotonic() - self._heard_at < FORGET_S else ''
+            return self._parent if time.monotonic() - self._heard_at < self._forget_s else ''
 
     def sending(self, transform: TransformStamped) -> None:
         """Note one of our own, before it is published."""
@@ -69,7 +72,7 @@ class ParentWatch:
         with self._lock:
             if (stamp.sec, stamp.nanosec) in self._sent:
                 return
-            is_new = time.monotonic() - self._heard_at >= FORGET_S
+            is_new = time.monotonic() - self._heard_at >= self._forget_s
             self._heard_at, self._parent = time.monotonic(), transform.header.frame_id.lstrip('/')
         if is_new:
             self._found(self._parent)
