@@ -92,6 +92,11 @@ PLOTS = [
     'matplotlib>=3.5',
 ]
 
+VIEW = [
+    # evict3r view: the 3-D picture, for machines without rviz
+    'rerun-sdk>=0.24',
+]
+
 EVALUATION = [
     # nearest neighbours, for clouds against the truth
     'scipy>=1.9',
@@ -142,7 +147,7 @@ setup(
     data_files=[shared_files('launch'), shared_files('config')],
     zip_safe=False,
     install_requires=RUN_TIME,
-    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'evaluation': EVALUATION, 'sky': SKY,
-                    'test': TEST, 'colcon': COLCON},
+    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'view': VIEW, 'evaluation': EVALUATION,
+                    'sky': SKY, 'test': TEST, 'colcon': COLCON},
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )

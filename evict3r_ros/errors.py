@@ -5,3 +5,7 @@
 
 class UserError(ValueError):
     """A wrong file, setting or input; the message says what was found, what was expected and what to do."""
+
+
+class MessageError(ValueError):
+    """A message that cannot be used; the message says what is wrong with it. The stream goes on without it."""

@@ -69,6 +69,49 @@ def invert(matrix: np.ndarray) -> np.ndarray:
     return transform(rotation, -rotation @ matrix[:3, 3])
 
 
+def rotation_vector(rotation: np.ndarray) -> np.ndarray:
+    """Axis times angle (3,), in radians up to pi, of a rotation (3, 3)."""
+    quaternion = quaternion_from_matrix(rotation)
+    sine = float(np.linalg.norm(quaternion[:3]))
+    # The angle over its sine has the limit 2 at no rotation.
+    return quaternion[:3] * (2.0 if sine < 1e-9 else 2.0 * math.atan2(sine, quaternion[3]) / sine)
+
+
+def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
+    """Rotation (3, 3) about a vector (3,) by its length in radians; the inverse of `rotation_vector`."""
+    half = 0.5 * float(np.linalg.norm(vector))
+    share = 0.5 if half < 1e-9 else math.sin(half) / (2.0 * half)
+    return matrix_from_quaternion(np.array([*(share * np.asarray(vector, dtype=np.float64)), math.cos(half)]))
+
+
+def interpolate_pose(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """The (4, 4) pose at a share, 0 to 1, of the way: straight on, and turning evenly about one axis (slerp)."""
+    turn = rotation_vector(first[:3, :3].T @ second[:3, :3])
+    return transform(first[:3, :3] @ rotation_from_vector(share * turn),
+                     (1.0 - share) * first[:3, 3] + share * second[:3, 3])
+
+
+def skew(vector: np.ndarray) -> np.ndarray:
+    """The (3, 3) matrix whose product with another vector is the cross product with it."""
+    x, y, z = vector
+    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+
+
+def constant_twist(motion: np.ndarray) -> np.ndarray:
+    """
+    The (6,) linear and angular motion that, held for one unit of time, makes a (4, 4) rigid motion.
+
+    In the axes of the moving frame: the logarithm of SE(3) (Lynch and Park, Modern Robotics, eq. 3.91).
+    """
+    turn = rotation_vector(motion[:3, :3])
+    angle = float(np.linalg.norm(turn))
+    cross = skew(turn)
+    # (1 - angle / 2 cot(angle / 2)) / angle^2, with its limit at no rotation.
+    share = 1.0 / 12.0 if angle < 1e-4 else (1.0 - 0.5 * angle / math.tan(0.5 * angle)) / angle**2
+    linear = (np.eye(3) - 0.5 * cross + share * cross @ cross) @ motion[:3, 3]
+    return np.concatenate([linear, turn])
+
+
 def world_from_camera(pose_encoding: np.ndarray) -> np.ndarray:
     """
     The (4, 4) pose of a camera in the world, which is the stream's first camera.
@@ -96,17 +139,20 @@ def unproject(depth, camera_matrix):
 
     Takes and returns a numpy array or a torch tensor, in the depth's precision. NaN depths give NaN points.
     """
-    is_torch = isinstance(depth, torch.Tensor)
+    planes = (*lateral_planes(depth, camera_matrix), depth)
+    return torch.stack(planes, dim=-1) if isinstance(depth, torch.Tensor) else np.stack(planes, axis=-1)
+
+
+def lateral_planes(depth, camera_matrix):
+    """The x and the y, each (H, W), of `unproject`: for whoever wants planes and not points."""
     height, width = depth.shape
     fx, fy, cx, cy = (float(camera_matrix[i][j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    if is_torch:
+    if isinstance(depth, torch.Tensor):
         u = torch.arange(width, dtype=depth.dtype, device=depth.device)
         v = torch.arange(height, dtype=depth.dtype, device=depth.device)
     else:
         u, v = np.arange(width, dtype=depth.dtype), np.arange(height, dtype=depth.dtype)
-    x = depth * ((u - cx) / fx)[None, :]
-    y = depth * ((v - cy) / fy)[:, None]
-    return torch.stack((x, y, depth), dim=-1) if is_torch else np.stack((x, y, depth), axis=-1)
+    return depth * ((u - cx) / fx)[None, :], depth * ((v - cy) / fy)[:, None]
 
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

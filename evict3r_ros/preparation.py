@@ -45,9 +45,21 @@ class ImageView:
         return cls((height, width), (resized, network_width), (resized - seen) // 2, (seen, network_width))
 
     @property
+    def seen_rows(self) -> tuple[float, float]:
+        """What part of the camera image's height the network sees, as (from, to) in 0..1; of the width it sees all."""
+        height = self.resized_size[0]
+        return self.crop_top / height, (self.crop_top + self.network_size[0]) / height
+
+    @property
     def patches(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         return self.network_size[0] // PATCH, self.network_size[1] // PATCH
+
+    @property
+    def seen_rows(self) -> tuple[float, float]:
+        """What part of the image's height is seen, as (from, to) in 0..1; all of its width is."""
+        height = self.resized_size[0]
+        return self.crop_top / height, (self.crop_top + self.network_size[0]) / height
 
     def _network_from_camera(self) -> np.ndarray:
         scale_y = self.resized_size[0] / self.camera_size[0]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the node on a camera's topic; it configures and activates itself.
 
-ros2 launch evict3r_ros stream.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info
+ros2 launch evict3r_ros stream.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info profile:=desktop
 """
 
 from pathlib import Path
@@ -10,42 +10,101 @@ from pathlib import Path
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 
 # The same place in the source tree and in the installed share folder.
-PARAMETERS = Path(__file__).parent.parent / 'config' / 'stream.yaml'
+CONFIG = Path(__file__).parent.parent / 'config'
 
 ARGUMENTS = (
     ('image', 'image', "topic of the images; with image_transport compressed '/compressed' is appended to it"),
     ('camera_info', 'camera_info', "topic of the images' camera_info"),
-    ('params_file', str(PARAMETERS), 'YAML file with all parameters; the arguments below go before it where given'),
-    ('weights', '', "'tiny' (this package's own), 'official', the path of a checkpoint, or 'random' (untrained)"),
+    ('odom_in', 'odom_in', 'topic of an odometry in metres, for scale.source odometry'),
+    ('depth_in', 'depth_in', 'topic of a depth image in metres, for scale.source depth'),
+    ('profile', '', 'the machine: cpu_demo, desktop, orin_agx_64gb, orin_nx_16gb, orin_nano_8gb; several with commas '
+     'between, such as desktop,replay'),
+    ('params_file', '', "a YAML file of one's own, which goes before the profile"),
+    ('weights', '', "'tiny' (this package's own), 'official', the path of a checkpoint, or 'random' (untrained); this "
+     'and the next go before files'),
     ('preset', '', 'size of the network, by default that of the weights'),
     ('image_transport', '', 'raw or compressed'),
-    ('use_sim_time', 'false', 'take the time from /clock'),
+    ('republish', '', "another transport, such as theora: image_transport's republish makes raw images of it"),
+    ('require_metric', '', 'true: no cloud until the scale is metric'),
+    ('use_sim_time', '', 'true: take the time from /clock'),
+    ('rviz', 'false', 'true: start rviz2 with config/stream.rviz'),
     ('namespace', '', 'namespace of the node and of relative topics'),
     ('name', 'evict3r', 'name of the node'),
     ('autostart', 'true', 'false: leave the transitions to somebody else, such as a lifecycle manager'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
 )
-# Arguments that are parameters of the node by the same name; an empty one leaves the file's value.
-OVERRIDES = ('weights', 'preset', 'image_transport')
+# Arguments and the parameters they set; an empty one leaves the files' value.
+OVERRIDES = {'weights': 'weights', 'preset': 'preset', 'image_transport': 'image_transport'}
+SWITCHES = {'require_metric': 'points.require_metric', 'use_sim_time': 'use_sim_time'}
+# What config/stream.rviz shows, below the node's name.
+SHOWN = ('points', 'depth/image_rect', 'rgb/image_rect', 'odometry', 'path')
 
 
-def start_node(context: LaunchContext) -> list[LifecycleNode]:
-    """Return the node, once the arguments have values."""
+def start(context: LaunchContext) -> list[Node]:
+    """Return what is started, once the arguments have values."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    overrides = {name: given[name] for name in OVERRIDES if given[name]}
-    overrides['use_sim_time'] = given['use_sim_time'].lower() == 'true'
+    started = [perception(given)]
+    if given['republish']:
+        started.append(republisher(given))
+    if is_true(given['rviz']):
+        started.append(rviz(given))
+    return started
+
+
+def perception(given: dict[str, str]) -> LifecycleNode:
+    """Return the node itself."""
+    profiles = [profile.strip() for profile in given['profile'].split(',') if profile.strip()]
+    files = [CONFIG / f'{profile}.yaml' for profile in ('stream', *profiles)]
+    for file in files:
+        if not file.is_file():
+            known = ', '.join(sorted(path.stem for path in CONFIG.glob('*.yaml')))
+            raise RuntimeError(f'profile {file.stem!r} is none of {known}')
+    files += [given['params_file']] if given['params_file'] else []
+    overrides = {parameter: given[name] for name, parameter in OVERRIDES.items() if given[name]}
+    overrides.update((parameter, is_true(given[name])) for name, parameter in SWITCHES.items() if given[name])
+    image = republished(given) if given['republish'] else given['image']
     logger = f"{given['namespace']}/{given['name']}".strip('/').replace('/', '.')
-    return [LifecycleNode(
+    return LifecycleNode(
         package='evict3r_ros', executable='evict3r', name=given['name'], namespace=given['namespace'],
-        arguments=['node'] if given['autostart'].lower() == 'true' else ['node', '--no-autostart'],
+        arguments=['node'] if is_true(given['autostart']) else ['node', '--no-autostart'],
         ros_arguments=['--log-level', f"{logger}:={given['log_level']}"],
-        parameters=[given['params_file'], overrides],
-        remappings=[('image', given['image']), ('image/compressed', f"{given['image']}/compressed"),
-                    ('camera_info', given['camera_info'])],
-        output='screen', emulate_tty=True)]
+        parameters=[*map(str, files), *([overrides] if overrides else [])],
+        remappings=[('image', image), ('image/compressed', f'{image}/compressed'),
+                    *((topic, given[topic]) for topic in ('camera_info', 'odom_in', 'depth_in'))],
+        output='screen', emulate_tty=True)
+
+
+def republisher(given: dict[str, str]) -> Node:
+    """Return what makes raw images of another transport. Humble takes the transports as words, others as parameters."""
+    transport, image = given['republish'], given['image']
+    return Node(
+        package='image_transport', executable='republish', name=f"{given['name']}_republish",
+        namespace=given['namespace'], arguments=[transport, 'raw'],
+        parameters=[{'in_transport': transport, 'out_transport': 'raw'}],
+        remappings=[('in', image), (f'in/{transport}', f'{image}/{transport}'), ('out', republished(given))])
+
+
+def republished(given: dict[str, str]) -> str:
+    """Return the topic of the raw images made."""
+    return f"{given['image']}/republished"
+
+
+def rviz(given: dict[str, str]) -> Node:
+    """Return rviz2, showing this node whatever its name is."""
+    prefix = f"/{given['namespace']}/{given['name']}".replace('//', '/')
+    return Node(
+        package='rviz2', executable='rviz2', name=f"{given['name']}_rviz",
+        arguments=['-d', str(CONFIG / 'stream.rviz')],
+        parameters=[{'use_sim_time': is_true(given['use_sim_time'])}],
+        remappings=[(f'/evict3r/{topic}', f'{prefix}/{topic}') for topic in SHOWN])
+
+
+def is_true(text: str) -> bool:
+    """Return whether a switch is on."""
+    return text.lower() in ('true', '1', 'yes', 'on')
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -53,4 +112,4 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, default, description in ARGUMENTS),
-        OpaqueFunction(function=start_node)])
+        OpaqueFunction(function=start)])

@@ -29,7 +29,8 @@ from evict3r_ros.ros.conversions import transform_from_pose
 from evict3r_ros.ros.session import Session
 
 PATIENCE_S = 40.0  # for anything that is a matter of a second on an idle machine
-SMALL = {'weights': 'random', 'preset': 'small', 'device': 'cpu', 'cache.tokens': 1024, 'allow_untrained_tf': True}
+SMALL = {'weights': 'random', 'preset': 'small', 'device': 'cpu', 'cache.tokens': 1024, 'allow_untrained_tf': True,
+         'save.folder': '', 'status_period': 0.2}
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -41,6 +42,7 @@ class NodeUnderTest:
     def __init__(self, log: Path, *options: str, parameters: dict | None = None) -> None:
         self.log = log
         words = [word for name, value in (parameters or {}).items() for word in ('-p', f'{name}:={_yaml(value)}')]
+        self.there_before = set(Path('/dev/shm').iterdir())
         command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'node', *options, '--ros-args', *words]
         with log.open('wb') as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -64,6 +66,18 @@ class NodeUnderTest:
     def said(self) -> str:
         """Return all that the node has printed."""
         return self.log.read_text(errors='replace')
+
+    def resident(self) -> int:
+        """Return the bytes that the node has in memory."""
+        return int(Path(f'/proc/{self.process.pid}/statm').read_text().split()[1]) * 4096
+
+    def shared_memory(self) -> list[Path]:
+        """Return the shared-memory files that are there since the node is, and that it uses."""
+        lines = Path(f'/proc/{self.process.pid}/maps').read_text().splitlines()
+        # before Kilted the names began with fastrtps_
+        mapped = {Path(line.split(maxsplit=5)[5]) for line in lines if '/dev/shm/fast' in line}
+        # ports are shared by all who listen to one, and stay as long as any of them
+        return sorted(path for path in mapped - self.there_before if 'port' not in path.name)
 
     def end(self, number: int = signal.SIGINT) -> tuple[int, float]:
         """Send a signal; return the exit code and how many seconds the process took to end."""
@@ -96,10 +110,14 @@ class Robot:
                    ('info', CameraInfo, '/evict3r/depth/camera_info', RELIABLE),
                    ('odometry', Odometry, '/evict3r/odometry', RELIABLE)]
         readers += [('points', PointCloud2, '/evict3r/points', RELIABLE)] if points else []
-        for name, kind, topic, quality in readers:
-            node.create_subscription(kind, topic, lambda m, name=name: self._hear(name, m.header, m), quality)
+        for reader in readers:
+            self.listen(*reader)
         node.create_subscription(TFMessage, '/tf', self._hear_tf, RELIABLE)
         node.create_subscription(StreamStatus, '/evict3r/status', self.statuses.append, RELIABLE)
+
+    def listen(self, name: str, kind: type, topic: str, quality: QoSProfile = RELIABLE) -> None:
+        """Hear one more topic, of messages with a header."""
+        self.node.create_subscription(kind, topic, lambda m: self._hear(name, m.header, m), quality)
 
     def __enter__(self) -> Robot:
         return self
@@ -150,6 +168,17 @@ class Robot:
                    and self.node.count_publishers('/evict3r/depth/image_rect') > 0, 'the node subscribes')
         self.until(lambda: bool(self.statuses), 'a status')
 
+    def fault(self, kind: str) -> int:
+        """Return how often a kind of fault was counted, by the last status."""
+        status = self.statuses[-1]
+        return dict(zip(status.faults, status.fault_counts)).get(kind, 0)
+
+    def until_fault(self, kind: str, count: int = 1) -> StreamStatus:
+        """Wait until a kind of fault was counted so often, and no more; return that status."""
+        self.until(lambda: self.fault(kind) >= count, f'{count} of {kind}')
+        assert self.fault(kind) == count, (kind, self.fault(kind))
+        return self.statuses[-1]
+
     def until_counted(self, received: int) -> StreamStatus:
         """Wait for a status in which so many images have come to an end; return it."""
         def done() -> bool:
@@ -191,7 +220,7 @@ class Robot:
 
     def set_parameter(self, name: str, value: object) -> tuple[bool, str]:
         """Set one parameter; return whether that was accepted, and the reason."""
-        request = SetParameters.Request(parameters=[Parameter(name=name, value=_parameter_value(value))])
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=parameter_value(value))])
         result = self.call(SetParameters, 'set_parameters', request).results[0]
         return result.successful, result.reason
 
@@ -234,6 +263,12 @@ def map_of(message: Image) -> np.ndarray:
     return np.frombuffer(message.data, '<f4').reshape(message.height, message.width)
 
 
+def rgb_of(message: Image) -> np.ndarray:
+    """Return an rgb8 image as (h, w, 3) uint8."""
+    assert message.encoding == 'rgb8' and message.step == 3 * message.width
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
+
+
 def points_of(message: PointCloud2) -> tuple[np.ndarray, np.ndarray]:
     """Return an organised cloud as (h, w, 3) float32 points and (h, w, 3) uint8 RGB."""
     values = np.frombuffer(message.data, '<f4').reshape(message.height, message.width, 4)
@@ -245,7 +280,8 @@ def _yaml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
-def _parameter_value(value: object) -> ParameterValue:
+def parameter_value(value: object) -> ParameterValue:
+    """Return a value as the parameter services take it."""
     if isinstance(value, bool):
         return ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=value)
     if isinstance(value, int):

@@ -10,7 +10,7 @@ import torch
 from evict3r_ros import geometry
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
 
 component = st.floats(-1.0, 1.0, allow_nan=False)
 quaternions = st.tuples(component, component, component, component).map(np.array).filter(
@@ -48,6 +48,32 @@ def test_quaternion_of_length_zero_is_refused():
 def test_invert(quaternion, translation):
     matrix = geometry.transform(geometry.matrix_from_quaternion(quaternion), np.array(translation))
     np.testing.assert_allclose(geometry.invert(matrix) @ matrix, np.eye(4), atol=1e-12)
+
+
+@given(quaternions)
+def test_rotation_vector_is_scipys_and_comes_back(quaternion):
+    rotation = Rotation.from_quat(quaternion)
+    ours = geometry.rotation_vector(rotation.as_matrix())
+    assert np.linalg.norm(ours) <= math.pi + 1e-9
+    np.testing.assert_allclose(geometry.rotation_from_vector(ours), rotation.as_matrix(), atol=1e-9)
+    np.testing.assert_allclose(Rotation.from_rotvec(ours).as_matrix(), rotation.as_matrix(), atol=1e-9)
+
+
+@pytest.mark.parametrize('angle', [0.0, 1e-12, 1e-6, 1.0, math.pi])
+def test_rotation_vectors_of_any_length(angle):
+    vector = np.array([angle, 0.0, 0.0])
+    np.testing.assert_allclose(geometry.rotation_vector(geometry.rotation_from_vector(vector)), vector, atol=1e-9)
+
+
+@given(quaternions, quaternions, st.floats(0.0, 1.0))
+def test_interpolated_poses_are_scipys(first, second, share):
+    ends = Rotation.from_quat([first, second])
+    if (ends[0].inv() * ends[1]).magnitude() > 3.1:
+        return  # two ways round
+    a, b = (geometry.transform(turn.as_matrix(), np.array(place)) for turn, place in zip(ends, ([1, 2, 3], [5, 2, 1])))
+    middle = geometry.interpolate_pose(a, b, share)
+    np.testing.assert_allclose(middle[:3, :3], Slerp([0, 1], ends)(share).as_matrix(), atol=1e-7)
+    np.testing.assert_allclose(middle[:3, 3], [1 + 4 * share, 2, 3 - 2 * share], atol=1e-12)
 
 
 def test_body_from_optical_is_rep_103():

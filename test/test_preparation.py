@@ -24,6 +24,8 @@ def test_tall_images_lose_top_and_bottom_alike():
     view = ImageView.of((1000, 500), 518)
     assert view.resized_size == (1036, 518)
     assert view.crop_top == 259
+    assert view.seen_rows == (0.25, 0.75)
+    assert ImageView.of((480, 640), 518).seen_rows == (0.0, 1.0)
 
 
 def test_nothing_to_see():

@@ -3,11 +3,13 @@
 """Launch file and parameter file: checked against the parameters everywhere, executed where launch_ros is there."""
 from __future__ import annotations
 
-import ast
 import os
+import re
+import runpy
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -15,23 +17,21 @@ import yaml
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-from ros_robot import PATIENCE_S, NodeUnderTest, Robot, image_message, scene  # noqa: E402
-from test_ros_node import START_NS  # noqa: E402
+import rclpy  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from ros_bench import START_NS  # noqa: E402
+from ros_robot import PATIENCE_S, Robot, image_message, scene  # noqa: E402
 
 from evict3r_ros import resources  # noqa: E402
+from evict3r_ros.cache import CacheConfig  # noqa: E402
+from evict3r_ros.network import PRESETS, preset_of  # noqa: E402
+from evict3r_ros.planning import plan  # noqa: E402
+from evict3r_ros.ros.node import Evict3rNode  # noqa: E402
 from evict3r_ros.ros.parameters import PARAMETERS, Settings, field_name  # noqa: E402
 
 LAUNCH_FILE = resources.find('launch/stream.launch.py')
 PARAMETER_FILE = resources.find('config/stream.yaml')
 DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
-
-
-def assigned(name: str) -> ast.expr:
-    """Return what the launch file assigns to a name at its top level."""
-    for statement in ast.parse(LAUNCH_FILE.read_text()).body:
-        if isinstance(statement, ast.Assign) and statement.targets[0].id == name:
-            return statement.value
-    raise AssertionError(f'{name} is not assigned')
 
 
 def flat(tree: dict, prefix: str = '') -> dict:
@@ -64,21 +64,154 @@ def test_a_parameter_is_described_and_its_default_allowed(parameter):
         assert parameter.default in parameter.choices
 
 
-def test_launch_arguments_are_parameters_and_topics_of_the_node():
-    arguments = {entry.elts[0].value for entry in assigned('ARGUMENTS').elts}
-    overrides = set(ast.literal_eval(assigned('OVERRIDES')))
-    assert overrides <= arguments and overrides <= set(DEFAULTS)
-    assert arguments - overrides == {'image', 'camera_info', 'params_file', 'use_sim_time', 'namespace', 'name',
-                                     'autostart', 'log_level'}
+PROFILES = {'cpu_demo': 8, 'desktop': 6, 'orin_agx_64gb': 64, 'orin_nx_16gb': 16, 'orin_nano_8gb': 8, 'replay': None}
+"""With the memory of the machine, GiB, of which the CPU of an Orin has its part."""
 
 
-def test_the_parameter_file_is_taken_and_the_command_line_goes_before_it(tmp_path: Path):
-    log = tmp_path / 'node.log'
-    with Robot() as robot, NodeUnderTest(
-            log, '--no-autostart', '--ros-args', '--params-file', str(PARAMETER_FILE), parameters={'preset': 'small'}):
-        values = robot.get_parameters('preset', 'cache.tokens', 'frames.base', 'startup_timeout')
-        assert [values[0].string_value, values[1].integer_value] == ['small', DEFAULTS['cache.tokens']]
-        assert [values[2].string_value, values[3].double_value] == ['base_link', DEFAULTS['startup_timeout']]
+@pytest.mark.parametrize('name', [*PROFILES, 'metric_odometry'])
+def test_a_profile_is_taken_by_the_node_over_the_defaults(name):
+    """The node itself, in this process, with the files as launch gives them."""
+    profile = resources.find(f'config/{name}.yaml')
+    wanted = flat(yaml.safe_load(profile.read_text())['/**']['ros__parameters'])
+    context = Context()
+    rclpy.init(args=['--ros-args', '--params-file', str(PARAMETER_FILE), '--params-file', str(profile)], context=context)
+    node = Evict3rNode(context=context)
+    try:
+        values = {name: node.get_parameter(name).value for name in {**DEFAULTS, **wanted}}
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    assert values == {**DEFAULTS, **wanted}
+    assert wanted and set(wanted) - {'use_sim_time'} <= set(DEFAULTS)
+
+
+@pytest.mark.parametrize('name', [name for name, memory in PROFILES.items() if memory])
+def test_a_profile_fits_its_machine_as_it_says(name):
+    """What `evict3r plan` finds is what stands in the file, and leaves half of the machine to others."""
+    text = resources.find(f'config/{name}.yaml').read_text()
+    values = {**DEFAULTS, **flat(yaml.safe_load(text)['/**']['ros__parameters'])}
+    preset = preset_of(values['weights'], values['preset'])
+    width = values['image_width'] or PRESETS[preset].image_width
+    planned = plan(preset, CacheConfig(
+        values['cache.policy'], values['cache.tokens'], bits=values['cache.bits'], scores=values['cache.scores'],
+        camera_frames=values['cache.camera_frames']), (width, width),
+        'float32' if values['device'] == 'cpu' else values['dtype'], cuda=values['device'] == 'cuda')
+    gib = planned.total / 2**30
+    said = float(re.search(r'([0-9.]+) GiB', text.replace('\n# ', ' ').split('evict3r plan')[0]).group(1))
+    assert abs(gib - said) < 0.06
+    assert gib < PROFILES[name] * 0.6
+
+
+class Recorded:
+    """Any action or substitution of launch: what it was made of."""
+
+    def __init__(self, *arguments, **options) -> None:
+        self.kind, self.arguments, self.options = type(self).__name__, arguments, options
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch):
+    """Return a function that executes a launch file with arguments, with stand-ins for launch and launch_ros.
+
+    It returns what would be started. This is no test of launch, but of our own lines where launch is not installed.
+    """
+    given: dict[str, str] = {}
+
+    class LaunchConfiguration(Recorded):
+        def perform(self, _):
+            return given[self.arguments[0]]
+
+    made = {'LaunchConfiguration': LaunchConfiguration}
+    for name in ('launch', 'launch.actions', 'launch.substitutions', 'launch.events', 'launch.event_handlers',
+                 'launch.launch_description_sources', 'launch_ros', 'launch_ros.actions', 'launch_ros.event_handlers'):
+        module = types.ModuleType(name)
+        module.__getattr__ = lambda what: made.setdefault(what, type(what, (Recorded,), {}))
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def execute(path: Path, **arguments: str) -> list[Recorded]:
+        content = runpy.run_path(str(path))
+        actions = content['generate_launch_description']().arguments[0]
+        declared = {action.arguments[0]: action.options.get('default_value') for action in actions
+                    if action.kind == 'DeclareLaunchArgument'}
+        assert all(action.options['description'] for action in actions if action.kind == 'DeclareLaunchArgument')
+        assert set(arguments) <= set(declared), 'no such argument'
+        given.clear()
+        given.update(declared, **arguments)
+        assert None not in given.values(), 'an argument that has to be given is missing'
+        started = [action for action in actions if action.kind not in ('DeclareLaunchArgument', 'OpaqueFunction')]
+        for action in actions:
+            if action.kind == 'OpaqueFunction':
+                started += action.options['function'](object())
+        return started
+
+    return execute
+
+
+def test_stream_starts_the_node_alone_with_its_defaults(launched):
+    node, = launched(LAUNCH_FILE, image='/cam/image', camera_info='/cam/info')
+    assert (node.kind, node.options['executable'], node.options['arguments']) == ('LifecycleNode', 'evict3r', ['node'])
+    assert node.options['parameters'] == [str(PARAMETER_FILE)]
+    assert dict(node.options['remappings']) == {
+        'image': '/cam/image', 'image/compressed': '/cam/image/compressed', 'camera_info': '/cam/info',
+        'odom_in': 'odom_in', 'depth_in': 'depth_in'}
+
+
+def test_stream_puts_files_and_values_in_their_order(launched):
+    node, = launched(LAUNCH_FILE, profile='desktop,replay', params_file='/my.yaml', weights='random', require_metric='true',
+                     use_sim_time='true', autostart='false', namespace='robot')
+    *files, values = node.options['parameters']
+    assert [Path(file).name for file in files] == ['stream.yaml', 'desktop.yaml', 'replay.yaml', 'my.yaml']
+    assert values == {'weights': 'random', 'points.require_metric': True, 'use_sim_time': True}
+    assert set(values) - {'use_sim_time'} <= set(DEFAULTS)
+    assert node.options['arguments'] == ['node', '--no-autostart']
+    assert node.options['ros_arguments'] == ['--log-level', 'robot.evict3r:=info']
+    with pytest.raises(RuntimeError, match="profile 'toaster' is none of .*orin_nano_8gb"):
+        launched(LAUNCH_FILE, profile='toaster')
+
+
+def test_stream_with_another_transport_and_rviz(launched):
+    node, republish, rviz = launched(LAUNCH_FILE, image='/cam', republish='theora', rviz='true', namespace='robot', name='eye')
+    assert dict(node.options['remappings'])['image'] == dict(republish.options['remappings'])['out'] == '/cam/republished'
+    assert dict(republish.options['remappings'])['in/theora'] == '/cam/theora'
+    assert Path(rviz.options['arguments'][1]).is_file()
+    shown = dict(rviz.options['remappings'])
+    displays = yaml.safe_load(Path(rviz.options['arguments'][1]).read_text())['Visualization Manager']['Displays']
+    topics = {display['Topic']['Value'] for display in displays if 'Topic' in display}
+    assert topics == set(shown)
+    assert shown['/evict3r/points'] == '/robot/eye/points'
+    outputs = (Path(__file__).parent.parent / 'evict3r_ros' / 'ros' / 'outputs.py').read_text()
+    assert all(f"'~/{topic.removeprefix('/evict3r/')}'" in outputs for topic in topics)
+
+
+def included(action: Recorded) -> tuple[Path, dict[str, object]]:
+    """Return the file and the arguments of an inclusion."""
+    assert action.kind == 'IncludeLaunchDescription'
+    return Path(action.arguments[0].arguments[0]), dict(action.options['launch_arguments'])
+
+
+def test_replay_begins_with_the_node_and_ends_with_the_bag(launched):
+    path = resources.find('launch/replay.launch.py')
+    begin, stream = launched(path, bag='drive', loop='true')
+    bag = begin.arguments[0].options['entities'][0]
+    assert begin.arguments[0].options['goal_state'] == 'active'
+    assert bag.options['cmd'] == ['ros2', 'bag', 'play', 'drive', '--clock', '100', '--rate', '1.0', '--loop']
+    file, arguments = included(stream)
+    node, *_ = launched(file, **arguments)  # its arguments are those of stream.launch.py
+    assert [Path(name).stem for name in node.options['parameters'][:-1]] == ['stream', 'desktop', 'replay']
+    assert len(launched(path, bag='drive', rviz='false')) == 3
+    with pytest.raises(AssertionError, match='missing'):
+        launched(path)
+
+
+def test_nav2_gets_a_cloud_in_metres_only(launched):
+    stream, costmap, manager = launched(resources.find('launch/nav2_costmap.launch.py'))
+    file, arguments = included(stream)
+    node, *_ = launched(file, **{name: value if isinstance(value, str) else '' for name, value in arguments.items()})
+    assert node.options['parameters'][-1]['points.require_metric'] is True
+    layer = yaml.safe_load(Path(costmap.options['parameters'][0]).read_text())['/**']['ros__parameters']['voxel_layer']
+    source = layer[layer['observation_sources']]
+    assert (source['topic'], source['data_type']) == ('/evict3r/points', 'PointCloud2')
+    assert manager.options['parameters'][0]['node_names'] == ['costmap/costmap']
 
 
 @pytest.mark.ros

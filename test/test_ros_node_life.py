@@ -3,6 +3,7 @@
 """The node's life: transitions, parameters while a frame is in the network, signals, and starts that must fail."""
 from __future__ import annotations
 
+import random
 import signal
 import time
 from pathlib import Path
@@ -12,8 +13,12 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState  # noqa: E402
+from ros_bench import MOUNT, START_NS, STEP_NS  # noqa: E402
 from ros_robot import SMALL, NodeUnderTest, Robot, image_message, scene  # noqa: E402
-from test_ros_node import MOUNT, START_NS, STEP_NS  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+from evict3r_ros.network import load_network  # noqa: E402
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
@@ -126,10 +131,15 @@ def test_a_signal_in_the_middle_of_a_frame_ends_it_in_order(tmp_path: Path, numb
         robot.until_active()
         for i in range(3):
             robot.show_and_wait(image_message(scene(i), START_NS + i * STEP_NS))
+        segments = node.shared_memory()
+        assert segments  # that is how images came
         robot.show(image_message(scene(3), START_NS + 3 * STEP_NS))
         time.sleep(0.03)
         code, seconds = node.end(number)
         assert code == 0 and seconds < 2.0
+        assert not [path for path in segments if path.exists()]
+        # a thread that lived on would keep its process alive
+        assert not Path(f'/proc/{node.process.pid}/task').exists()
         assert 'Traceback' not in node.said() and 'error' not in node.said().lower()
 
 
@@ -142,6 +152,88 @@ def test_a_signal_while_it_starts_ends_it_in_order(tmp_path: Path):
         assert code == 0 and seconds < 2.0, node.said()
 
 
+def test_killed_and_started_again(tmp_path: Path):
+    """Nothing that a killed node leaves behind keeps the next one from working."""
+    parameters = {**SMALL, 'preset': 'nano'}
+    with Robot() as robot:
+        robot.mount_camera(MOUNT)
+        with NodeUnderTest(tmp_path / 'killed.log', parameters=parameters) as killed:
+            robot.until_active()
+            robot.show_and_wait(image_message(scene(0), START_NS))
+            left = killed.shared_memory()
+            killed.process.kill()
+            killed.process.wait()
+        try:
+            with NodeUnderTest(tmp_path / 'again.log', parameters=parameters):
+                robot.until(lambda: robot.node.count_publishers('/evict3r/depth/image_rect') > 0, 'the new node')
+                robot.until(lambda: any(status.frames_received == 0 for status in robot.statuses[-3:]), 'its status')
+                for i in range(1, 4):
+                    robot.show_and_wait(image_message(scene(i), START_NS + i * STEP_NS))
+        finally:
+            for path in left:  # what Fast DDS leaves of a killed process: `fastdds shm clean` does this on a robot
+                path.unlink(missing_ok=True)
+                path.with_name(f'{path.name}_el').unlink(missing_ok=True)
+
+
+def test_a_hundred_transitions_in_any_order(tmp_path: Path):
+    """What the state allows succeeds, the rest is refused, and no memory is lost on the way."""
+    T = Transition
+    allowed = {State.PRIMARY_STATE_UNCONFIGURED: {T.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE},
+               State.PRIMARY_STATE_INACTIVE: {T.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
+                                              T.TRANSITION_CLEANUP: State.PRIMARY_STATE_UNCONFIGURED},
+               State.PRIMARY_STATE_ACTIVE: {T.TRANSITION_DEACTIVATE: State.PRIMARY_STATE_INACTIVE}}
+    asked = [T.TRANSITION_CONFIGURE, T.TRANSITION_ACTIVATE, T.TRANSITION_DEACTIVATE, T.TRANSITION_CLEANUP]
+    chance = random.Random(3)
+    parameters = {**SMALL, 'preset': 'nano', 'cache.tokens': 512, 'save.folder': str(tmp_path)}
+    with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', '--no-autostart', parameters=parameters) as node:
+        robot.mount_camera(MOUNT)
+        state, resident, moved, stamp = State.PRIMARY_STATE_UNCONFIGURED, [], 0, START_NS
+        client = robot.node.create_client(ChangeState, '/evict3r/change_state')
+        assert client.wait_for_service(20.0)
+        for _ in range(100):
+            transition = chance.choice(asked + list(allowed[state]) * 3)
+            request = ChangeState.Request()
+            request.transition.id = transition
+            answer = client.call_async(request)
+            robot.until(answer.done, f'transition {transition}')
+            assert answer.result().success == (transition in allowed[state]), (state, transition)
+            state = allowed[state].get(transition, state)
+            moved += answer.result().success
+            if state == State.PRIMARY_STATE_ACTIVE:
+                stamp += STEP_NS
+                robot.show(image_message(scene(0), stamp))
+            elif state == State.PRIMARY_STATE_UNCONFIGURED:
+                resident.append(round(node.resident() / 2**20, 1))
+        assert robot.state() == state and moved > 60
+        assert 'Traceback' not in node.said()
+        late = resident[len(resident) // 2:]
+        assert len(resident) > 10 and max(late) - resident[len(resident) // 4] < 15.0, resident
+        robot.node.destroy_client(client)
+
+
+def test_weights_that_are_truncated_are_refused_and_those_in_use_may_be_replaced(tmp_path: Path):
+    weights = tmp_path / 'weights.safetensors'
+    save_file({key: value.contiguous() for key, value in load_network('random', 'nano').state_dict().items()}, weights)
+    whole = weights.read_bytes()
+    with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', '--no-autostart', parameters={
+            **SMALL, 'preset': 'nano', 'weights': str(weights)}) as node:
+        robot.mount_camera(MOUNT)
+        weights.write_bytes(whole[:len(whole) // 2])
+        assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
+        assert 'a truncated safetensors file' in node.said() and 'Traceback' not in node.said()
+        assert robot.statuses[-1].last_error
+        weights.write_bytes(whole)
+        assert robot.change_state(Transition.TRANSITION_CONFIGURE)
+        assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+        robot.until_watched()
+        robot.show_and_wait(image_message(scene(0), START_NS))
+        weights.write_bytes(b'something else')  # in place, as a careless copy does
+        for i in range(1, 5):
+            robot.show_and_wait(image_message(scene(i), START_NS + i * STEP_NS))
+        robot.until(lambda: robot.statuses[-1].frames_processed == 5, 'five answers')
+        assert list(robot.statuses[-1].faults) == []
+
+
 @pytest.mark.parametrize(('changes', 'told'), [
     ({'weights': '/nowhere/weights.safetensors'}, 'cannot configure: weights file /nowhere/weights.safetensors'),
     ({'weights': ''}, 'cannot configure: no weights are named'),
@@ -151,6 +243,8 @@ def test_a_signal_while_it_starts_ends_it_in_order(tmp_path: Path):
     ({'points.stride': 65}, 'points.stride'),
     ({'seed': 'seven'}, 'seed'),
     ({'image_width': 100}, 'image_width'),
+    ({'qos_overrides./evict3r/points.publisher.reliability': 'perhaps'}, 'topic ~/points: '),
+    ({'scale.source': 'camera_height'}, 'needs camera_height over 0'),
     ({'cache.bits': '16/x'}, "cannot configure: cache bits '16/x'"),
 ])
 def test_a_start_that_cannot_work_ends_with_one_line(tmp_path: Path, changes: dict, told: str):

@@ -18,7 +18,7 @@ from std_msgs.msg import Header  # noqa: E402
 
 from evict3r_ros import geometry  # noqa: E402
 from evict3r_ros.ros.conversions import transform_from_pose  # noqa: E402
-from evict3r_ros.ros.transforms import OdometryFrame, StaticTransforms, find_mount  # noqa: E402
+from evict3r_ros.ros.transforms import StaticTransforms, find_mount  # noqa: E402
 
 NEVER = threading.Event()
 
@@ -119,54 +119,51 @@ def camera_on_base() -> np.ndarray:
     return tilt @ geometry.BODY_FROM_OPTICAL
 
 
-def test_odom_starts_at_the_base_and_follows_it():
-    transforms = heard(edge('base_link', 'cam', camera_on_base()))
-    odometry = OdometryFrame(find_mount(transforms, 'base_link', 'cam', 0.0, NEVER))
-    assert odometry.mount.child == 'base_link' and odometry.mount.from_tf
-    np.testing.assert_allclose(odometry.pose(np.eye(4)), np.eye(4), atol=1e-12)
-    # the robot drives an arc: forward 2, left 1, turned left by 40 degrees
-    moved = geometry.transform(Rotation.from_euler('z', 40, degrees=True).as_matrix(), np.array([2.0, 1.0, 0.0]))
-    world_from_camera = geometry.invert(camera_on_base()) @ moved @ camera_on_base()
-    np.testing.assert_allclose(odometry.pose(world_from_camera), moved, atol=1e-12)
-    # the network's world is its own affair: the first camera need not be its origin
-    elsewhere = OdometryFrame(odometry.mount)
-    np.testing.assert_allclose(elsewhere.pose(pose(3)), np.eye(4), atol=1e-12)
-    np.testing.assert_allclose(elsewhere.pose(pose(3) @ world_from_camera), moved, atol=1e-12)
+def first_pose(mount) -> np.ndarray:
+    """Return odom_from_camera of a first image."""
+    return mount.odom_from_child @ mount.child_from_camera
+
+
+def test_the_base_moves_where_the_camera_is_mounted_on_it():
+    mount = find_mount(heard(edge('base_link', 'cam', camera_on_base())), 'odom', 'base_link', 'cam', 0.0, NEVER)
+    assert (mount.child, mount.from_tf, mount.problem, mount.taken) == ('base_link', True, '', False)
+    np.testing.assert_allclose(mount.odom_from_child, np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(mount.child_from_camera, camera_on_base(), atol=1e-12)
+    np.testing.assert_allclose(mount.base_from_camera, camera_on_base(), atol=1e-12)
 
 
 def test_without_a_static_transform_the_camera_itself_moves_upright():
-    mount = find_mount(StaticTransforms(), 'base_link', 'cam', 0.05, NEVER)
-    assert (mount.child, mount.from_tf) == ('cam', False)
-    odometry = OdometryFrame(mount)
-    np.testing.assert_allclose(odometry.pose(np.eye(4)), geometry.BODY_FROM_OPTICAL, atol=1e-12)
-    ahead = geometry.transform(np.eye(3), np.array([0.0, 0.0, 1.0]))  # along the optical axis
-    np.testing.assert_allclose(odometry.pose(ahead)[:3, 3], [1.0, 0.0, 0.0], atol=1e-12)
-    up = geometry.transform(np.eye(3), np.array([0.0, -1.0, 0.0]))
-    np.testing.assert_allclose(odometry.pose(up)[:3, 3], [0.0, 0.0, 1.0], atol=1e-12)
+    mount = find_mount(StaticTransforms(), 'odom', 'base_link', 'cam', 0.05, NEVER)
+    assert (mount.child, mount.from_tf) == ('cam', False) and "no static transform from 'cam'" in mount.problem
+    np.testing.assert_allclose(mount.child_from_camera, np.eye(4))
+    np.testing.assert_allclose(first_pose(mount), geometry.BODY_FROM_OPTICAL, atol=1e-12)
 
 
 def test_a_camera_that_is_carried_does_not_get_a_second_parent():
     carried = geometry.transform(np.eye(3), np.array([0.0, 0.06, 0.0])) @ geometry.BODY_FROM_OPTICAL
-    mount = find_mount(heard(edge('camera_link', 'cam', carried)), 'base_link', 'cam', 0.0, NEVER)
+    mount = find_mount(heard(edge('camera_link', 'cam', carried)), 'odom', 'base_link', 'cam', 0.0, NEVER)
     assert (mount.child, mount.from_tf) == ('camera_link', False)
-    odom_from_camera = OdometryFrame(mount).pose(np.eye(4)) @ carried
-    np.testing.assert_allclose(odom_from_camera, geometry.BODY_FROM_OPTICAL, atol=1e-12)
+    np.testing.assert_allclose(first_pose(mount), geometry.BODY_FROM_OPTICAL, atol=1e-12)
+
+
+def test_a_base_that_is_carried_does_not_get_a_second_parent():
+    """A base_footprint below a base_link, as on many robots: it moves, and odom begins at the base_link."""
+    lift = geometry.transform(np.eye(3), np.array([0.0, 0.0, 0.2]))
+    transforms = heard(edge('base_footprint', 'base_link', lift), edge('base_link', 'cam', camera_on_base()))
+    mount = find_mount(transforms, 'odom', 'base_link', 'cam', 0.0, NEVER)
+    assert (mount.child, mount.from_tf, mount.taken) == ('base_footprint', True, False)
+    np.testing.assert_allclose(mount.odom_from_child @ lift, np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(first_pose(mount), camera_on_base(), atol=1e-12)
+
+
+@pytest.mark.parametrize('world', ['odom', 'map'])
+def test_a_base_with_a_static_place_in_the_world_is_not_moved(world):
+    transforms = heard(edge(world, 'base_link', np.eye(4)), edge('base_link', 'cam', camera_on_base()))
+    mount = find_mount(transforms, 'odom', 'base_link', 'cam', 0.0, NEVER)
+    assert mount.taken and 'no frame may have two parents' in mount.problem and mount.child == 'base_link'
 
 
 def test_an_image_without_a_frame_moves_the_base():
-    mount = find_mount(StaticTransforms(), 'base_link', '', 10.0, NEVER)
-    assert (mount.child, mount.from_tf) == ('base_link', False)
-    np.testing.assert_allclose(OdometryFrame(mount).pose(np.eye(4)), np.eye(4), atol=1e-12)
-
-
-def test_a_new_stream_goes_on_where_the_last_ended_or_at_the_origin():
-    mount = find_mount(heard(edge('base_link', 'cam', camera_on_base())), 'base_link', 'cam', 0.0, NEVER)
-    odometry = OdometryFrame(mount)
-    odometry.pose(pose(4))
-    last = odometry.pose(pose(5))
-    odometry.restart(keep=True)
-    np.testing.assert_allclose(odometry.pose(np.eye(4)), last, atol=1e-12)
-    other_camera = find_mount(heard(edge('base_link', 'rear', pose(8))), 'base_link', 'rear', 0.0, NEVER)
-    np.testing.assert_allclose(OdometryFrame(other_camera, odometry).pose(np.eye(4)), last, atol=1e-12)
-    odometry.restart(keep=False)
-    np.testing.assert_allclose(odometry.pose(np.eye(4)), np.eye(4), atol=1e-12)
+    mount = find_mount(StaticTransforms(), 'odom', 'base_link', '', 10.0, NEVER)
+    assert (mount.child, mount.from_tf) == ('base_link', False) and 'name no frame' in mount.problem
+    np.testing.assert_allclose(mount.odom_from_child, np.eye(4), atol=1e-12)

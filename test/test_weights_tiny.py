@@ -12,10 +12,12 @@ from evict3r_ros.evaluation.streaming import TrueClip, measure, stream_clip
 from evict3r_ros.network import load_network
 from evict3r_ros.network.checkpoint import find_weights
 from evict3r_ros.synthetic.clips import render_clips
+from evict3r_ros.training import plot
 from evict3r_ros.training.export import MOST_BYTES
 from safetensors import safe_open
 
 ROOT = Path(__file__).parent.parent
+CARD = ROOT / 'docs' / 'model_card.md'
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +32,8 @@ def test_the_file_is_small_finished_and_ours():
     with safe_open(path, framework='pt') as file:
         about = file.metadata()
     assert about['evict3r_preset'] == 'tiny' and about['license'] == 'Apache-2.0' and about['finished'] == 'true'
-    assert about['command'] in (ROOT / 'docs' / 'model_card.md').read_text()
+    curve = plot.read_curve(ROOT / 'docs' / 'training.json')
+    assert int(about['steps']) == curve['curve'][-1]['step'] and plot.markdown(curve) in CARD.read_text()
 
 
 def test_it_is_the_default_and_trained(network):

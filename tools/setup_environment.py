@@ -123,7 +123,7 @@ def install_packages(wanted: dict[str, str]) -> None:
     call([*install, 'setuptools'], 'installing setuptools')
     # Without isolation pip builds with the pinned setuptools of `.venv`, not with the newest one.
     call([*install, '--no-build-isolation', '--use-pep517', '--editable',
-          '.[ros,interfaces,plots,evaluation,sky,test,colcon]'],
+          '.[ros,interfaces,plots,view,evaluation,sky,test,colcon]'],
          'installing packages')
     write_stamp('packages', wanted['packages'])
 

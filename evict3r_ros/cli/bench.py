@@ -34,12 +34,16 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table; runs of --against are under '
                         '"against", by policy')
     parser.add_argument('--plot', metavar='FILE.png', help='draw latency and memory against the frame number')
+    parser.add_argument('--messages', action='store_true', help='measure the conversion of ROS messages instead')
     add_cache_options(parser, tokens=2048)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print. Raises UserError for settings that cannot work."""
+    if args.messages:
+        from evict3r_ros.cli import bench_messages
+        return bench_messages.run(args)
     began = time.perf_counter()
     import torch
     from tqdm import tqdm

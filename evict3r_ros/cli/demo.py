@@ -22,28 +22,30 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--images', type=Path, metavar='FOLDER',
                         help='real images: a folder with frames.csv (stamp_ns,file) and camera.yaml'
                              f' (default: ${IMAGES_VARIABLE}, or else a loop through synthetic rooms made on the spot)')
-    parser.add_argument('--frames', type=_count, default=_FRAMES, metavar='N',
+    parser.add_argument('--frames', type=count, default=_FRAMES, metavar='N',
                         help='how many images, evenly spread over the folder (default: %(default)s)')
     parser.add_argument('--weights', default='tiny',
                         help="what the node's network knows: this package's own, 'tiny' (default), 'official', a file, or"
                              " 'random', which shows the plumbing alone")
     parser.add_argument('--policy', default='evict3r', help='which tokens leave the full cache (default: %(default)s)')
-    parser.add_argument('--rate', type=_positive, metavar='R',
+    parser.add_argument('--rate', type=positive, metavar='R',
                         help='play at R times real time and let the node drop what it cannot follow'
                              ' (default: each image waits until the one before is answered)')
-    parser.add_argument('--timeout', type=_positive, default=30.0, metavar='SECONDS',
+    parser.add_argument('--timeout', type=positive, default=30.0, metavar='SECONDS',
                         help='how long an answer may take (default: %(default)s)')
     parser.set_defaults(run=run)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A number from 1 on."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f'must be 1 or more, not {text}')
     return number
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """A number over 0."""
     number = float(text)
     if not 0 < number < float('inf'):
         raise argparse.ArgumentTypeError(f'must be a number over 0, not {text}')

@@ -4,7 +4,6 @@
 
 import contextlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from evict3r_ros.cache import POLICIES
 from evict3r_ros.cli.byte_text import byte_text
 from evict3r_ros.cli.demo_input import DemoInput, folder_input, synthetic_input
 from evict3r_ros.cli.interruption import sigterm_like_ctrl_c
-from evict3r_ros.cli.node import choose_dds_profile
+from evict3r_ros.cli.node import stay_on_this_machine
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, collect_cloud, last_status, pick_rows, write_trajectory
 from evict3r_ros.io.bag import BagReader, BagWriter
@@ -28,7 +27,7 @@ from evict3r_ros.io.run_folder import RunFolder
 from evict3r_ros.network.checkpoint import find_weights
 from evict3r_ros.ros.node_process import NodeProcess
 from evict3r_ros.ros.replay import Replay, replay
-from evict3r_ros.ros.session import Session, free_domain
+from evict3r_ros.ros.session import Session
 
 NODE = '/evict3r'
 _INPUT, _ANSWER, _LOG = 'input', 'answer', 'node.log'
@@ -80,10 +79,10 @@ def _make_input(source: DemoInput, path: Path) -> None:
 
 def _play(folder: RunFolder, frames: int, weights: str, policy: str, rate: float | None, timeout_s: float) -> Replay:
     """Start the node, play the input into it and record its answers; the node is ended whatever happens."""
-    domain = _stay_on_this_machine()
+    domain = stay_on_this_machine()
     topics = CameraTopics()
     parameters = {'weights': weights, 'device': 'cpu', 'cache.policy': policy,
-                  'cache.tokens': _TOKENS, 'allow_untrained_tf': True, 'use_sim_time': True}
+                  'cache.tokens': _TOKENS, 'allow_untrained_tf': True, 'use_sim_time': True, 'save.folder': ''}
     ros_arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
     ros_arguments += ['-r', f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}']
     with contextlib.ExitStack() as stack:
@@ -96,16 +95,6 @@ def _play(folder: RunFolder, frames: int, weights: str, policy: str, rate: float
         bar = stack.enter_context(tqdm(desc='played and answered', total=frames, unit='image'))
         return replay(session, process, played, topics.image, AnswerTopics.of_node(NODE), answer, rate,
                       timeout_s, bar.update)
-
-
-def _stay_on_this_machine() -> int:
-    """Choose a ROS domain for this process and the node that it starts, which nobody else hears; returns it."""
-    domain = free_domain()
-    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
-    if os.environ.get('ROS_DISTRO') == 'humble':
-        os.environ['ROS_LOCALHOST_ONLY'] = '1'  # what Humble has instead of a discovery range
-    choose_dds_profile(localhost=True)
-    return domain
 
 
 def _export(folder: RunFolder, source: DemoInput, result: Replay) -> dict[str, Any]:

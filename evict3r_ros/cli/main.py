@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from evict3r_ros import __version__
-from evict3r_ros.cli import attention, bench, demo, evaluate, node, plan, study, video, world
+from evict3r_ros.cli import attention, bench, demo, evaluate, node, plan, replay, soak, study, video, view, world
 from evict3r_ros.errors import UserError
 
-# What `evict3r node` and `evict3r demo` import, and a missing ROS therefore lacks.
+# What `evict3r node`, `evict3r demo` and `evict3r replay` import, and a missing ROS therefore lacks.
 _ROS = ('rclpy', 'sensor_msgs', 'geometry_msgs', 'nav_msgs', 'std_msgs', 'lifecycle_msgs', 'rcl_interfaces',
         'rosgraph_msgs', 'tf2_msgs', 'evict3r_ros.msg')
 
@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
                                      ' with a memory that never grows.')
     parser.add_argument('--version', action='version', version=f'evict3r_ros {__version__}')
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for command in (node, demo, video, attention, world, plan, bench, evaluate, study):
+    for command in (node, demo, replay, view, video, attention, world, plan, bench, evaluate, study, soak):
         command.add_parser(subparsers)
     return parser
 

@@ -34,6 +34,17 @@ def run(args: argparse.Namespace) -> int:
     spin(['--ros-args', *args.ros_args], autostart=not args.no_autostart)
 
 
+def stay_on_this_machine() -> int:
+    """Choose a ROS domain for this process and the node that it starts, which nobody else hears; returns it."""
+    from evict3r_ros.ros.session import free_domain
+    domain = free_domain()
+    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
+    if os.environ.get('ROS_DISTRO') == 'humble':
+        os.environ['ROS_LOCALHOST_ONLY'] = '1'  # what Humble has instead of a discovery range
+    choose_dds_profile(localhost=True)
+    return domain
+
+
 def choose_dds_profile(localhost: bool) -> None:
     """Let Fast DDS use our profile, unless the user has one or uses another middleware; before rclpy is imported.
 

@@ -35,19 +35,21 @@ class AnswerTopics:
     odometry: str
     tf: str
     status: str
+    rgb: str
+    path: str
 
     @classmethod
     def of_node(cls, node: str) -> 'AnswerTopics':
         """The names below a node's own, '/evict3r' for example."""
         return cls(depth=f'{node}/depth/image_rect', depth_info=f'{node}/depth/camera_info',
                    confidence=f'{node}/depth/confidence', points=f'{node}/points', odometry=f'{node}/odometry',
-                   tf='/tf', status=f'{node}/status')
+                   tf='/tf', status=f'{node}/status', rgb=f'{node}/rgb/image_rect', path=f'{node}/path')
 
     def types(self) -> dict[str, str]:
         """Type of each topic."""
         return {self.depth: IMAGE, self.depth_info: CAMERA_INFO, self.confidence: IMAGE,
                 self.points: 'sensor_msgs/msg/PointCloud2', self.odometry: 'nav_msgs/msg/Odometry', self.tf: TF,
-                self.status: 'evict3r_ros/msg/StreamStatus'}
+                self.status: 'evict3r_ros/msg/StreamStatus', self.rgb: IMAGE, self.path: 'nav_msgs/msg/Path'}
 
     def of_every_frame(self) -> set[str]:
         """The topics on which each processed frame is answered once, with the image's stamp."""
@@ -175,6 +177,11 @@ def last_status(recorded: BagReader, topics: AnswerTopics) -> Any | None:
     return None if last is None else recorded.decode(topics.status, last)
 
 
+def pose_matrix(odometry: Any) -> np.ndarray:
+    """The (4, 4) matrix from the frame that an Odometry moves to the one it is told in."""
+    return _matrix(odometry.pose.pose.position, odometry.pose.pose.orientation)
+
+
 def _maps(bag: BagReader, topic: str, stamps: Set[int]) -> dict[int, np.ndarray]:
     """The images of these stamps; others are not decoded."""
     return {stamp: image_array(bag.decode(topic, raw)) for _, _, raw in bag.raw([topic])
@@ -186,7 +193,7 @@ def _odom_from(frame: str, odometry: Any, static: StaticFrames) -> np.ndarray:
     child_from_frame = static.find(odometry.child_frame_id, frame)
     if child_from_frame is None:
         raise UserError(f'no static transform joins {frame} with {odometry.child_frame_id}')
-    return _matrix(odometry.pose.pose.position, odometry.pose.pose.orientation) @ child_from_frame
+    return pose_matrix(odometry) @ child_from_frame
 
 
 def _matrix(position: Any, orientation: Any) -> np.ndarray:

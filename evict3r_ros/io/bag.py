@@ -83,8 +83,11 @@ class BagWriter:
         self.counts[topic] = 0
 
     def write_raw(self, topic: str, time_ns: int, raw: bytes | memoryview) -> None:
-        """Write a message in CDR at a time on the bag's clock, nanoseconds."""
-        self._writer.write(self._connections[topic], time_ns, raw)
+        """Write a message in CDR at a time on the bag's clock, nanoseconds. Raises UserError when the disk won't."""
+        try:
+            self._writer.write(self._connections[topic], time_ns, raw)
+        except OSError as error:
+            raise UserError(f'{self.path}: the bag cannot be written: {error.strerror}') from error
         self.counts[topic] += 1
 
     def write(self, topic: str, time_ns: int, message: Any) -> None:
@@ -92,9 +95,12 @@ class BagWriter:
         self.write_raw(topic, time_ns, self._types.serialize_cdr(message, self._connections[topic].msgtype))
 
     def close(self) -> None:
-        """Close the files; only then can the bag be read."""
+        """Close the files; only then can the bag be read. Raises UserError when the disk won't take the rest."""
         if self._writer.storage is not None:
-            self._writer.close()
+            try:
+                self._writer.close()
+            except OSError as error:
+                raise UserError(f'{self.path}: the bag cannot be written: {error.strerror}') from error
 
     def __enter__(self) -> 'BagWriter':
         return self
@@ -126,10 +132,13 @@ class BagReader:
         self._refuse_nicely(self._reader.open)
         self.topics = {connection.topic: self._topic(connection) for connection in self._reader.connections}
 
-    def raw(self, topics: Iterable[str] | None = None) -> Iterator[tuple[str, int, bytes]]:
-        """Messages of some or all topics in time order: (topic, time in ns, CDR bytes). Raises UserError where damaged
-        or where a topic isn't there."""
-        for connection, time_ns, raw in self._read(topics):
+    def raw(self, topics: Iterable[str] | None = None, start_ns: int | None = None,
+            stop_ns: int | None = None) -> Iterator[tuple[str, int, bytes]]:
+        """Messages of some or all topics in time order: (topic, time in ns, CDR bytes), from a time on and before one.
+
+        Raises UserError where damaged or where a topic isn't there.
+        """
+        for connection, time_ns, raw in self._read(topics, start_ns, stop_ns):
             yield connection.topic, time_ns, raw
 
     def messages(self, topics: Iterable[str] | None = None) -> Iterator[tuple[str, int, Any]]:
@@ -153,7 +162,18 @@ class BagReader:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def _read(self, topics: Iterable[str] | None) -> Iterator[tuple[Connection, int, bytes]]:
+    @property
+    def start_ns(self) -> int:
+        """Time of the first message; nonsense for a bag without any."""
+        return self._reader.start_time
+
+    @property
+    def is_ros2(self) -> bool:
+        """Whether its messages are CDR, as ROS 2 has them."""
+        return self._reader.is2
+
+    def _read(self, topics: Iterable[str] | None, start_ns: int | None = None,
+              stop_ns: int | None = None) -> Iterator[tuple[Connection, int, bytes]]:
         connections = self._reader.connections
         if topics is not None:
             wanted = set(topics)
@@ -163,7 +183,7 @@ class BagReader:
             connections = [connection for connection in connections if connection.topic in wanted]
         if not connections:
             return
-        messages = self._reader.messages(connections=connections)
+        messages = self._reader.messages(connections=connections, start=start_ns, stop=stop_ns)
         while (item := self._refuse_nicely(lambda: next(messages, None))) is not None:
             yield item
 

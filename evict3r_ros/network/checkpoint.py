@@ -54,8 +54,10 @@ def load_network(weights: str = TINY, preset: str = AUTO, device: str | torch.de
         path = find_weights(weights)
         read = _checked(path, shapes, PRESETS[preset])
         network.source = f'{weights} ({path.name})' if weights in (TINY, 'official') else str(path)
-    # One tensor at a time, so that a device never holds two copies of a large network.
-    state = {key: read(key).to(device=device, dtype=DTYPES[dtype]) for key in shapes}
+    # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
+    # gives is the file itself, mapped into memory, and who overwrites that would end this process with a bus error.
+    copy = weights != 'random'
+    state = {key: read(key).to(device=device, dtype=DTYPES[dtype], copy=copy) for key in shapes}
     network.load_state_dict(state, strict=True, assign=True)
     if device.type == 'cuda':
         # Convolutions in half precision run on tensor cores in this layout, and tokens come in it anyway.

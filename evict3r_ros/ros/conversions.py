@@ -2,119 +2,102 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages to numpy arrays and back, as pure functions: no node, no topic, no clock.
 
-Byte fields are handed to messages as ``array.array('B')`` filled by ``frombytes``. Assigning a numpy array there
-makes the generated setter go through every single byte in Python: 50 to 250 ms an image instead of 0.1 ms.
+Byte fields are written into the array that a new message has, by ``frombytes``. A numpy array assigned there makes the
+generated setter go through every single byte in Python, 50 to 250 ms an image instead of 0.1 ms, and from Jazzy on even
+an ``array.array`` that is assigned, or given to the constructor, is copied (twice).
 
 Headers are taken over as messages, never through a float: exact-time synchronizers compare nanoseconds.
 """
 
 from __future__ import annotations
 
-import array
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import cv2
-from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
-from nav_msgs.msg import Odometry
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import (
+    Point, Pose, PoseStamped, PoseWithCovariance, Quaternion, Transform, TransformStamped, Twist, TwistWithCovariance,
+    Vector3)
+from nav_msgs.msg import Odometry, Path
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from evict3r_ros import geometry
+from evict3r_ros.errors import MessageError
 from evict3r_ros.rectify import Calibration
+from evict3r_ros.ros.compressed import decode
+from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_of
+from evict3r_ros.ros.robot_libraries import matrix_from_quaternion, quaternion_from_matrix, rgb_from_pixels
+from evict3r_ros.trajectory import OdometryState
 
-MAX_PIXELS = 64_000_000  # larger images are taken for broken messages: nothing the node could answer in time
 CLOUD_POINT_STEP = 16
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How the pixels of one `sensor_msgs/Image` encoding lie in memory and become RGB."""
-
-    channels: int
-    dtype: str
-    to_rgb: Callable[[np.ndarray], np.ndarray]
-
-
-def _from_mono16(pixels: np.ndarray) -> np.ndarray:
-    # The whole range of 16 bits is white, as in cv_bridge; a 12 bit camera has to fill it or comes out dark.
-    return cv2.cvtColor((pixels >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-
-
-def _convert(code: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: cv2.cvtColor(pixels, code)
-
-
-ENCODINGS = {
-    'rgb8': Encoding(3, 'u1', lambda pixels: pixels),
-    'bgr8': Encoding(3, 'u1', _convert(cv2.COLOR_BGR2RGB)),
-    'rgba8': Encoding(4, 'u1', _convert(cv2.COLOR_RGBA2RGB)),
-    'bgra8': Encoding(4, 'u1', _convert(cv2.COLOR_BGRA2RGB)),
-    'mono8': Encoding(1, 'u1', _convert(cv2.COLOR_GRAY2RGB)),
-    'mono16': Encoding(1, 'u2', _from_mono16),
-}
+FARTHEST = 1e9  # metres: positions beyond are broken messages
+MOST_COEFFICIENTS = 14  # of any of OpenCV's distortion models; K and P have fewer numbers
 
 
 def rgb_from_image(message: Image) -> np.ndarray:
     """Return the pixels of a raw image as (height, width, 3) uint8 RGB.
 
-    The array may share the message's memory (rgb8 without padding costs nothing). Raises ValueError with the
-    reason when the encoding is not one of ENCODINGS or the message's sizes don't agree with each other.
+    The array may share the message's memory (rgb8 without padding costs nothing). Raises MessageError with the reason
+    when the encoding is not one of COLOUR_ENCODINGS or the message's sizes don't agree with each other.
     """
-    encoding = ENCODINGS.get(message.encoding)
-    if encoding is None:
-        raise ValueError(f'encoding {message.encoding!r} is not supported (known: {", ".join(ENCODINGS)})')
-    height, width, step = message.height, message.width, message.step
-    _check_size(height, width)
-    item = np.dtype(encoding.dtype).itemsize
-    row = width * encoding.channels * item
-    if step < row:
-        raise ValueError(f'step of {step} bytes is less than a row: {width} pixels of {message.encoding} are {row}')
-    if len(message.data) != height * step:
-        raise ValueError(f'{len(message.data)} bytes of data, but {height} rows of {step} bytes are {height * step}')
-    rows = np.frombuffer(message.data, np.uint8).reshape(height, step)[:, :row]
-    if item > 1:
-        rows = np.ascontiguousarray(rows).view(('>' if message.is_bigendian else '<') + encoding.dtype)
-        rows = rows.astype(encoding.dtype, copy=False)
-    pixels = rows if encoding.channels == 1 else rows.reshape(height, width, encoding.channels)
-    return np.ascontiguousarray(encoding.to_rgb(np.ascontiguousarray(pixels)))
+    pixels = pixels_of(message, COLOUR_ENCODINGS)
+    try:
+        return rgb_from_pixels(pixels, message.encoding)
+    except (cv2.error, RuntimeError) as error:  # the latter is cv_bridge's
+        raise MessageError(f'image of {message.width} x {message.height} pixels of {message.encoding} cannot be '
+                           f'converted: {error}') from error
 
 
 def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
-    """Return a jpeg or png image as (height, width, 3) uint8 RGB; raises ValueError when it cannot be decoded."""
-    data = np.frombuffer(message.data, np.uint8)
-    if data.size == 0:
-        raise ValueError('compressed image without data')
-    # OpenCV 4 fills the missing rest of a JPEG with grey. The end marker may be followed by a driver's padding.
-    if data[:2].tobytes() == b'\xff\xd8' and b'\xff\xd9' not in data[-1024:].tobytes():
-        raise ValueError(f'compressed image ({data.size} bytes of JPEG) is truncated')
-    # The stored bytes say what they are; `format` is free text that image_transport and drivers fill differently.
-    # IGNORE_ORIENTATION: an EXIF turn would move pixels away from where camera_info says they are.
-    try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise ValueError(f'compressed image ({message.format!r}) cannot be decoded: {error.err}') from error
-    if bgr is None:
-        raise ValueError(f'compressed image ({message.format!r}, {data.size} bytes) cannot be decoded')
-    _check_size(*bgr.shape[:2])
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    """Return a JPEG or PNG image as (height, width, 3) uint8 RGB; raises MessageError when it cannot be decoded."""
+    return decode(np.frombuffer(message.data, np.uint8))
+
+
+def depth_from_image(message: Image) -> np.ndarray:
+    """Return a depth image as (height, width) float32 metres along z, NaN where it says nothing (REP-118).
+
+    Raises MessageError like `rgb_from_image`, for other encodings than DEPTH_ENCODINGS.
+    """
+    pixels = pixels_of(message, DEPTH_ENCODINGS)
+    if pixels.dtype == np.float32:
+        return np.where(pixels > 0.0, pixels, np.float32(np.nan))
+    depth = pixels.astype(np.float32)
+    depth *= 1e-3
+    depth[pixels == 0] = np.nan
+    return depth
 
 
 def calibration_from_info(message: CameraInfo) -> Calibration | None:
-    """Return the calibration in a CameraInfo, or None if it says that the camera is not calibrated (K[0] is 0)."""
+    """Return the calibration in a CameraInfo, or None if it says that the camera is not calibrated (K[0] is 0).
+
+    Raises MessageError for numbers that are none: a calibration with NaN would never be equal to itself.
+    """
     if message.k[0] == 0.0:
         return None
+    K, D, P = (tuple(float(v) for v in values[:MOST_COEFFICIENTS + 1]) for values in (message.k, message.d, message.p))
+    if len(D) > MOST_COEFFICIENTS:
+        raise MessageError(f'camera_info has {len(message.d)} distortion coefficients')
+    if not np.isfinite([*K, *D, *P]).all():
+        raise MessageError('camera_info has numbers that are not finite')
     return Calibration(size=(message.height, message.width), model=message.distortion_model or 'plumb_bob',
-                       K=tuple(float(v) for v in message.k), D=tuple(float(v) for v in message.d),
-                       P=tuple(float(v) for v in message.p))
+                       K=K, D=D, P=P)
 
 
 def image_from_map(values: np.ndarray, header: Header) -> Image:
     """Return a (h, w) map as 32FC1; depth as in REP-118: metres along the optical z axis, NaN where invalid."""
     height, width = values.shape
-    return Image(header=header, height=height, width=width, encoding='32FC1', is_bigendian=0, step=4 * width,
-                 data=_bytes_field(values.astype('<f4', copy=False)))
+    message = Image(header=header, height=height, width=width, encoding='32FC1', is_bigendian=0, step=4 * width)
+    message.data.frombytes(_bytes_of(values.astype('<f4', copy=False)))
+    return message
+
+
+def image_from_rgb(rgb: np.ndarray, header: Header) -> Image:
+    """Return (h, w, 3) uint8 RGB as rgb8."""
+    height, width = rgb.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding='rgb8', is_bigendian=0, step=3 * width)
+    message.data.frombytes(_bytes_of(rgb))
+    return message
 
 
 def info_from_K(K: np.ndarray, size: tuple[int, int], header: Header) -> CameraInfo:
@@ -124,30 +107,51 @@ def info_from_K(K: np.ndarray, size: tuple[int, int], header: Header) -> CameraI
                       k=K.ravel(), r=np.eye(3).ravel(), p=np.hstack([K, np.zeros((3, 1))]).ravel())
 
 
-def cloud_from_points(points: np.ndarray, rgb: np.ndarray, header: Header) -> PointCloud2:
-    """Return an organised cloud of (h, w, 3) points in metres, NaN where invalid, with (h, w, 3) uint8 colours.
+def cloud_from_planes(x: np.ndarray, y: np.ndarray, z: np.ndarray, rgb: np.ndarray, header: Header,
+                      again: PointCloud2 | None = None) -> PointCloud2:
+    """Return an organised cloud of (h, w) float32 coordinates in metres, NaN where invalid, and (h, w, 3) uint8 colours.
 
     The colour is one float32 field `rgb` whose bits are 0x00RRGGBB: what PCL began and rviz2 expects. The top byte
-    stays 0 so that no colour is a NaN.
+    stays 0 so that no colour is a NaN. again: a cloud made here that nobody needs any more; if it has the size, it
+    becomes this one, since fresh memory costs a third more.
     """
-    height, width = points.shape[:2]
-    # Written straight into the message's memory by two passes of OpenCV: 0.5 ms at 518 x 392 instead of 2.
-    data = array.array('B', [0]) * (CLOUD_POINT_STEP * width * height)
-    cloud = np.frombuffer(data, np.float32).reshape(height, width, 4)
-    cv2.cvtColor(np.ascontiguousarray(points), cv2.COLOR_RGB2RGBA, dst=cloud)
+    height, width = z.shape
+    fits = again is not None and (again.height, again.width) == (height, width)
+    message = again if fits else _empty_cloud(height, width)
+    message.header = header
     bgra = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGRA).view(np.uint32)[..., 0]
-    np.bitwise_and(bgra, np.uint32(0x00FFFFFF), out=cloud.view(np.uint32)[..., 3])
-    return PointCloud2(header=header, height=height, width=width, is_bigendian=False, is_dense=False,
-                       point_step=CLOUD_POINT_STEP, row_step=CLOUD_POINT_STEP * width, data=data,
-                       fields=[PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-                               for i, name in enumerate(('x', 'y', 'z', 'rgb'))])
-
-
-def odometry_from_pose(odom_from_child: np.ndarray, header: Header, child_frame: str) -> Odometry:
-    """Return the pose of `child_frame` in the header's frame, from a (4, 4) matrix. Twist stays zero."""
-    message = Odometry(header=header, child_frame_id=child_frame)
-    message.pose.pose = Pose(position=Point(**_xyz(odom_from_child)), orientation=_quaternion(odom_from_child))
+    np.bitwise_and(bgra, np.uint32(0x00FFFFFF), out=bgra)
+    # One pass over the message's memory, which for 1280 x 720 is 15 MB, instead of one for each field.
+    cv2.merge([x, y, z, bgra.view(np.float32)], dst=np.frombuffer(message.data, np.float32).reshape(height, width, 4))
     return message
+
+
+def _empty_cloud(height: int, width: int) -> PointCloud2:
+    message = PointCloud2(height=height, width=width, is_bigendian=False, is_dense=False,
+                          point_step=CLOUD_POINT_STEP, row_step=CLOUD_POINT_STEP * width,
+                          fields=[PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+                                  for i, name in enumerate(('x', 'y', 'z', 'rgb'))])
+    data = message.data
+    data.append(0)
+    data *= CLOUD_POINT_STEP * width * height
+    return message
+
+
+def odometry_from_state(state: OdometryState, header: Header, child_frame: str) -> Odometry:
+    """Return pose of `child_frame` in the header's frame and its twist in its own axes, both with covariance."""
+    linear, angular = (Vector3(**dict(zip('xyz', part.tolist()))) for part in (state.twist[:3], state.twist[3:]))
+    return Odometry(
+        header=header, child_frame_id=child_frame,
+        pose=PoseWithCovariance(pose=_pose(state.odom_from_child), covariance=state.pose_covariance.ravel()),
+        twist=TwistWithCovariance(twist=Twist(linear=linear, angular=angular),
+                                  covariance=state.twist_covariance.ravel()))
+
+
+def path_from_poses(poses: Iterable[tuple[int, np.ndarray]], header: Header) -> Path:
+    """Return a path of stamps in nanoseconds and poses (4, 4) in the header's frame."""
+    return Path(header=header, poses=[
+        PoseStamped(header=Header(stamp=Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9),
+                                  frame_id=header.frame_id), pose=_pose(pose)) for stamp_ns, pose in poses])
 
 
 def transform_from_pose(odom_from_child: np.ndarray, header: Header, child_frame: str) -> TransformStamped:
@@ -157,30 +161,34 @@ def transform_from_pose(odom_from_child: np.ndarray, header: Header, child_frame
 
 
 def matrix_from_transform(transform: Transform) -> np.ndarray:
-    """Return a geometry_msgs/Transform as a (4, 4) matrix; raises ValueError if it is not a rigid transform."""
-    t, q = transform.translation, transform.rotation
-    xyzw = np.array([q.x, q.y, q.z, q.w])
+    """Return a geometry_msgs/Transform as a (4, 4) matrix; raises MessageError if it is not a rigid transform."""
+    return _rigid(transform.translation, transform.rotation, 'transform')
+
+
+def pose_from_odometry(message: Odometry) -> np.ndarray:
+    """Return the (4, 4) pose in an Odometry, header frame from child; raises MessageError if it is not a rigid one."""
+    return _rigid(message.pose.pose.position, message.pose.pose.orientation, 'odometry')
+
+
+def _rigid(position: Point | Vector3, orientation: Quaternion, what: str) -> np.ndarray:
+    xyzw = np.array([orientation.x, orientation.y, orientation.z, orientation.w])
+    xyzw = np.clip(xyzw, -2.0, 2.0)  # so that no square of a broken one overflows
     matrix = np.eye(4)
-    matrix[:3, 3] = t.x, t.y, t.z
+    matrix[:3, 3] = position.x, position.y, position.z
     norm = np.linalg.norm(xyzw)
-    if not np.isfinite(matrix).all() or not np.isfinite(norm) or abs(norm - 1.0) > 0.01:
-        raise ValueError(f'transform with translation {matrix[:3, 3]} and quaternion xyzw {xyzw} is not rigid')
-    matrix[:3, :3] = geometry.matrix_from_quaternion(xyzw / norm)
+    # Written so that NaN is refused as well.
+    if not (np.abs(matrix[:3, 3]).max() < FARTHEST and abs(norm - 1.0) < 0.01):
+        raise MessageError(f'{what} with translation {matrix[:3, 3]} and quaternion xyzw {xyzw} is not rigid')
+    matrix[:3, :3] = matrix_from_quaternion(xyzw / norm)
     return matrix
 
 
-def _check_size(height: int, width: int) -> None:
-    if height == 0 or width == 0:
-        raise ValueError(f'image of {width} x {height} pixels is empty')
-    if height * width > MAX_PIXELS:
-        raise ValueError(f'image of {width} x {height} pixels is larger than the {MAX_PIXELS} accepted')
+def _bytes_of(values: np.ndarray) -> memoryview:
+    return memoryview(np.ascontiguousarray(values)).cast('B')
 
 
-def _bytes_field(values: np.ndarray) -> array.array:
-    """Return the bytes of an array as what a uint8[] field takes without checking each one (see the module)."""
-    field = array.array('B')
-    field.frombytes(memoryview(np.ascontiguousarray(values)).cast('B'))
-    return field
+def _pose(matrix: np.ndarray) -> Pose:
+    return Pose(position=Point(**_xyz(matrix)), orientation=_quaternion(matrix))
 
 
 def _xyz(matrix: np.ndarray) -> dict[str, float]:
@@ -188,5 +196,5 @@ def _xyz(matrix: np.ndarray) -> dict[str, float]:
 
 
 def _quaternion(matrix: np.ndarray) -> Quaternion:
-    x, y, z, w = (float(v) for v in geometry.quaternion_from_matrix(matrix[:3, :3]))
+    x, y, z, w = (float(v) for v in quaternion_from_matrix(matrix[:3, :3]))
     return Quaternion(x=x, y=y, z=z, w=w)

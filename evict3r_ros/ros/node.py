@@ -1,46 +1,44 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The lifecycle node: topics, parameters and transitions. What happens to a frame stands in perception.py."""
+"""The lifecycle node: transitions, parameters and services. What happens to a frame stands in perception.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-import os
+import gc
+from pathlib import Path
 import traceback
 
-from nav_msgs.msg import Odometry
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
-from tf2_msgs.msg import TFMessage
+from rclpy.timer import Timer
+from std_srvs.srv import Trigger
 import torch
 
-from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
+from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.msg import StreamStatus
-from evict3r_ros.network import PRESETS, StreamVGGT, load_network, preset_of
-from evict3r_ros.planning import free_memory, plan, refuse_unless_fits
-from evict3r_ros.ros import parameters
+from evict3r_ros.network import StreamVGGT
+from evict3r_ros.ros import parameters, qos
+from evict3r_ros.ros.assembly import describe, open_stream
+from evict3r_ros.ros.diagnostics import RECENT_S, diagnostics
+from evict3r_ros.ros.faults import Faults, FrameRefused, explain
 from evict3r_ros.ros.inference import Counts, Pace, Worker
+from evict3r_ros.ros.inputs import Inputs
+from evict3r_ros.ros.outputs import Outputs
 from evict3r_ros.ros.parameters import Settings
 from evict3r_ros.ros.perception import Answer, Perception
+from evict3r_ros.ros.stamps import nanoseconds
 from evict3r_ros.ros.status import status_message
+from evict3r_ros.ros.tf_watch import ParentWatch
 from evict3r_ros.ros.transforms import StaticTransforms, listen
 from evict3r_ros.stream import Stream
-
-# Best effort hears every publisher. Deeper than one, though only the latest image is of use: what DDS overwrites
-# while this process is busy nobody counts, what the mailbox overwrites is counted.
-SENSOR = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-# Reliable is heard by every subscriber; rviz2 asks for it and would show nothing of a best-effort publisher.
-OUTPUT = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
-TF = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-STATUS_PERIOD_S = 1.0
-THROTTLE_S = 5.0
 
 Done = TransitionCallbackReturn
 
@@ -52,28 +50,36 @@ class Evict3rNode(LifecycleNodeMixin, Node):
     and waits for the frame in work, cleanup gives the memory back.
     """
 
-    def __init__(self, name: str = 'evict3r') -> None:
-        Node.__init__(self, name)
-        # Transitions take as long as weights take to load. In a group of their own, with an executor of two threads,
-        # parameters and status are served meanwhile (LifecycleNode itself has no argument for the group).
+    def __init__(self, name: str = 'evict3r', context: Context | None = None) -> None:
+        Node.__init__(self, name, context=context)
+        # Transitions take as long as weights take to load. In a group of their own, with an executor of several
+        # threads, parameters and status are served meanwhile (LifecycleNode itself has no argument for the group).
         self.transitions = MutuallyExclusiveCallbackGroup()
         LifecycleNodeMixin.__init__(self, callback_group=self.transitions)
         self._settings: Settings | None = None  # None while unconfigured
         self._network: StreamVGGT | None = None
         self._stream: Stream | None = None
         self._perception: Perception | None = None
+        self._record: SceneRecord | None = None
         self._worker: Worker | None = None
         self._counts = Counts()
-        self._last_error = ''
-        self._outputs: dict[str, object] = {}
-        self._inputs: list[object] = []
+        self._faults = Faults(self._log)
+        self._outputs: Outputs | None = None
+        self._inputs: Inputs | None = None
+        self._timer: Timer | None = None
         self._static = StaticTransforms()
         self._listener = listen(self, self._static, self.default_callback_group)
         self.add_on_set_parameters_callback(self._on_parameters)
         parameters.declare(self)
-        self._status = self.create_publisher(StreamStatus, '~/status', OUTPUT)
+        self._status = qos.publish_on(self, StreamStatus, '~/status', qos.output())
+        self._diagnostics = qos.publish_on(self, DiagnosticArray, '/diagnostics', qos.diagnostics())
+        # What takes its time must not keep images waiting: telling, with a path of thousands of poses, and saving.
+        telling, saving = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        self._watch = ParentWatch(self, self._on_other_parent, telling)
+        self._reset = self.create_service(Trigger, '~/reset', self._on_reset)
+        self._save = self.create_service(Trigger, '~/save', self._on_save, callback_group=saving)
         # Steady, because with use_sim_time a paused bag would stop the status as well.
-        self._timer = self.create_timer(STATUS_PERIOD_S, self._publish_status,
+        self._timer = self.create_timer(self.get_parameter('status_period').value, self._tell, callback_group=telling,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # Transitions. rclpy swallows what they raise, so each goes through _attempt.
@@ -105,62 +111,39 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self.get_logger().error(f'cannot {what}: {text}' if known else
                                     f'cannot {what}: {traceback.format_exc().rstrip()}')
-            self._last_error = text
+            self._faults.last = text
             undo()
-            self._publish_status()
+            self._tell()
             return Done.FAILURE if known else Done.ERROR
-        self._publish_status()
+        self._tell()
         return Done.SUCCESS
 
     def _configure(self) -> None:
         self._settings = settings = parameters.read(self)
-        self._counts, self._last_error = Counts(), ''
-        device = _device(settings.device)
-        dtype = settings.dtype if settings.dtype != 'auto' else 'bfloat16' if device.type == 'cuda' else 'float32'
-        cache = CacheConfig(
-            settings.cache_policy, settings.cache_tokens, memory_mb=settings.cache_memory_mb or None,
-            bits=parse_bits(str(settings.cache_bits)), scores=settings.cache_scores, budget=settings.cache_budget,
-            camera_frames=settings.cache_camera_frames)
-        self._check_memory(device, dtype, cache)
-        if device.type == 'cpu':
-            # One core is left to DDS, the camera and the rest of the robot: OpenMP's threads spin while they wait for
-            # each other, and where another process wants their core a frame takes many times as long.
-            torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
-        self._network = load_network(settings.weights, settings.preset, device, dtype, settings.seed)
-        self._stream = Stream(self._network, cache, image_width=settings.image_width or None)
-        self._outputs = {
-            'tf': self.create_publisher(TFMessage, '/tf', TF),
-            'depth': self.create_publisher(Image, '~/depth/image_rect', OUTPUT),
-            'confidence': self.create_publisher(Image, '~/depth/confidence', OUTPUT),
-            'info': self.create_publisher(CameraInfo, '~/depth/camera_info', OUTPUT),
-            'odometry': self.create_publisher(Odometry, '~/odometry', OUTPUT),
-            'points': self.create_publisher(PointCloud2, '~/points', OUTPUT)}
+        self._counts = Counts()
+        self._faults.clear()
+        self._network, self._stream = open_stream(settings, self._log)
+        self._outputs = Outputs(self, self._watch)
+        self._record = self._open_record()
         self._perception = Perception(
-            self._stream, settings, self._static, self._tell, lambda: self._outputs['points'].get_subscription_count(),
-            lambda: self.count_publishers(self.resolve_topic_name('camera_info')))
+            self._stream, settings, self._static, self._faults, self._outputs.wanted,
+            lambda: self.count_publishers(self.resolve_topic_name('camera_info')) > 0, self._record)
         log = self.get_logger()
-        log.info(f'{self._network.source}, preset {self._network.preset.name}, {dtype} on {device}; cache: '
-                 f'{settings.cache_policy}, {self._stream.config.tokens} tokens a layer, {settings.cache_bits} bits, '
-                 f'{self._perception.stats.cache_bytes / 2**20:.1f} MiB')
+        log.info(describe(settings, self._network, self._stream))
         if self._network.untrained:
             log.warning('UNTRAINED: these weights are random, what the node answers means nothing'
                         + ('' if settings.allow_untrained_tf else '; nothing is sent to /tf'))
 
-    def _check_memory(self, device: torch.device, dtype: str, cache: CacheConfig) -> None:
-        """Refuse, before anything is loaded, what does not fit the device; the log then has the whole plan."""
-        settings = self._settings
-        if POLICIES[settings.cache_policy].grows:
-            self.get_logger().warning(f'policy {settings.cache_policy} takes more memory with every frame: it is for '
-                                      'comparison, not for robots')
-            return
-        preset = preset_of(settings.weights, settings.preset)
-        width = settings.image_width or PRESETS[preset].image_width
-        planned = plan(preset, cache, (width, width), dtype, cuda=device.type == 'cuda')
+    def _open_record(self) -> SceneRecord | None:
+        """Return what ~/save writes, or None: a disk that cannot be written must not keep a robot from seeing."""
+        if not self._settings.save_folder:
+            return None
+        folder = Path(self._settings.save_folder).expanduser()
         try:
-            refuse_unless_fits(planned, free_memory(device))
-        except UserError:
-            self.get_logger().error(f'the plan:\n{planned.table()}')
-            raise
+            return SceneRecord(folder, self._settings.save_max_points)
+        except OSError as error:
+            self._faults.count('not_saved', f'nothing is kept for ~/save: save.folder {folder}: {error.strerror}')
+            return None
 
     def _activate(self) -> None:
         perception = self._perception
@@ -170,30 +153,32 @@ class Evict3rNode(LifecycleNodeMixin, Node):
                         self._on_frame_error, self._counts)
         self._worker = worker
         worker.start()
-        compressed = self._settings.image_transport == 'compressed'
-        self._inputs = [
-            self.create_subscription(CameraInfo, 'camera_info', perception.hear_info, SENSOR),
-            self.create_subscription(CompressedImage if compressed else Image,
-                                     'image/compressed' if compressed else 'image', worker.offer, SENSOR)]
+        self._inputs = Inputs(self, self._settings, perception, self._static, self._faults, worker.offer)
 
     def _silence(self) -> None:
         """Unsubscribe, and wait for the frame in work; its answer is not published."""
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
+        inputs, self._inputs = self._inputs, None
+        if inputs is not None:
+            inputs.close()
         if self._worker is not None:
             self._worker.stop()
             self._counts, self._worker = self._worker.counts(), None
+        self._watch.watch('')
 
     def _free(self) -> None:
         """Give back everything that configure took."""
         self._silence()
-        for publisher in self._outputs.values():
-            self.destroy_publisher(publisher)
-        self._outputs, self._perception, self._settings = {}, None, None
+        outputs, record, self._outputs, self._record = self._outputs, self._record, None, None
+        self._perception = self._settings = None
+        if outputs is not None:
+            outputs.close()
+        if record is not None:
+            record.close()
         if self._stream is not None:
             self._stream.close()
         self._stream = self._network = None
+        # The worker and what it calls know each other: without this the network would stay until Python looks for that.
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -212,59 +197,103 @@ class Evict3rNode(LifecycleNodeMixin, Node):
     # A frame's way out, on the worker's thread
 
     def _publish(self, answer: Answer) -> None:
-        outputs = self._outputs
-        if self._perception.settings.publish_tf and self._moves_robot():
-            # Before the rest: who gets the cloud can then already place it.
-            outputs['tf'].publish(TFMessage(transforms=[answer.transform]))
-        outputs['depth'].publish(answer.depth)
-        outputs['confidence'].publish(answer.confidence)
-        outputs['info'].publish(answer.info)
-        outputs['odometry'].publish(answer.odometry)
-        if answer.points is not None:
-            outputs['points'].publish(answer.points)
-
-    def _moves_robot(self) -> bool:
-        return not self._network.untrained or self._perception.settings.allow_untrained_tf
+        inputs, perception = self._inputs, self._perception
+        if inputs is not None and inputs.overtook(nanoseconds(answer.depth.header.stamp)):
+            raise FrameRefused('bad_stamp', 'an answer was withheld: the clock was set back while it was worked on')
+        settings = perception.settings
+        with_tf = settings.publish_tf and (not self._network.untrained or settings.allow_untrained_tf)
+        self._watch.watch(perception.mount.child if with_tf else '')
+        self._outputs.publish(answer, with_tf)
+        answer.keep()
 
     def _on_frame_error(self, error: Exception) -> None:
-        self._last_error = str(error) or type(error).__name__
-        if isinstance(error, ValueError):
-            self.get_logger().warning(f'image not used: {error}', throttle_duration_sec=THROTTLE_S)
+        kind, text = explain(error)
+        trace = ''
+        if kind == 'network_failed':
+            trace = f'\n{"".join(traceback.format_exception(error)).rstrip()}'
+        self._faults.count(kind, f'frame not answered: {text}', trace)
+
+    # Everything else, on the executor's threads
+
+    def _log(self, is_error: bool, text: str) -> None:
+        if is_error:
+            self.get_logger().error(text)
         else:
-            trace = ''.join(traceback.format_exception(error)).rstrip()
-            self.get_logger().error(f'frame failed: {trace}', throttle_duration_sec=THROTTLE_S)
+            self.get_logger().warning(text)
 
-    def _tell(self, text: str) -> None:
-        self._last_error = text
-        self.get_logger().warning(text)
-        self._publish_status()
-
-    # Parameters and status, on the executor's threads
+    def _on_other_parent(self, parent: str) -> None:
+        perception = self._perception
+        if perception is not None and perception.mount is not None:
+            child = perception.mount.child
+            self._faults.count('second_parent', f'somebody else publishes {parent} -> {child} in /tf: this node holds '
+                               'its own back, because a frame has one parent (publish_tf: false if that is meant)')
 
     def _on_parameters(self, changed: list[RosParameter]) -> SetParametersResult:
         verdict = parameters.judge(changed, configured=self._settings is not None)
         perception = self._perception
-        if verdict.successful and perception is not None:
+        if not verdict.successful:
+            return verdict
+        if perception is not None:
             perception.settings = parameters.read(self, changed)
+        for parameter in changed:
+            if parameter.name == 'status_period' and self._timer is not None:
+                self._timer.timer_period_ns = int(parameter.value * 1e9)
         return verdict
 
-    def _publish_status(self) -> None:
-        worker = self._worker
-        message = status_message(self._settings, self._network, self._perception,
-                                 worker.counts() if worker else self._counts, worker.pace() if worker else Pace())
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        perception = self._perception
+        response.success = perception is not None and self._worker is not None
+        response.message = 'the node is not active'
+        if response.success:
+            perception.ask_for_reset()
+            response.message = 'the next image begins a stream; the odometry goes on from the last pose'
+        return response
+
+    def _on_save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        record = self._record
+        if record is None:
+            kept = self._settings is None or self._settings.save_folder
+            response.message = ('nothing is kept: the node is not configured, or save.folder cannot be written'
+                                if kept else 'nothing is kept: save.folder is empty')
+            return response
+        try:
+            saved = record.save()
+        except (OSError, UserError) as error:
+            response.message = f'not saved: {error}'
+            if isinstance(error, OSError):
+                self._faults.count('not_saved', response.message)
+            return response
+        response.success = True
+        response.message = f'{saved.folder}: {saved.points} points, {saved.poses} poses'
+        self.get_logger().info(f'saved to {response.message}')
+        return response
+
+    def _tell(self) -> None:
+        """Publish status, diagnostics and path."""
+        worker, perception, inputs, outputs = self._worker, self._perception, self._inputs, self._outputs
+        conditions = inputs.conditions() if inputs is not None else []
+        if perception is not None:
+            conditions += self._conditions(perception)
+        message = status_message(self._settings, self._network, perception,
+                                 worker.counts() if worker else self._counts, worker.pace() if worker else Pace(),
+                                 self._faults)
         message.header.stamp = self.get_clock().now().to_msg()
-        message.last_error = self._last_error
         self._status.publish(message)
+        state = 'unconfigured' if self._settings is None else 'inactive' if inputs is None else 'active'
+        self._diagnostics.publish(diagnostics(message, self.get_fully_qualified_name(), state,
+                                              self._faults.recent(RECENT_S), conditions))
+        if inputs is not None and perception.trajectory is not None and perception.settings.publish_path:
+            outputs.publish_path(perception.trajectory, perception.settings.frames_odom)
 
-
-def _device(name: str) -> torch.device:
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"parameter device: {name!r} is no device; 'auto', 'cpu', 'cuda' and 'cuda:1' are") from error
-    cards = torch.cuda.device_count()
-    if device.type == 'cuda' and (device.index or 0) >= cards:
-        raise UserError(f'parameter device: {name!r} is asked for, and torch sees {cards} CUDA devices here')
-    return device
+    def _conditions(self, perception: Perception) -> list[str]:
+        """Return what is wrong as long as it lasts, in words."""
+        wrong = []
+        if self._network is not None and self._network.untrained:
+            wrong.append('UNTRAINED weights: the answers mean nothing')
+        if perception.frozen:
+            wrong.append('the images do not change')
+        if perception.mount is not None and perception.mount.problem:
+            wrong.append(perception.mount.problem)
+        if (parent := self._watch.other_parent()) and perception.mount is not None:
+            wrong.append(f'somebody else publishes {parent} -> {perception.mount.child}')
+        return wrong

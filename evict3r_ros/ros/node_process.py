@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +19,29 @@ from evict3r_ros.errors import UserError
 _POLL_S = 0.1
 # After each of these the node has this long to end by itself.
 _SIGNALS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
+
+
+def wait_until_active(node: Node, name: str, timeout_s: float, check: Callable[[], None]) -> bool:
+    """Wait until the lifecycle node of this name is active; return whether it is. check(): may end the wait by raising.
+
+    node: one that is being served, through which is asked.
+    """
+    client = node.create_client(GetState, f'{name}/get_state')
+    deadline = time.monotonic() + timeout_s
+    answer = None
+    try:
+        while time.monotonic() < deadline:
+            check()
+            if answer is not None and answer.done():
+                if answer.result().current_state.id == State.PRIMARY_STATE_ACTIVE:
+                    return True
+                answer = None
+            if answer is None and client.service_is_ready():
+                answer = client.call_async(GetState.Request())
+            time.sleep(_POLL_S)
+        return False
+    finally:
+        node.destroy_client(client)
 
 
 class NodeProcess:
@@ -43,22 +66,8 @@ class NodeProcess:
 
         Raises UserError with the end of the log when it ends first or takes longer.
         """
-        client = node.create_client(GetState, f'{name}/get_state')
-        deadline = time.monotonic() + timeout_s
-        answer = None
-        try:
-            while time.monotonic() < deadline:
-                self.check()
-                if answer is not None and answer.done():
-                    if answer.result().current_state.id == State.PRIMARY_STATE_ACTIVE:
-                        return
-                    answer = None
-                if answer is None and client.service_is_ready():
-                    answer = client.call_async(GetState.Request())
-                time.sleep(_POLL_S)
-        finally:
-            node.destroy_client(client)
-        raise UserError(f'the node was not active after {timeout_s:.0f} s; its last words:\n{self.tail()}')
+        if not wait_until_active(node, name, timeout_s, self.check):
+            raise UserError(f'the node was not active after {timeout_s:.0f} s; its last words:\n{self.tail()}')
 
     def check(self) -> None:
         """Raise UserError, with the end of the log, if the node has ended."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -13,8 +13,10 @@ from rclpy.parameter import Parameter as RosParameter
 
 from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.cache.config import BUDGETS
+from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS
 from evict3r_ros.network.checkpoint import AUTO, TINY
+from evict3r_ros.scale import SOURCES, ScaleSettings
 
 Value = bool | int | float | str
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
@@ -55,6 +57,7 @@ class Parameter:
 
 
 _CACHE = CacheConfig()
+_SCALE = ScaleSettings()
 
 PARAMETERS = (
     Parameter('weights', TINY, "This package's own, 'tiny'; 'official' to download the published ones; the path of a "
@@ -88,13 +91,32 @@ PARAMETERS = (
               '1 and more.', bounds=(1.0, 1e6), live=True),
     Parameter('points.stride', 1, 'Every how many rows and columns the cloud has a point.', 'pixels', (1, 64),
               live=True),
+    Parameter('points.require_metric', False, 'Whether the cloud is held back until the scale is metric, so that no '
+              'costmap hears of obstacles at distances that mean nothing.', live=True),
     Parameter('publish_tf', True, 'Whether odom -> base is sent to /tf; off if something else localizes the robot.',
+              live=True),
+    Parameter('publish_path', True, 'Whether the path is published, with each status.', live=True),
+    Parameter('status_period', 1.0, 'Time between two messages on ~/status and /diagnostics.', 's', (0.05, 60.0),
               live=True),
     Parameter('allow_untrained_tf', False, 'Whether untrained weights may move the robot in /tf; for demonstrations '
               'without a robot.', live=True),
     Parameter('frames.odom', 'odom', 'Frame of the odometry: z up, origin at the first pose of the base.'),
     Parameter('frames.base', 'base_link', "Frame that the odometry moves; the camera's place on it is read from "
               '/tf_static.'),
+    Parameter('scale.source', _SCALE.source, "Where metres come from: 'fixed' (scale.fixed), 'odometry' (odom_in), "
+              "'depth' (depth_in), 'camera_height' (the ground, scale.camera_height below the camera); 'none' leaves "
+              "lengths in the network's unit.", choices=SOURCES),
+    Parameter('scale.fixed', _SCALE.fixed, "Source 'fixed': metres for one unit of the network.", 'm', (1e-6, 1e6)),
+    Parameter('scale.camera_height', _SCALE.camera_height, "Source 'camera_height': height of the camera over flat "
+              'ground.', 'm', (0.0, 1000.0)),
+    Parameter('scale.baseline', _SCALE.baseline, "Source 'odometry': way between two frames whose motions are "
+              'compared.', 'm', (0.01, 100.0)),
+    Parameter('scale.max_slew', _SCALE.max_slew, 'Largest relative change of a known scale a second.', '1/s',
+              (1e-4, 10.0)),
+    Parameter('save.folder', '~/.ros/evict3r_ros', 'Folder in which ~/save makes a folder each time; while the node '
+              "runs the trajectory is kept on its disk. '' keeps nothing and saves nothing."),
+    Parameter('save.max_points', 500_000, 'Most points of a saved cloud; beyond, its voxels grow.', 'points',
+              (1000, 20_000_000)),
     Parameter('startup_timeout', 2.0, 'How long the first image of a camera waits for the static transform from its '
               'frame to the base, and for camera_info if that is published at all.', 's', (0.0, 60.0)),
 )
@@ -122,10 +144,20 @@ class Settings:
     depth_size: str
     points_min_confidence: float
     points_stride: int
+    points_require_metric: bool
     publish_tf: bool
+    publish_path: bool
+    status_period: float
     allow_untrained_tf: bool
     frames_odom: str
     frames_base: str
+    scale_source: str
+    scale_fixed: float
+    scale_camera_height: float
+    scale_baseline: float
+    scale_max_slew: float
+    save_folder: str
+    save_max_points: int
     startup_timeout: float
 
 
@@ -140,6 +172,36 @@ def read(node: Node, changed: Iterable[RosParameter] = ()) -> Settings:
     values = {name: node.get_parameter(name).value for name in _BY_NAME}
     values.update((parameter.name, parameter.value) for parameter in changed if parameter.name in _BY_NAME)
     return Settings(**{field_name(name): value for name, value in values.items()})
+
+
+def from_values(values: Mapping[str, Value]) -> Settings:
+    """Return the settings with these values and defaults for the rest, without a node.
+
+    Raises UserError for a name that isn't known, and for a value of the wrong type or out of range.
+    """
+    settings = {parameter.name: parameter.default for parameter in PARAMETERS}
+    for name, value in values.items():
+        parameter = _BY_NAME.get(name)
+        if parameter is None:
+            raise UserError(f'there is no parameter {name!r}; the README lists them all')
+        settings[name] = _checked(parameter, value)
+    return Settings(**{field_name(name): value for name, value in settings.items()})
+
+
+def _checked(parameter: Parameter, value: Value) -> Value:
+    kind = type(parameter.default)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind and not parameter.any_type:
+        raise UserError(f'parameter {parameter.name}: {value!r} is no {kind.__name__}')
+    if parameter.choices and value not in parameter.choices:
+        raise UserError(f'parameter {parameter.name}: {value!r} is not one of {", ".join(parameter.choices)}')
+    if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:
+        raise UserError(f'parameter {parameter.name}: {value!r} is not within {parameter.bounds[0]:g} to '
+                        f'{parameter.bounds[1]:g} {parameter.unit}'.rstrip())
+    if isinstance(parameter.default, int) and parameter.step > 1 and value % parameter.step:
+        raise UserError(f'parameter {parameter.name}: {value!r} is no multiple of {parameter.step}')
+    return value
 
 
 def field_name(name: str) -> str:

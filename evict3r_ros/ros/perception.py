@@ -3,7 +3,7 @@
 """One image message in, the answers to it out: what the worker thread does with a frame, without any topic.
 
 Here is also decided when the stream has to begin anew: another image size, camera frame or calibration, a clock
-that jumped back, a frame that failed inside the network.
+that jumped back, a frame that failed inside the network, somebody's wish.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import threading
 import time
 
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
 import numpy as np
@@ -21,28 +20,40 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 import torch
 
-from evict3r_ros import geometry
-from evict3r_ros.preparation import ImageView
-from evict3r_ros.rectify import Calibration, Rectifier
+from evict3r_ros import geometry, image_health
+from evict3r_ros.io.scene_record import SceneRecord
+from evict3r_ros.rectify import Calibration
 from evict3r_ros.ros import conversions
+from evict3r_ros.ros.camera import CameraModel
+from evict3r_ros.ros.faults import Faults, FrameRefused
 from evict3r_ros.ros.parameters import Settings
-from evict3r_ros.ros.transforms import OdometryFrame, StaticTransforms, find_mount
+from evict3r_ros.ros.stamps import StampOrder, nanoseconds
+from evict3r_ros.ros.transforms import Mount, StaticTransforms, find_mount
+from evict3r_ros.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.stream import Prediction, Stream, StreamStats
+from evict3r_ros.trajectory import OdometryState, Trajectory
 
-CLOCK_JUMP_NS = 1_000_000_000  # a stamp older than the last by more is a clock set back; by less, a frame out of order
 STATS_PERIOD_S = 0.5  # StreamStats reads from the device, which stalls it: not for every frame
+FROZEN_AFTER = 30  # identical images in a row: a second of a usual camera
+MOST_FRAMES = 64  # names of camera frames that are remembered
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The messages that answer one image, all of its stamp. points is None if nobody asked for them."""
+    """The messages that answer one image, all of its stamp.
+
+    rgb and points are None if nobody asked for them, transform if the frame that it would move has another parent.
+    keep: adds the frame to what ~/save writes; to be called once the answer is on its way, because it takes its time.
+    """
 
     depth: Image
     confidence: Image
     info: CameraInfo
     odometry: Odometry
-    transform: TransformStamped
+    transform: TransformStamped | None
+    rgb: Image | None
     points: PointCloud2 | None
+    keep: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -54,30 +65,42 @@ class _View:
     calibration: Calibration | None
 
 
+@dataclass(frozen=True)
+class _Maps:
+    """A frame's answer as arrays of the published size (h, w), in metres as far as the scale is known."""
+
+    depth: np.ndarray
+    confidence: np.ndarray
+    K: np.ndarray
+
+
 class Perception:
     """Turns images into answers with a stream. `process` belongs to one thread; the rest may be called from any.
 
-    tell(text): where to say what a user should know once. wants_points(): whether a cloud is worth its time.
-    expects_info(): whether somebody publishes camera_info, so that the first image waits for it.
+    faults: takes what goes wrong. wants(output): whether 'points' or 'rgb' are worth their time. expects_info():
+    whether somebody publishes camera_info, so that the first image waits for it. record: what ~/save writes, or None.
+    Raises UserError for settings of the scale that cannot be.
     """
 
-    def __init__(self, stream: Stream, settings: Settings, transforms: StaticTransforms, tell: Callable[[str], None],
-                 wants_points: Callable[[], bool], expects_info: Callable[[], bool]) -> None:
+    def __init__(self, stream: Stream, settings: Settings, transforms: StaticTransforms, faults: Faults,
+                 wants: Callable[[str], bool], expects_info: Callable[[], bool],
+                 record: SceneRecord | None = None) -> None:
         self.settings = settings
         self.resets = 0
         self.camera_frame = ''
         self.stats: StreamStats = stream.stats()
-        self._stream, self._transforms, self._tell = stream, transforms, tell
-        self._wants_points, self._expects_info = wants_points, expects_info
-        self._calibration: Calibration | None = None
-        self._calibrated = threading.Event()
-        self._rectifier: Rectifier | None = None
-        self._mask: np.ndarray | None = None  # the rectifier's valid pixels, at the published size
-        self._view: _View | None = None
-        self._odometry: OdometryFrame | None = None
-        self._last_stamp_ns: int | None = None
-        self._stats_at = 0.0
-        self._failed = False
+        self.scale = MetricScale(ScaleSettings(
+            settings.scale_source, settings.scale_fixed, settings.scale_camera_height, settings.scale_baseline,
+            settings.scale_max_slew))
+        self.camera = CameraModel(lambda text: faults.count('calibration', text))
+        self.mount: Mount | None = None
+        self.trajectory: Trajectory | None = None
+        self.frozen = False
+        self._last_cloud: PointCloud2 | None = None
+        self._stream, self._transforms, self._faults = stream, transforms, faults
+        self._wants, self._expects_info, self._record = wants, expects_info, record
+        self._reset_wanted = threading.Event()
+        self.begin()
 
     def warm_up(self) -> None:
         """Run one frame that means nothing, so that the first real one does not pay for allocations."""
@@ -89,145 +112,187 @@ class Perception:
     def begin(self) -> None:
         """Forget the images seen so far: the next one is the first of a stream, at odom's origin."""
         self._stream.reset()
-        self._view = self._odometry = self._last_stamp_ns = None
+        self.scale.restart()
+        self.mount = self.trajectory = None
+        self.frozen = False
+        self._view: _View | None = None
+        self._stamps = StampOrder()
+        self._frozen_watch = image_health.FrozenWatch()
+        self._waited_for: set[str] = set()
+        self._mounted_by = -1  # version of the static transforms that the mount is from
         self._failed = False
+        self._stats_at = 0.0
+        self._reset_wanted.clear()
+        if self._record is not None:
+            self._record.restart()
 
-    def hear_info(self, message: CameraInfo) -> None:
-        """Take in a camera_info, from any thread; it holds from the next image on."""
-        self._calibration = conversions.calibration_from_info(message)
-        self._calibrated.set()
+    def ask_for_reset(self) -> None:
+        """Let the next image begin a stream; the odometry goes on from its last pose."""
+        self._reset_wanted.set()
 
     def process(self, message: Image | CompressedImage, cancelled: threading.Event) -> Answer:
-        """Return the answer to an image. Raises ValueError, with the reason, for one that cannot be used.
+        """Return the answer to an image. Raises FrameRefused or ValueError, with the reason, for one of no use.
 
         cancelled: set to end the waiting for transform and calibration that only a camera's first image does.
         """
-        stamp_ns = _nanoseconds(message.header.stamp)
-        set_back = self._check_clock(stamp_ns)
+        stamp_ns = nanoseconds(message.header.stamp)
+        set_back = self._stamps.check(stamp_ns)
         decode = conversions.rgb_from_image if isinstance(message, Image) else conversions.rgb_from_compressed
         image = decode(message)
+        self._check_image(image)
         self._follow_view(image.shape[:2], message.header.frame_id, set_back, cancelled)
-        if self._rectifier is not None:
-            image = self._rectifier(image)
-        self._failed = True
-        prediction = self._stream.step(image)
-        if not np.isfinite(prediction.world_from_camera).all():
-            raise ValueError('the network answered with a pose that is not finite')
-        self._failed = False
-        self._last_stamp_ns = stamp_ns
+        gap_s = self._stamps.accept(stamp_ns)
+        if gap_s:
+            self._faults.count('image_gap', f'no usable image for {gap_s:.1f} s by their stamps; the stream goes on')
+        image = self.camera.rectify(image)
+        prediction = self._predict(image)
         self.camera_frame = message.header.frame_id
         if time.monotonic() - self._stats_at > STATS_PERIOD_S:
             self.stats, self._stats_at = self._stream.stats(), time.monotonic()
-        return self._answer(prediction, image, message.header)
+        return self._answer(prediction, image, message.header, stamp_ns)
 
-    def _check_clock(self, stamp_ns: int) -> bool:
-        """Return whether the clock was set back; raises ValueError for a stamp that is merely out of order."""
-        if self._last_stamp_ns is None or stamp_ns > self._last_stamp_ns:
-            return False
-        behind = self._last_stamp_ns - stamp_ns
-        if behind > CLOCK_JUMP_NS:
-            return True
-        raise ValueError(f'stamp {stamp_ns} ns is {behind / 1e6:g} ms before the last one and not after it')
+    def _check_image(self, image: np.ndarray) -> None:
+        height, width = image.shape[:2]
+        if not image_health.has_usable_shape(height, width):
+            raise FrameRefused('broken_image', f'an image of {width} x {height} pixels shows nothing')
+        contrast = image_health.contrast(image)
+        if contrast < image_health.LEAST_CONTRAST:
+            raise FrameRefused('blank_image', f'an image without contrast (mean {image.mean():.0f}, deviation '
+                               f'{contrast:.1f} of 255): is the lens covered, or the exposure wrong?')
+        repeats = self._frozen_watch.see(image)
+        if repeats == FROZEN_AFTER:
+            self._faults.count('frozen_image', f'{repeats} images in a row are the same: has the camera stopped?')
+        self.frozen = repeats >= FROZEN_AFTER
+
+    def _predict(self, image: np.ndarray) -> Prediction:
+        self._failed = True  # until it is known not to have
+        try:
+            prediction = self._stream.step(image)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            raise
+        except ValueError as error:  # the image has been checked: it is the pose that makes no sense
+            raise FrameRefused('not_finite', f'the network answered with no pose: {error}') from error
+        if not (np.isfinite(prediction.world_from_camera).all() and bool(torch.isfinite(prediction.depth).any())):
+            raise FrameRefused('not_finite', 'the network answered with a pose or a depth that is not finite')
+        self._failed = False
+        return prediction
 
     def _follow_view(self, size: tuple[int, int], frame: str, set_back: bool, cancelled: threading.Event) -> None:
         """Make stream, rectification and odometry fit the image that is about to be processed."""
         if self._view is None:
-            self._await_info(cancelled)
-        view = _View(size, frame, self._calibration)
+            self.camera.wait(self._expects_info, self.settings.startup_timeout, cancelled)
+        view = _View(size, frame, self.camera.calibration)
         known, self._view = self._view, view
-        if known is None or known.frame != frame:
-            self._mount(frame, cancelled)
-        if known is None or known != view:
-            self._rectifier, self._mask = self._make_rectifier(view), None
-        if known is not None and (known != view or set_back or self._failed):
-            reason = ('the clock was set back' if set_back else 'the last frame failed' if known == view else
-                      f'images are now {size[1]} x {size[0]} in frame {frame!r}, or the calibration changed')
-            self._tell(f'stream reset: {reason}')
-            self.resets += 1
-            self._stream.reset()
-            self._odometry.restart(keep=not set_back)
-            self._failed = False
+        if known is None or known.frame != frame or self._transforms.version != self._mounted_by:
+            self._follow_mount(frame, cancelled)
+        if known != view:
+            self.camera.adopt(view.calibration, size)
+        wanted = self._reset_wanted.is_set()
+        self._reset_wanted.clear()
+        if known is None or not (known != view or set_back or self._failed or wanted):
+            return
+        if set_back:
+            self._faults.count('clock_set_back', 'stream reset: the clock was set back')
+        elif known.size != size or known.frame != frame:
+            self._faults.count('image_changed',
+                               f'stream reset: images are now {size[1]} x {size[0]} in frame {frame!r}')
+        elif known != view:
+            self._faults.count('calibration', 'stream reset: the calibration in camera_info changed')
+        self.resets += 1
+        self._stream.reset()
+        self.scale.restart()
+        self.trajectory.restart(keep=not set_back)
+        if set_back and self._record is not None:
+            self._record.restart()
+        self._failed = False
 
-    def _await_info(self, cancelled: threading.Event) -> None:
-        deadline = time.monotonic() + self.settings.startup_timeout
-        while self._expects_info() and time.monotonic() < deadline and not cancelled.is_set():
-            if self._calibrated.wait(0.05):
-                return
-
-    def _mount(self, frame: str, cancelled: threading.Event) -> None:
-        settings = self.settings
-        mount = find_mount(self._transforms, settings.frames_base, frame, settings.startup_timeout, cancelled)
+    def _follow_mount(self, frame: str, cancelled: threading.Event) -> None:
+        """Find where the camera sits; wait for it once a camera, and see it when it comes later or changes."""
+        settings, transforms = self.settings, self._transforms
+        patience = 0.0 if frame in self._waited_for else settings.startup_timeout
+        mount = find_mount(transforms, settings.frames_odom, settings.frames_base, frame, patience, cancelled)
         if cancelled.is_set():
             raise InterruptedError('stopped while waiting for the static transform')
-        if not mount.from_tf:
-            self._tell(f'no static transform from {frame!r} to {settings.frames_base!r} within '
-                       f'{settings.startup_timeout:g} s: {settings.frames_odom} -> {mount.child} is published instead, '
-                       'with the camera taken to be level at the first image')
-        self._odometry = OdometryFrame(mount, self._odometry)
+        self._mounted_by = transforms.version
+        if len(self._waited_for) < MOST_FRAMES:
+            self._waited_for.add(frame)
+        if self.mount is not None and not mount.differs(self.mount):
+            return
+        if mount.problem:
+            self._faults.count('second_parent' if mount.taken else 'no_transform', mount.problem)
+        if self.trajectory is None:
+            self.trajectory = Trajectory(mount.child_from_camera, mount.odom_from_child)
+        else:
+            self.trajectory.remount(mount.child_from_camera, mount.odom_from_child,
+                                    keep=mount.child == self.mount.child)
+        self.mount = mount
 
-    def _make_rectifier(self, view: _View) -> Rectifier | None:
-        """Return what undistorts these images, or None, with the reason told, if their calibration is of no use."""
-        if view.calibration is None:
-            return None
-        if view.calibration.size != view.size:
-            height, width = view.calibration.size
-            self._tell(f'camera_info is not used: it is for {width} x {height} pixels, and the image has '
-                       f'{view.size[1]} x {view.size[0]}')
-            return None
-        try:
-            return Rectifier(view.calibration)
-        except ValueError as error:
-            self._tell(f'camera_info is not used: {error}')
-            return None
-
-    def _answer(self, prediction: Prediction, image: np.ndarray, header: Header) -> Answer:
-        settings, view = self.settings, prediction.view
+    def _answer(self, prediction: Prediction, image: np.ndarray, header: Header, stamp_ns: int) -> Answer:
+        settings = self.settings
         at_camera = settings.depth_size == 'camera'
+        maps, odometry = self._place(prediction, at_camera, stamp_ns)
+        odom_from_camera = odometry.odom_from_child @ self.mount.child_from_camera
+        wants_rgb, wants_points = self._wants('rgb'), self._wants('points')
+        wants_points = wants_points and (self.scale.state.is_metric or not settings.points_require_metric)
+        recorded = self._record is not None and self._record.wants_points(stamp_ns)
+        colours = None
+        if wants_rgb or wants_points or recorded:
+            colours = image if at_camera else prediction.image.cpu().numpy()
+        odom = Header(stamp=header.stamp, frame_id=settings.frames_odom)
+        mount = self.mount
+        transform = conversions.transform_from_pose(odometry.odom_from_child, odom, mount.child)
+        return Answer(depth=conversions.image_from_map(maps.depth, header),
+                      confidence=conversions.image_from_map(maps.confidence, header),
+                      info=conversions.info_from_K(maps.K, maps.depth.shape, header),
+                      odometry=conversions.odometry_from_state(odometry, odom, mount.child),
+                      transform=None if mount.taken else transform,
+                      rgb=conversions.image_from_rgb(colours, header) if wants_rgb else None,
+                      points=self._cloud(maps, colours, header) if wants_points else None,
+                      keep=lambda: self._keep(maps, colours if recorded else None, odom_from_camera, stamp_ns))
+
+    def _place(self, prediction: Prediction, at_camera: bool, stamp_ns: int) -> tuple[_Maps, OdometryState]:
+        """Return the frame's maps and where the robot is, both scaled by what is known of the scale."""
+        view = prediction.view
         depth, confidence = prediction.depth, prediction.confidence
-        colours = image
         if at_camera:
             depth, confidence = view.to_camera(depth), view.to_camera(confidence)
         # One copy from the device each; from here on the arrays belong to this frame alone.
         depth, confidence = (values.cpu().numpy() for values in (depth, confidence))
-        depth = np.where(np.isfinite(depth) & (depth > 0.0) & self._seen(view, at_camera), depth, np.float32(np.nan))
-        if self._rectifier is not None:
-            K = self._rectifier.K if at_camera else view.to_network_K(self._rectifier.K)
-        else:
-            K = view.to_camera_K(prediction.intrinsics) if at_camera else prediction.intrinsics
-        points = None
-        if self._wants_points():
-            if not at_camera:
-                colours = prediction.image.cpu().numpy()
-            points = self._cloud(depth, confidence, colours, K, header)
-        pose = self._odometry.pose(prediction.world_from_camera)
-        odom = Header(stamp=header.stamp, frame_id=settings.frames_odom)
-        child = self._odometry.mount.child
-        return Answer(depth=conversions.image_from_map(depth, header),
-                      confidence=conversions.image_from_map(confidence, header),
-                      info=conversions.info_from_K(K, depth.shape, header),
-                      odometry=conversions.odometry_from_pose(pose, odom, child),
-                      transform=conversions.transform_from_pose(pose, odom, child), points=points)
+        seen = self.camera.seen(view, at_camera)
+        depth = np.where(np.isfinite(depth) & (depth > 0.0) & seen, depth, np.float32(np.nan))
+        K = self.camera.matrix(prediction, at_camera)
+        scale = self.scale.observe(ScaleFrame(
+            stamp_ns, depth, confidence, K, prediction.world_from_camera, self.mount.base_from_camera,
+            (0.0, 1.0) if at_camera else view.seen_rows))
+        typical = float(np.nanmedian(confidence[::8, ::8]))
+        odometry = self.trajectory.advance(stamp_ns, prediction.world_from_camera, scale, typical)
+        return _Maps(depth * np.float32(scale.scale), confidence, K), odometry
 
-    def _seen(self, view: ImageView, at_camera: bool) -> np.ndarray | bool:
-        """Return where the image shows what the camera saw: not in the corners that rectification left black."""
-        if self._rectifier is None or self._rectifier.valid is None:
-            return True
-        if self._mask is None and at_camera:
-            self._mask = self._rectifier.valid
-        elif self._mask is None:
-            white = torch.from_numpy(self._rectifier.valid.astype(np.uint8) * 255)
-            self._mask = view.prepare(white[..., None].expand(-1, -1, 3))[0].numpy() > 0.99
-        return self._mask
-
-    def _cloud(self, depth: np.ndarray, confidence: np.ndarray, colours: np.ndarray, K: np.ndarray,
-               header: Header) -> PointCloud2:
+    def _cloud(self, maps: _Maps, colours: np.ndarray, header: Header) -> PointCloud2:
         stride = self.settings.points_stride
+        depth, K = self._sure(maps, stride)
+        x, y = geometry.lateral_planes(depth, K)
+        # The last one was serialized when it was published.
+        self._last_cloud = conversions.cloud_from_planes(x, y, depth, colours[::stride, ::stride], header,
+                                                         again=self._last_cloud)
+        return self._last_cloud
+
+    def _sure(self, maps: _Maps, stride: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return every stride-th depth (h, w), NaN where the network is not sure enough, and K (3, 3) of that size."""
         taken = (slice(None, None, stride),) * 2
-        sure = np.where(confidence[taken] >= self.settings.points_min_confidence, depth[taken], np.float32(np.nan))
+        sure = maps.confidence[taken] >= self.settings.points_min_confidence
         # Every n-th pixel of an image is an image with K / n.
-        points = geometry.unproject(sure, np.diag([1.0 / stride, 1.0 / stride, 1.0]) @ K)
-        return conversions.cloud_from_points(points, colours[taken], header)
+        K = np.diag([1.0 / stride, 1.0 / stride, 1.0]) @ maps.K
+        return np.where(sure, maps.depth[taken], np.float32(np.nan)), K
 
-
-def _nanoseconds(stamp: Time) -> int:
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
+    def _keep(self, maps: _Maps, colours: np.ndarray | None, odom_from_camera: np.ndarray, stamp_ns: int) -> None:
+        if self._record is None:
+            return
+        try:
+            self._record.add_pose(stamp_ns, odom_from_camera)
+        except OSError as error:
+            self._faults.count('not_saved', f'a pose is missing from the recorded trajectory: {error}')
+        if colours is not None:
+            points = geometry.unproject(*self._sure(maps, 1))
+            self._record.add_points(stamp_ns, points, colours, odom_from_camera, maps.K)

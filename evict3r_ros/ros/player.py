@@ -3,7 +3,7 @@
 """Plays a bag into live topics: the recorded bytes as they are, and /clock ahead of the data of each instant."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -16,6 +16,7 @@ from evict3r_ros.ros.message_types import message_class
 
 CLOCK = '/clock'
 _DEPTH = 10
+_NAP_S = 0.1  # a signal does not end a sleep
 
 
 class Player:
@@ -41,22 +42,31 @@ class Player:
         """Whether anybody has subscribed to a topic of the bag."""
         return self._publishers[topic].get_subscription_count() > 0
 
-    def due(self, rate: float | None = 1.0) -> Iterator[tuple[str, int, bytes]]:
+    @property
+    def topics(self) -> list[str]:
+        """Names of the topics that are played."""
+        return list(self._publishers)
+
+    def due(self, rate: float | None = 1.0, messages: Iterable[tuple[str, int, bytes]] | None = None,
+            stopped: Callable[[], bool] = lambda: False) -> Iterator[tuple[str, int, bytes]]:
         """All messages in time order, each when its time has come: (topic, time in ns, CDR bytes), for publish().
 
-        rate: bag seconds a second of real time; None: without waiting. A caller that needs longer between two of them
-        delays those that follow, none is left out. Raises ValueError for a rate that isn't over 0.
+        rate: bag seconds a second of real time; None: without waiting. messages: to play instead of all. stopped():
+        ends it within a tenth of a second. A caller that needs longer between two of them delays those that follow,
+        none is left out. Raises ValueError for a rate that isn't over 0.
         """
         if rate is not None and not rate > 0:
             raise ValueError(f'rate must be over 0, got {rate}')
         start_ns: int | None = None
         started = time.monotonic()
-        for topic, time_ns, raw in self._bag.raw(self._publishers):
+        for topic, time_ns, raw in self._bag.raw(self._publishers) if messages is None else messages:
             if start_ns is None:
                 start_ns = time_ns
-            if rate is not None:
-                due = started + (time_ns - start_ns) / NANOSECONDS / rate
-                time.sleep(max(0.0, due - time.monotonic()))
+            due = started if rate is None else started + (time_ns - start_ns) / NANOSECONDS / rate
+            while (left := due - time.monotonic()) > 0 and rate is not None and not stopped():
+                time.sleep(min(left, _NAP_S))
+            if stopped():
+                return
             yield topic, time_ns, raw
 
     def publish(self, topic: str, time_ns: int, raw: bytes) -> None:

@@ -16,6 +16,12 @@ from evict3r_ros.ros.message_types import definition_text, message_class
 _DEPTH = 100
 
 
+def add_live_topic(bag: BagWriter, topic: str, name: str) -> None:
+    """Add a topic of a type that is installed here, with its definition where readers of bags may not know it."""
+    known = name in message_types().fielddefs
+    bag.add_topic(topic, name, definition=None if known else definition_text(message_class(name)))
+
+
 class Recorder:
     """Subscribes to topics, reliably, and writes each message with the time that clock() tells (context manager)."""
 
@@ -34,11 +40,9 @@ class Recorder:
         quality = QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
         self._subscriptions = []
         for topic, name in topics.items():
-            kind = message_class(name)
-            known = name in message_types().fielddefs
-            bag.add_topic(topic, name, definition=None if known else definition_text(kind))
+            add_live_topic(bag, topic, name)
             self._subscriptions.append(node.create_subscription(
-                kind, topic, lambda raw, topic=topic: self._take(topic, raw), quality, raw=True))
+                message_class(name), topic, lambda raw, topic=topic: self._take(topic, raw), quality, raw=True))
 
     def hears_all(self) -> bool:
         """Whether every topic has a publisher by now."""

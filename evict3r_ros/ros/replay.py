@@ -18,9 +18,9 @@ from evict3r_ros.ros.session import Session
 # A node that leaves this many frames in a row without an answer is taken for stuck.
 _MOST_SILENT = 2
 # Each end learns of the other by itself: what is published before both have is lost.
-_SETTLE_S = 0.5
+SETTLE_S = 0.5
 # The node tells its status at least once a second; this much longer, and the last one is in the bag.
-_LAST_STATUS_S = 1.2
+LAST_STATUS_S = 1.2
 _CONNECT_S = 30.0
 
 
@@ -68,7 +68,7 @@ def replay(session: Session, process: NodeProcess, played: BagReader, image_topi
         if count and not silent and not _wait(timer, stamp, timeout_s, session, process):
             raise UserError(f'the node did not answer the last image within {timeout_s:g} s; its last words:\n'
                             f'{process.tail()}')
-        time.sleep(_LAST_STATUS_S)
+        time.sleep(LAST_STATUS_S)
         session.check()
     return Replay(count, len(timer.latencies_s), tuple(timer.latencies_s))
 
@@ -82,7 +82,7 @@ def _connect(connected: Callable[[], bool], session: Session, process: NodeProce
             raise UserError(f'the node and this program did not find each other in {_CONNECT_S:g} s; its last words:\n'
                             f'{process.tail()}')
         time.sleep(0.05)
-    time.sleep(_SETTLE_S)
+    time.sleep(SETTLE_S)
 
 
 def _wait(timer: AnswerTimer, stamp_ns: int, timeout_s: float, session: Session, process: NodeProcess) -> bool:

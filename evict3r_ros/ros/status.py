@@ -6,20 +6,23 @@ from __future__ import annotations
 
 from evict3r_ros.msg import StreamStatus
 from evict3r_ros.network import StreamVGGT
+from evict3r_ros.ros.faults import Faults
 from evict3r_ros.ros.inference import Counts, Pace
 from evict3r_ros.ros.parameters import Settings
 from evict3r_ros.ros.perception import Perception
 
 
 def status_message(settings: Settings | None, network: StreamVGGT | None, perception: Perception | None,
-                   counts: Counts, pace: Pace) -> StreamStatus:
-    """Return the status without stamp and last error; None for what an unconfigured node does not have."""
+                   counts: Counts, pace: Pace, faults: Faults) -> StreamStatus:
+    """Return the status without stamp; None for what an unconfigured node does not have."""
+    faulty = faults.counts()
     message = StreamStatus(
         frames_received=counts.received, frames_processed=counts.processed, frames_dropped=counts.dropped,
         frames_failed=counts.failed, rate_hz=pace.rate_hz, latency_p50_ms=pace.latency_p50_ms,
-        latency_p99_ms=pace.latency_p99_ms, is_metric=False, scale=1.0, scale_stddev=float('nan'))
+        latency_p99_ms=pace.latency_p99_ms, is_metric=False, scale=1.0, scale_stddev=float('nan'),
+        faults=list(faulty), fault_counts=list(faulty.values()), last_error=faults.last)
     if settings is not None:
-        message.preset, message.policy = settings.preset, settings.cache_policy
+        message.policy = settings.cache_policy
     if network is not None:
         message.preset = network.preset.name
         message.weights, message.untrained, message.device = network.source, network.untrained, str(network.device)
@@ -28,4 +31,7 @@ def status_message(settings: Settings | None, network: StreamVGGT | None, percep
         message.resets = perception.resets
         message.tokens, message.budget = perception.stats.tokens, perception.stats.budget
         message.cache_bytes = perception.stats.cache_bytes
+        scale = perception.scale.state
+        message.is_metric, message.scale, message.scale_stddev = scale.is_metric, scale.scale, scale.stddev
+        message.scale_source = scale.source
     return message

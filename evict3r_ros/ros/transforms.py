@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where the camera sits on the robot, from /tf_static, and the odometry frame that follows from it.
+"""Where the camera sits on the robot, from /tf_static, and which frame the odometry may move.
 
 tf2_ros has no wheel for pip, and all that is needed of it here is a chain of static transforms: so a small
 listener of our own, the same on a robot and without one.
@@ -24,6 +24,9 @@ from tf2_msgs.msg import TFMessage
 from evict3r_ros import geometry
 from evict3r_ros.ros.conversions import matrix_from_transform
 
+# Frames of REP-105 that a robot moves in: none of them is a part of it.
+WORLD_FRAMES = ('odom', 'map', 'earth', 'world')
+
 
 class StaticTransforms:
     """The static transforms heard so far, by child frame; safe to use from several threads."""
@@ -32,6 +35,8 @@ class StaticTransforms:
         self._changed = threading.Condition()
         self._parents: dict[str, tuple[str, np.ndarray]] = {}  # child -> (parent, parent_from_child)
         self._found: dict[tuple[str, str], np.ndarray | None] = {}
+        self.version = 0
+        """Changes with each message taken in."""
 
     def update(self, transforms: Iterable[TransformStamped]) -> list[str]:
         """Take in transforms (the latest of a child wins) and return why any of them was refused."""
@@ -46,6 +51,7 @@ class StaticTransforms:
                 except ValueError as error:
                     refused.append(f'static transform {parent} -> {child} refused: {error}')
             self._found.clear()
+            self.version += 1
             self._changed.notify_all()
         return refused
 
@@ -110,61 +116,52 @@ class Mount:
     """How the camera is mounted.
 
     child: the frame that the odometry moves. child_from_camera: (4, 4). odom_from_child: (4, 4), the child's pose at
-    odom's origin, which is upright. from_tf: whether all this is the static transform that was asked for.
+    odom's origin, which is upright. base_from_camera: (4, 4), with z up. from_tf: whether all this is the static
+    transform that was asked for. problem: what a user should know, '' if nothing. taken: whether the child has a
+    parent that is not ours, so that it must not get another.
     """
 
     child: str
     child_from_camera: np.ndarray
     odom_from_child: np.ndarray
-    from_tf: bool
+    base_from_camera: np.ndarray
+    from_tf: bool = False
+    problem: str = ''
+    taken: bool = False
+
+    def differs(self, other: 'Mount') -> bool:
+        """Return whether poses by the other one would be of another frame or another place."""
+        return self.child != other.child or not np.allclose(self.child_from_camera, other.child_from_camera)
 
 
-def find_mount(transforms: StaticTransforms, base: str, camera: str, timeout_s: float,
+def find_mount(transforms: StaticTransforms, odom: str, base: str, camera: str, timeout_s: float,
                cancelled: threading.Event) -> Mount:
     """Return the mount of `camera` on `base`, waiting up to `timeout_s` for it.
 
     Without a static chain between the two, the camera is taken to be level at the first image and the odometry moves
-    the camera's own frame, or the one that carries it, since a second parent would tear the tree of frames apart.
+    the camera's own frame. No frame gets a second parent, since that would tear the tree of frames apart: what is
+    carried by another frame (a camera by its housing, a base_link by a base_footprint) moves with the one that
+    carries it.
     """
+    upright = geometry.BODY_FROM_OPTICAL
     if not camera:
-        return Mount(base, geometry.BODY_FROM_OPTICAL, np.eye(4), from_tf=False)
+        return Mount(base, upright, np.eye(4), upright, problem=(
+            f'the images name no frame: {odom} -> {base} is published, with the camera taken to be at {base!r}, level'))
     base_from_camera = transforms.wait(base, camera, timeout_s, cancelled)
-    if base_from_camera is not None:
-        return Mount(base, base_from_camera, np.eye(4), from_tf=True)
-    root = transforms.root(camera)
-    root_from_camera = transforms.find(root, camera)
-    return Mount(root, root_from_camera, geometry.BODY_FROM_OPTICAL @ geometry.invert(root_from_camera), from_tf=False)
-
-
-class OdometryFrame:
-    """The odom frame: z up, its origin the first pose of the child frame; it never jumps.
-
-    Poses come in as camera poses in the world of a stream and leave as odom_from_child. A network places a stream's
-    first camera only nearly at its world's origin: so all poses are taken relative to the first one.
-    `restart(keep=True)` lets a new stream go on from the last pose given out. `before` is the odometry of another
-    camera, whose last pose this one goes on from if it moves the same frame.
-    """
-
-    def __init__(self, mount: Mount, before: 'OdometryFrame | None' = None) -> None:
-        self.mount = mount
-        self._camera_from_child = geometry.invert(mount.child_from_camera)
-        goes_on = before is not None and before.mount.child == mount.child
-        self._start = self._last = before._last if goes_on else mount.odom_from_child
-        self._first_from_world: np.ndarray | None = None
-
-    def pose(self, world_from_camera: np.ndarray) -> np.ndarray:
-        """Return the (4, 4) odom_from_child for a (4, 4) pose of the camera in the stream's world."""
-        if self._first_from_world is None:
-            self._first_from_world = geometry.invert(world_from_camera)
-        moved = self._first_from_world @ world_from_camera
-        self._last = self._start @ self.mount.child_from_camera @ moved @ self._camera_from_child
-        return self._last
-
-    def restart(self, keep: bool) -> None:
-        """Begin with a new stream: at the last pose (`keep`) or at odom's origin."""
-        self._start = self._last if keep else self.mount.odom_from_child
-        self._last = self._start
-        self._first_from_world = None
+    if base_from_camera is None:
+        root = transforms.root(camera)
+        root_from_camera = transforms.find(root, camera)
+        return Mount(root, root_from_camera, upright @ geometry.invert(root_from_camera), upright, problem=(
+            f'no static transform from {camera!r} to {base!r} within {timeout_s:g} s: {odom} -> {root} is published '
+            'instead, with the camera taken to be level at the first image'))
+    root = transforms.root(base)
+    if root in (_bare(odom), *WORLD_FRAMES):
+        return Mount(base, base_from_camera, np.eye(4), base_from_camera, from_tf=True, taken=True, problem=(
+            f'/tf_static already has {base!r} below {root!r}: {odom} -> {base} is not published, because no frame may '
+            'have two parents'))
+    root_from_base = transforms.find(root, base)
+    return Mount(root, root_from_base @ base_from_camera, geometry.invert(root_from_base), base_from_camera,
+                 from_tf=True)
 
 
 def _bare(frame: str) -> str:

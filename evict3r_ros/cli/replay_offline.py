@@ -1,0 +1,70 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`evict3r replay --offline`: with a progress bar, and a bag that is whole whenever it is stopped."""
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from evict3r_ros.cli.node_parameters import read_parameters
+from evict3r_ros.cli.replay import NODE
+from evict3r_ros.cli.stopping import Stopping
+from evict3r_ros.errors import UserError
+from evict3r_ros.io.answer import AnswerTopics
+from evict3r_ros.io.bag import BagReader, BagWriter
+from evict3r_ros.io.bag_topics import choose_topics
+from evict3r_ros.ros import parameters
+from evict3r_ros.ros.offline import OfflineReplay, OfflineResult, Span
+
+
+def run_offline(args: argparse.Namespace) -> int:
+    """Answer the bag and print what became of it."""
+    out = args.out or answer_folder(args.bag)
+    # Nobody's /tf is moved by a bag, so untrained weights may fill it; a user's own choice goes before.
+    values = {'allow_untrained_tf': True, **read_parameters(args.params_file, args.param)}
+    settings = parameters.from_values(values)
+    with BagReader(args.bag) as bag:
+        check_scale_inputs(settings.scale_source, args)
+        topics = choose_topics(bag, args.image, args.camera_info, args.odom, args.depth)
+        span = Span(args.start, args.duration, args.frames)
+        total = span.count(bag, topics.image)
+        if not total:
+            raise UserError(f'{args.bag}: no image within that span')
+        if out.exists():
+            raise UserError(f'{out} is there already: choose another folder with --out, or move it away')
+        with Stopping('this image') as stopping, tqdm(total=total, unit='image', disable=None) as bar:
+            # The folder is made last: settings that cannot work leave none behind.
+            with OfflineReplay(bag, topics, settings, AnswerTopics.of_node(NODE),
+                               lambda is_error, text: bar.write(text)) as replay, \
+                    BagWriter(out, args.storage) as output:
+                result = replay.run(output, span, bar.update, lambda: stopping.requested)
+            stopped = stopping.requested
+    _print(result, total, out)
+    return 130 if stopped else 0
+
+
+def answer_folder(bag: Path) -> Path:
+    """The folder beside where the command runs."""
+    return Path(f'{bag.resolve().stem}_answer')
+
+
+def check_scale_inputs(source: str, args: argparse.Namespace) -> None:
+    """Raise UserError for a scale that needs a topic that was not told, or the other way round."""
+    for name, topic, option in (('odometry', args.odom, '--odom'), ('depth', args.depth, '--depth')):
+        if source == name and topic is None:
+            raise UserError(f'scale.source {name} needs {option} TOPIC')
+        if source != name and topic is not None:
+            raise UserError(f'{option} is of no use without -p scale.source:={name}')
+
+
+def _print(result: OfflineResult, total: int, out: Path) -> None:
+    print()
+    if result.untrained:
+        print('UNTRAINED: random weights. Depth, points and poses mean nothing; that they arrive is what this shows.\n')
+    print(f'images   {result.read} of {total} read, {result.answered} answered, {result.failed} failed')
+    if result.faults:
+        print('faults   ' + ', '.join(f'{kind} {count}' for kind, count in result.faults.items()))
+    scale = f'{result.scale:.4g} metres for a unit of the network' if result.is_metric else 'not metric'
+    print(f'took     {1e3 * result.median_s:.0f} ms an image (median); scale: {scale}')
+    print(f'written  {out}/')

@@ -1,0 +1,76 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""From the settings to a stream with its weights loaded and its memory allocated: the same for node and replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import os
+
+import torch
+
+from evict3r_ros import kernels
+from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
+from evict3r_ros.errors import UserError
+from evict3r_ros.network import PRESETS, StreamVGGT, load_network, preset_of
+from evict3r_ros.planning import free_memory, plan, refuse_unless_fits
+from evict3r_ros.ros.parameters import Settings
+from evict3r_ros.stream import Stream
+
+
+def open_stream(settings: Settings, log: Callable[[bool, str], None]) -> tuple[StreamVGGT, Stream]:
+    """Load the weights and allocate all memory. Raises UserError for settings that cannot work.
+
+    log(is_error, text): told what a user should know before.
+    """
+    device = _device(settings.device)
+    dtype = settings.dtype if settings.dtype != 'auto' else 'bfloat16' if device.type == 'cuda' else 'float32'
+    cache = CacheConfig(
+        settings.cache_policy, settings.cache_tokens, memory_mb=settings.cache_memory_mb or None,
+        bits=parse_bits(str(settings.cache_bits)), scores=settings.cache_scores, budget=settings.cache_budget,
+        camera_frames=settings.cache_camera_frames)
+    _check_memory(settings, device, dtype, cache, log)
+    if device.type == 'cpu':
+        # One core is left to DDS, the camera and the rest of the robot: OpenMP's threads spin while they wait for
+        # each other, and where another process wants their core a frame takes many times as long.
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    network = load_network(settings.weights, settings.preset, device, dtype, settings.seed)
+    return network, Stream(network, cache, image_width=settings.image_width or None)
+
+
+def describe(settings: Settings, network: StreamVGGT, stream: Stream) -> str:
+    """Return in a line what runs."""
+    dtype = str(network.dtype).removeprefix('torch.')
+    return (f'{network.source}, preset {network.preset.name}, {dtype} on {network.device}; cache: '
+            f'{settings.cache_policy}, {stream.config.tokens} tokens a layer, {settings.cache_bits} bits, '
+            f'{stream.stats().cache_bytes / 2**20:.1f} MiB; engine {kernels.why(network.device)}')
+
+
+def _check_memory(settings: Settings, device: torch.device, dtype: str, cache: CacheConfig,
+                  log: Callable[[bool, str], None]) -> None:
+    """Refuse, before anything is loaded, what does not fit the device; the log then has the whole plan."""
+    if POLICIES[settings.cache_policy].grows:
+        log(False, f'policy {settings.cache_policy} takes more memory with every frame: it is for comparison, not for '
+            'robots')
+        return
+    preset = preset_of(settings.weights, settings.preset)
+    width = settings.image_width or PRESETS[preset].image_width
+    planned = plan(preset, cache, (width, width), dtype, cuda=device.type == 'cuda')
+    try:
+        refuse_unless_fits(planned, free_memory(device))
+    except UserError:
+        log(True, f'the plan:\n{planned.table()}')
+        raise
+
+
+def _device(name: str) -> torch.device:
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"parameter device: {name!r} is no device; 'auto', 'cpu', 'cuda' and 'cuda:1' are") from error
+    cards = torch.cuda.device_count()
+    if device.type == 'cuda' and (device.index or 0) >= cards:
+        raise UserError(f'parameter device: {name!r} is asked for, and torch sees {cards} CUDA devices here')
+    return device

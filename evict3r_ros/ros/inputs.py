@@ -1,0 +1,83 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The topics that an active node listens to, and what is wrong with them from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import time
+
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from evict3r_ros.ros import qos
+from evict3r_ros.ros.faults import Faults
+from evict3r_ros.ros.parameters import Settings
+from evict3r_ros.ros.perception import Perception
+from evict3r_ros.ros.scale_inputs import ScaleInputs
+from evict3r_ros.ros.stamps import CLOCK_JUMP_NS, nanoseconds
+from evict3r_ros.ros.transforms import StaticTransforms
+
+SILENCE_S = 3.0  # without images, before it is told
+
+
+class Inputs:
+    """Subscriptions from activate to deactivate.
+
+    offer(message): takes each image. Raises UserError for overrides of quality that cannot be.
+    """
+
+    def __init__(self, node: Node, settings: Settings, perception: Perception, transforms: StaticTransforms,
+                 faults: Faults, offer: Callable[[Image | CompressedImage], None]) -> None:
+        self._node, self._faults, self._offer = node, faults, offer
+        compressed = settings.image_transport == 'compressed'
+        self.image_topic = node.resolve_topic_name('image/compressed' if compressed else 'image')
+        self._newest_ns = 0
+        self._arrived = self._began = time.monotonic()
+        self._most_publishers = 1
+        self._subscriptions = []
+        scale = ScaleInputs(perception.scale, transforms, settings.frames_base, faults)
+        topics = [(CameraInfo, 'camera_info', perception.camera.hear)]
+        if settings.scale_source == 'odometry':
+            topics.append((Odometry, 'odom_in', scale.hear_odometry))
+        if settings.scale_source == 'depth':
+            topics.append((Image, 'depth_in', scale.hear_depth))
+        topics.append((CompressedImage if compressed else Image, self.image_topic, self._hear_image))
+        try:
+            for kind, topic, callback in topics:
+                self._subscriptions.append(qos.subscribe_to(node, kind, topic, callback, qos.sensor()))
+        except Exception:
+            self.close()
+            raise
+
+    def overtook(self, stamp_ns: int) -> bool:
+        """Return whether a clock was set back since an image of this stamp came: its answer is of another time."""
+        return stamp_ns - self._newest_ns > CLOCK_JUMP_NS
+
+    def conditions(self) -> list[str]:
+        """Return what is wrong at the moment, in words; several publishers are counted when there are more of them."""
+        wrong = []
+        silent = time.monotonic() - self._arrived
+        if silent > SILENCE_S:
+            ever = 'no image' if self._arrived != self._began else 'no image ever'
+            wrong.append(f'{ever} on {self.image_topic} for {silent:.0f} s')
+        publishers = self._node.count_publishers(self.image_topic)
+        if publishers > 1:
+            text = f'{publishers} publishers on {self.image_topic}: two cameras in one stream make no sense'
+            wrong.append(text)
+            if publishers > self._most_publishers:
+                self._faults.count('two_publishers', text)
+        self._most_publishers = max(1, publishers)
+        return wrong
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def _hear_image(self, message: Image | CompressedImage) -> None:
+        self._newest_ns = nanoseconds(message.header.stamp) or self._newest_ns
+        self._arrived = time.monotonic()
+        self._offer(message)

@@ -1,0 +1,101 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A bag played in real time, over DDS, to whoever listens, and the node's answers recorded if that is wished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import contextlib
+import time
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.io.answer import AnswerTopics
+from evict3r_ros.io.bag import BagReader, BagWriter, header_stamp_ns
+from evict3r_ros.ros.answer_timer import AnswerTimer
+from evict3r_ros.ros.message_types import message_class
+from evict3r_ros.ros.offline import Span
+from evict3r_ros.ros.player import Player
+from evict3r_ros.ros.recorder import Recorder
+from evict3r_ros.ros.replay import LAST_STATUS_S, SETTLE_S, Replay
+from evict3r_ros.ros.session import Session
+
+# What a running system says of itself: played, it would speak for nodes that are not there.
+_NOT_PLAYED = ('/rosout', '/parameter_events')
+_LAST_ANSWER_S = 5.0
+
+
+def playable(bag: BagReader) -> tuple[list[str], list[str]]:
+    """Return the topics that can be played, and why others cannot."""
+    topics, reasons = [], []
+    for name, topic in bag.topics.items():
+        if name in _NOT_PLAYED or not topic.count:
+            continue
+        try:
+            message_class(topic.message_type)
+            topics.append(name)
+        except UserError as error:
+            reasons.append(f'{name} is not played: {error}')
+    return topics, reasons
+
+
+class LiveReplay:
+    """Plays a bag's topics. check(): called often, may end it by raising, if a node that it needs has ended.
+
+    output: bag for the answers, or None to record nothing.
+    """
+
+    def __init__(self, session: Session, bag: BagReader, topics: list[str], image: str, answers: AnswerTopics,
+                 output: BagWriter | None, check: Callable[[], None]) -> None:
+        self._session, self._bag, self._image, self._answers = session, bag, image, answers
+        self._output, self._check = output, check
+        self._player = Player(session.node, bag, topics)
+
+    def run(self, span: Span, rate: float, timeout_s: float, progress: Callable[[], None],
+            stopped: Callable[[], bool], loop: bool = False) -> Replay:
+        """Play a span, again and again with `loop`. progress(): called after each image. stopped(): ends it soon.
+
+        timeout_s: how long to wait for somebody who listens to the image. Raises UserError if nobody comes.
+        """
+        timer = AnswerTimer({self._answers.odometry})
+        count = stamp = 0
+        with contextlib.ExitStack() as stack:
+            recorder = None
+            if self._output is not None:
+                recorder = stack.enter_context(Recorder(
+                    self._session.node, self._output, self._answers.types(), clock=lambda: self._player.time_ns,
+                    received=lambda topic, raw: timer.received(topic, raw, time.monotonic())))
+            self._connect(recorder, timeout_s, stopped)
+            again = True
+            while again and not stopped():
+                messages = span.read(self._bag, self._player.topics, self._image)
+                for topic, time_ns, raw in self._player.due(rate, messages, stopped):
+                    if topic == self._image:
+                        stamp = header_stamp_ns(raw)
+                        timer.sent(stamp, time.monotonic())
+                        count += 1
+                        progress()
+                    self._player.publish(topic, time_ns, raw)
+                    self._check()
+                again = loop
+            if recorder is not None and count:
+                self._wait_for_answer(timer, stamp)
+        return Replay(count, len(timer.latencies_s), tuple(timer.latencies_s))
+
+    def _connect(self, recorder: Recorder | None, timeout_s: float, stopped: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not (self._player.has_listener(self._image) and (recorder is None or recorder.hears_all())):
+            self._check()
+            if stopped():
+                return
+            if time.monotonic() > deadline:
+                raise UserError(f'nobody listens to {self._image} after {timeout_s:g} s: is the node\'s input remapped '
+                                'to it, and are both in one ROS domain?')
+            time.sleep(0.05)
+        time.sleep(SETTLE_S)
+
+    def _wait_for_answer(self, timer: AnswerTimer, stamp_ns: int) -> None:
+        """Give the last image its time, and the status that counts it; an image that is not answered is no error."""
+        deadline = time.monotonic() + _LAST_ANSWER_S
+        while not timer.wait(stamp_ns, 0.1) and time.monotonic() < deadline:
+            self._check()
+        time.sleep(LAST_STATUS_S)

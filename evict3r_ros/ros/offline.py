@@ -1,0 +1,214 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A bag through the network without DDS: each image is answered, however long that takes, and nothing is dropped."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from rclpy.serialization import deserialize_message, serialize_message
+from tf2_msgs.msg import TFMessage
+
+from evict3r_ros.io.answer import AnswerTopics
+from evict3r_ros.io.bag import NANOSECONDS, BagReader, BagWriter
+from evict3r_ros.io.bag_topics import InputTopics, copy_static_transforms
+from evict3r_ros.ros.assembly import describe, open_stream
+from evict3r_ros.ros.faults import Faults, explain
+from evict3r_ros.ros.inference import WINDOW, Counts, Pace
+from evict3r_ros.ros.message_types import message_class
+from evict3r_ros.ros.parameters import Settings
+from evict3r_ros.ros.path_messages import PathMessages
+from evict3r_ros.ros.perception import Answer, Perception
+from evict3r_ros.ros.recorder import add_live_topic
+from evict3r_ros.ros.scale_inputs import ScaleInputs
+from evict3r_ros.ros.status import status_message
+from evict3r_ros.ros.transforms import StaticTransforms
+
+# An image waits this long, on the bag's clock, for depth and odometry of its time: they are often recorded after it.
+_LOOK_AHEAD_NS = 100_000_000
+
+
+@dataclass
+class Span:
+    """What part of a bag is replayed: seconds after its start, seconds long, and at most so many images."""
+
+    start_s: float = 0.0
+    duration_s: float | None = None
+    images: int | None = None
+
+    def read(self, bag: BagReader, topics: list[str], image: str) -> Iterator[tuple[str, int, bytes]]:
+        """Messages of the topics within it, in time order."""
+        start_ns = bag.start_ns + round(self.start_s * NANOSECONDS)
+        stop_ns = None if self.duration_s is None else start_ns + round(self.duration_s * NANOSECONDS)
+        left = self.images
+        for topic, time_ns, raw in bag.raw(topics, start_ns, stop_ns):
+            if topic == image and left is not None:
+                if left == 0:
+                    return
+                left -= 1
+            yield topic, time_ns, raw
+
+    def count(self, bag: BagReader, topic: str) -> int:
+        """Messages of a topic within it."""
+        if not self.start_s and self.duration_s is None:
+            total = bag.topics[topic].count
+        else:
+            total = sum(1 for _ in self.read(bag, [topic], ''))
+        return total if self.images is None else min(total, self.images)
+
+
+@dataclass
+class OfflineResult:
+    """What became of the images: read = answered + failed, and why they failed."""
+
+    read: int = 0
+    answered: int = 0
+    failed: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    median_s: float = float('nan')
+    scale: float = 1.0
+    is_metric: bool = False
+    untrained: bool = False
+
+
+class OfflineReplay:
+    """Answers a bag into another bag, with the bag's times (context manager: leaving it frees the network's memory).
+
+    answers: names of the topics to write. log(is_error, text): what a user should know while it runs. Raises UserError
+    for settings that cannot work.
+    """
+
+    def __init__(self, bag: BagReader, topics: InputTopics, settings: Settings, answers: AnswerTopics,
+                 log: Callable[[bool, str], None]) -> None:
+        self._bag, self._topics, self._settings, self._answers = bag, topics, settings, answers
+        self._output: BagWriter | None = None
+        self._network, self._stream = open_stream(settings, log)
+        log(False, describe(settings, self._network, self._stream))
+        self._faults = Faults(log)
+        self._static = StaticTransforms()
+        self._perception = Perception(self._stream, settings, self._static, self._faults, lambda output: True,
+                                      lambda: False)
+        scale = ScaleInputs(self._perception.scale, self._static, settings.frames_base, self._faults)
+        self._hear: dict[str | None, Callable[[Any], None]] = {
+            topics.camera_info: self._perception.camera.hear, topics.odometry: scale.hear_odometry,
+            topics.depth: scale.hear_depth}
+        self._moves_robot = settings.publish_tf and (not self._network.untrained or settings.allow_untrained_tf)
+        self._paths = PathMessages()
+        self._seconds: deque[float] = deque(maxlen=WINDOW)
+        self._told_ns: int | None = None
+        self.result = OfflineResult(untrained=self._network.untrained)
+
+    def run(self, output: BagWriter, span: Span, progress: Callable[[], None],
+            stopped: Callable[[], bool]) -> OfflineResult:
+        """Answer all images of a span. progress(): called after each. stopped(): asked before each; if so, it ends."""
+        self._output = output
+        for topic, name in self._answers.types().items():
+            add_live_topic(output, topic, name)
+        self._take_static_transforms()
+        self._hear_first_info()
+        self._perception.warm_up()
+        self._perception.begin()
+        waiting: deque[tuple[int, bytes]] = deque()
+        time_ns = 0
+        for topic, time_ns, raw in span.read(self._bag, self._topics.names(), self._topics.image):
+            while waiting and waiting[0][0] + _LOOK_AHEAD_NS <= time_ns and not stopped():
+                self._image(*waiting.popleft(), progress)
+            if stopped():
+                break
+            if topic == self._topics.image:
+                waiting.append((time_ns, raw))
+            else:
+                self._other(topic, raw)
+        while waiting and not stopped():
+            self._image(*waiting.popleft(), progress)
+        self._tell(time_ns)
+        return self.result
+
+    def close(self) -> None:
+        """Free the network's memory."""
+        self._stream.close()
+
+    def __enter__(self) -> 'OfflineReplay':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _take_static_transforms(self) -> None:
+        """Know all of the bag's static transforms from the start, and pass them on."""
+        for raw in copy_static_transforms(self._bag, self._output):
+            for reason in self._static.update(deserialize_message(raw, TFMessage).transforms):
+                self._faults.count('no_transform', reason)
+
+    def _hear_first_info(self) -> None:
+        """Know the first calibration before the first image, as the node does by waiting."""
+        topic = self._topics.camera_info
+        if topic is not None:
+            for _, _, raw in self._bag.raw([topic]):
+                self._other(topic, raw)
+                return
+
+    def _other(self, topic: str, raw: bytes) -> None:
+        message = self._decode(topic, raw, 'broken_input')
+        if message is not None:
+            self._hear[topic](message)
+
+    def _image(self, time_ns: int, raw: bytes, progress: Callable[[], None]) -> None:
+        result = self.result
+        result.read += 1
+        message = self._decode(self._topics.image, raw, 'broken_image')
+        began = time.monotonic()
+        try:
+            answer = None if message is None else self._perception.process(message, threading.Event())
+        except Exception as error:  # as in the node: a frame that fails costs itself and is counted
+            self._faults.count(*explain(error))
+            answer = None
+        if answer is None:
+            result.failed += 1
+        else:
+            self._seconds.append(time.monotonic() - began)
+            result.answered += 1
+            self._write(answer, time_ns)
+        if self._told_ns is None or not 0 <= time_ns - self._told_ns < self._settings.status_period * NANOSECONDS:
+            self._tell(time_ns)
+        progress()
+
+    def _decode(self, topic: str, raw: bytes, fault: str) -> Any | None:
+        try:
+            return deserialize_message(raw, message_class(self._bag.topics[topic].message_type))
+        except RuntimeError as error:
+            self._faults.count(fault, f'{topic}: a message of {len(raw)} bytes cannot be read: {error}')
+            return None
+
+    def _write(self, answer: Answer, time_ns: int) -> None:
+        topics = self._answers
+        transform = TFMessage(transforms=[answer.transform]) if self._moves_robot and answer.transform else None
+        for topic, message in ((topics.tf, transform), (topics.depth, answer.depth), (topics.depth_info, answer.info),
+                               (topics.confidence, answer.confidence), (topics.odometry, answer.odometry),
+                               (topics.rgb, answer.rgb), (topics.points, answer.points)):
+            if message is not None:
+                self._output.write_raw(topic, time_ns, serialize_message(message))
+
+    def _tell(self, time_ns: int) -> None:
+        """Write status and path, and bring the result up to date."""
+        result, perception = self.result, self._perception
+        self._told_ns = time_ns
+        median, p99 = np.percentile(self._seconds, (50, 99)) if self._seconds else (np.nan, np.nan)
+        result.median_s, result.faults = float(median), self._faults.counts()
+        result.scale, result.is_metric = perception.scale.state.scale, perception.scale.state.is_metric
+        perception.stats = self._stream.stats()
+        status = status_message(
+            self._settings, self._network, perception,
+            Counts(result.read, result.answered, 0, result.failed),
+            Pace(0.0 if np.isnan(median) else 1.0 / float(median), 1e3 * float(median), 1e3 * float(p99)), self._faults)
+        status.header.stamp.sec, status.header.stamp.nanosec = divmod(time_ns, NANOSECONDS)
+        self._output.write_raw(self._answers.status, time_ns, serialize_message(status))
+        if perception.trajectory is not None and self._settings.publish_path:
+            path = self._paths.of(list(perception.trajectory.path), self._settings.frames_odom)
+            self._output.write_raw(self._answers.path, time_ns, serialize_message(path))

@@ -1,0 +1,78 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The topics that the node answers on."""
+
+from __future__ import annotations
+
+import threading
+
+from nav_msgs.msg import Odometry, Path
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
+
+from evict3r_ros.ros import qos
+from evict3r_ros.ros.path_messages import PathMessages
+from evict3r_ros.ros.perception import Answer
+from evict3r_ros.ros.tf_watch import ParentWatch
+from evict3r_ros.trajectory import Trajectory
+
+
+class Outputs:
+    """Publishers of everything that follows from a frame, from configure to cleanup.
+
+    watch: what may hold the transform back. Raises UserError for overrides of quality that cannot be.
+    """
+
+    def __init__(self, node: Node, watch: ParentWatch) -> None:
+        self._node, self._watch = node, watch
+        self._telling = threading.Lock()  # the path is published by a timer, which a transition may come across
+        self._publishers = {}
+        self._paths = PathMessages()
+        self._path_was: tuple[int, int] | None = None
+        self._path_of: Trajectory | None = None
+        topics = {
+            'tf': (TFMessage, '/tf', qos.transforms), 'depth': (Image, '~/depth/image_rect', qos.output),
+            'confidence': (Image, '~/depth/confidence', qos.output),
+            'info': (CameraInfo, '~/depth/camera_info', qos.output), 'rgb': (Image, '~/rgb/image_rect', qos.output),
+            'odometry': (Odometry, '~/odometry', qos.output), 'points': (PointCloud2, '~/points', qos.output),
+            'path': (Path, '~/path', qos.latched)}
+        try:
+            for name, (kind, topic, profile) in topics.items():
+                self._publishers[name] = qos.publish_on(node, kind, topic, profile())
+        except Exception:
+            self.close()
+            raise
+
+    def wanted(self, name: str) -> bool:
+        """Return whether anybody listens to an output."""
+        return self._publishers[name].get_subscription_count() > 0
+
+    def publish(self, answer: Answer, with_tf: bool) -> None:
+        """Publish an answer; the transform only if that is wished and nobody else moves the frame."""
+        publishers = self._publishers
+        if with_tf and answer.transform is not None and not self._watch.other_parent():
+            self._watch.sending(answer.transform)
+            # Before the rest: who gets the cloud can then already place it.
+            publishers['tf'].publish(TFMessage(transforms=[answer.transform]))
+        for name in ('depth', 'confidence', 'info', 'odometry', 'rgb', 'points'):
+            message = getattr(answer, name)
+            if message is not None:
+                publishers[name].publish(message)
+
+    def publish_path(self, trajectory: Trajectory, frame: str) -> None:
+        """Publish the path, if there is more of it than last time; from any thread."""
+        poses = list(trajectory.path)
+        state = (len(poses), poses[-1][0]) if poses else None
+        with self._telling:
+            news = state is not None and (state != self._path_was or trajectory is not self._path_of)
+            if news and self._publishers:
+                self._publishers['path'].publish(self._paths.of(poses, frame))
+            self._path_was, self._path_of = state, trajectory
+
+    def close(self) -> None:
+        """Withdraw the topics."""
+        with self._telling:
+            for publisher in self._publishers.values():
+                self._node.destroy_publisher(publisher)
+            self._publishers = {}

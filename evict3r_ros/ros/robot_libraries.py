@@ -1,0 +1,75 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Libraries that come with ROS on a robot and are not on PyPI: used where they import, and else our own way.
+
+Both ways give the same answers; test_ros_libraries.py holds them to that wherever both are there.
+
+- cv_bridge turns encodings into RGB. Only its conversion is used, not `imgmsg_to_cv2`: that shears rows whose padding
+  is no multiple of a pixel, fails on big-endian images with numpy 2 (it calls `ndarray.newbyteorder`), and does not
+  know 'uyvy' and 'yuyv', the names that sensor_msgs gives yuv422 and yuv422_yuy2 since Iron. Nor is
+  `compressed_imgmsg_to_cv2`: it takes 16 bits or one channel for bgr8, and a truncated JPEG for a whole one.
+- tf_transformations turns rotations into quaternions and back.
+- sensor_msgs_py is not used, and this is why: `create_cloud` takes an organised cloud as (width, height), against
+  numpy's and everybody else's order, `read_points` gives it back so, and both take a row for `point_step * width`
+  bytes, whatever `row_step` says. Its clouds and ours are compared all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from evict3r_ros import geometry
+from evict3r_ros.ros.encodings import rgb_by_opencv
+
+_NAMES_BEFORE_IRON = {'uyvy': 'yuv422', 'yuyv': 'yuv422_yuy2'}
+
+
+def rgb_from_pixels(pixels: np.ndarray, encoding: str) -> np.ndarray:
+    """Return pixels of one of COLOUR_ENCODINGS as (h, w, 3) uint8 RGB; what is RGB already is not copied."""
+    convert = _cv_bridge() if encoding != 'rgb8' else None
+    if convert is not None:
+        try:
+            return convert(pixels, _NAMES_BEFORE_IRON.get(encoding, encoding), 'rgb8')
+        except RuntimeError:  # an encoding that this release does not know: yuv422_yuy2 came late
+            return rgb_by_opencv(pixels, encoding)
+    return rgb_by_opencv(pixels, encoding)
+
+
+def matrix_from_quaternion(xyzw: np.ndarray) -> np.ndarray:
+    """Return the rotation (3, 3) of a unit quaternion."""
+    library = _tf_transformations()
+    return geometry.matrix_from_quaternion(xyzw) if library is None else library.quaternion_matrix(xyzw)[:3, :3]
+
+
+def quaternion_from_matrix(rotation: np.ndarray) -> np.ndarray:
+    """Return the unit quaternion xyzw (4,) of a rotation (3, 3)."""
+    library = _tf_transformations()
+    if library is None:
+        return geometry.quaternion_from_matrix(rotation)
+    return np.asarray(library.quaternion_from_matrix(geometry.transform(rotation, np.zeros(3))))
+
+
+@lru_cache(maxsize=None)
+def _cv_bridge() -> Callable[[np.ndarray, str, str], np.ndarray] | None:
+    # The distributions' cv_bridge is built for numpy 1. Under numpy 2, which pip likes to bring, it imports and then
+    # ends the process with a segmentation fault at its first call (seen with Debian's 1.16.2 and numpy 2.4).
+    if int(np.__version__.split('.')[0]) >= 2:
+        return None
+    try:
+        # What CvBridge.imgmsg_to_cv2 ends in: C++, and the same table of encodings as for C++ nodes.
+        from cv_bridge.boost.cv_bridge_boost import cvtColor2
+    except (ImportError, AttributeError):
+        return None
+    return cvtColor2
+
+
+@lru_cache(maxsize=None)
+def _tf_transformations():
+    try:
+        import tf_transformations
+    except (ImportError, AttributeError):  # the latter: Ubuntu 22.04's transforms3d under a numpy from pip
+        return None
+    return tf_transformations

@@ -1,0 +1,45 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the metric scale is taken from, as messages: another odometry, a depth sensor."""
+
+from __future__ import annotations
+
+from nav_msgs.msg import Odometry
+import numpy as np
+from sensor_msgs.msg import Image
+
+from evict3r_ros.ros import conversions
+from evict3r_ros.ros.faults import Faults
+from evict3r_ros.ros.stamps import nanoseconds
+from evict3r_ros.ros.transforms import StaticTransforms
+from evict3r_ros.scale import MetricScale
+
+
+class ScaleInputs:
+    """Hands messages to the scale, and counts those that cannot be used. base: the frame whose motion is compared."""
+
+    def __init__(self, scale: MetricScale, transforms: StaticTransforms, base: str, faults: Faults) -> None:
+        self._scale, self._transforms, self._base, self._faults = scale, transforms, base, faults
+
+    def hear_odometry(self, message: Odometry) -> None:
+        """Take in a pose, of the base or of a frame that static transforms join with it."""
+        try:
+            matrix = conversions.pose_from_odometry(message)
+            child_from_base = np.eye(4)
+            if message.child_frame_id:
+                child_from_base = self._transforms.find(message.child_frame_id, self._base)
+            if child_from_base is None:
+                raise ValueError(f'no static transform joins its {message.child_frame_id!r} with {self._base!r}')
+        except ValueError as error:
+            self._faults.count('broken_input', f'odom_in is not used: {error}')
+            return
+        self._scale.hear_odometry(nanoseconds(message.header.stamp), matrix @ child_from_base)
+
+    def hear_depth(self, message: Image) -> None:
+        """Take in a depth image, registered to the camera's."""
+        try:
+            depth = conversions.depth_from_image(message)
+        except ValueError as error:
+            self._faults.count('broken_input', f'depth_in is not used: {error}')
+            return
+        self._scale.hear_depth(nanoseconds(message.header.stamp), depth)

@@ -1,0 +1,206 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Odometry from the camera poses of streams, and the path it leaves. No ROS.
+
+Camera poses come in the network's unit and in the world of a stream; robot poses leave in metres (or in the network's
+unit, while the scale is 1) and in one odom frame, z up (REP-103, REP-105), that outlives streams and never jumps: only
+the motion since the last frame is scaled and added, so a new scale or a new stream changes what follows, not what was.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+import math
+
+import numpy as np
+
+from evict3r_ros import geometry
+from evict3r_ros.scale import ScaleState
+
+MOST_POSES = 5000
+_UNKNOWN = 1e3  # variance of what is not known at all: (30 m)^2, (30 rad)^2, and the same a second
+_QUATERNION_EVERY = 100  # frames between two makings of an exact rotation
+
+
+@dataclass(frozen=True)
+class DriftModel:
+    """How uncertain the motion between two frames is: a random walk, in the robot's axes.
+
+    position: standard deviation of the position in metres, after a metre. position_by_turn: the same after a radian.
+    rotation: that of the attitude in radians, after a metre; rotation_by_turn: after a radian. All for a confidence of
+    2; the variance is over (confidence - 1), within a factor of 10. floor: standard deviation of each single pose, in
+    metres and radians, which does not add up. These are assumptions on the safe side, not measurements.
+    """
+
+    position: float = 0.05
+    position_by_turn: float = 0.05
+    rotation: float = 0.02
+    rotation_by_turn: float = 0.05
+    floor: float = 0.01
+
+
+@dataclass(frozen=True)
+class OdometryState:
+    """A pose and how the robot moves.
+
+    odom_from_child: (4, 4). twist: (6,), linear m/s then angular rad/s, in the child frame's axes (REP-103's order).
+    pose_covariance, twist_covariance: (6, 6), x y z and rotations about x y z; the pose's about the odom frame's axes.
+    """
+
+    stamp_ns: int
+    odom_from_child: np.ndarray
+    twist: np.ndarray
+    pose_covariance: np.ndarray
+    twist_covariance: np.ndarray
+
+
+class Trajectory:
+    """Integrates the motion of a camera that sits on a robot.
+
+    child_from_camera: (4, 4), how. odom_from_child: (4, 4), the child's pose where the odom frame begins: identity for
+    an upright child.
+    """
+
+    def __init__(self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None,
+                 drift: DriftModel = DriftModel()) -> None:
+        self.path = Path()
+        self._drift = drift
+        self._frames = 0
+        self._mount(child_from_camera, np.eye(4) if odom_from_child is None else odom_from_child)
+        self._begin()
+
+    def advance(self, stamp_ns: int, world_from_camera: np.ndarray, scale: ScaleState,
+                confidence: float) -> OdometryState:
+        """Add the motion since the last frame and return where the robot is.
+
+        world_from_camera: (4, 4), in the stream's world and unit. scale: of this frame. confidence: the network's, of a
+        typical pixel, 1 and more. The first frame of a stream stays where the last stream ended.
+        """
+        if self._world_from_camera is None:
+            self._bridge(stamp_ns)
+        else:
+            moved = geometry.invert(self._world_from_camera) @ world_from_camera
+            moved[:3, 3] *= scale.scale
+            motion = self._child_from_camera @ moved @ self._camera_from_child
+            self._add(motion, (stamp_ns - self._stamp_ns) * 1e-9, scale, confidence)
+        self._world_from_camera, self._stamp_ns = world_from_camera, stamp_ns
+        self.path.add(stamp_ns, self._pose)
+        floor = self._drift.floor**2 * np.eye(6)
+        covariance = self._covariance + floor
+        covariance[:3, :3] += np.outer(self._scale_error, self._scale_error)
+        return OdometryState(stamp_ns, self._pose.copy(), self._twist.copy(), covariance, self._twist_covariance.copy())
+
+    def restart(self, keep: bool) -> None:
+        """Begin with a new stream: at the last pose (`keep`), or all anew at the origin, when a clock was set back."""
+        self._world_from_camera = None
+        if not keep:
+            self._begin()
+
+    def remount(self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None,
+                keep: bool = True) -> None:
+        """Go on with another camera, at the last pose if it sits on the same child (`keep`), or else at the origin."""
+        self._mount(child_from_camera, np.eye(4) if odom_from_child is None else odom_from_child)
+        self.restart(keep)
+
+    def _mount(self, child_from_camera: np.ndarray, origin: np.ndarray) -> None:
+        self._origin = np.array(origin, dtype=np.float64)
+        self._child_from_camera = np.array(child_from_camera, dtype=np.float64)
+        self._camera_from_child = geometry.invert(self._child_from_camera)
+
+    def _begin(self) -> None:
+        self._pose = self._origin.copy()
+        self._world_from_camera: np.ndarray | None = None
+        self._stamp_ns: int | None = None
+        self._covariance = np.zeros((6, 6))
+        self._scale_error = np.zeros(3)
+        self._forget_twist()
+        self.path.clear()
+
+    def _forget_twist(self) -> None:
+        self._twist, self._twist_covariance = np.zeros(6), _UNKNOWN * np.eye(6)
+
+    def _bridge(self, stamp_ns: int) -> None:
+        """Account for the time between two streams: nobody saw the robot move, and it may have gone on as it went."""
+        if self._stamp_ns is not None and stamp_ns > self._stamp_ns:
+            seconds = (stamp_ns - self._stamp_ns) * 1e-9
+            linear, angular = (float(np.linalg.norm(part)) * seconds for part in (self._twist[:3], self._twist[3:]))
+            self._covariance += np.diag([linear**2] * 3 + [min(angular, math.pi)**2] * 3)
+        self._forget_twist()
+
+    def _add(self, motion: np.ndarray, seconds: float, scale: ScaleState, confidence: float) -> None:
+        rotation = self._pose[:3, :3]
+        step = rotation @ motion[:3, 3]
+        self._pose = self._pose @ motion
+        self._frames += 1
+        if self._frames % _QUATERNION_EVERY == 0:
+            exact = geometry.matrix_from_quaternion(geometry.quaternion_from_matrix(self._pose))
+            self._pose[:3, :3] = exact
+        noise = self._noise(motion, confidence)
+        # An error of the attitude so far turns the step that follows: d(R m) = -[R m] d(theta).
+        carry = np.eye(6)
+        carry[:3, 3:] = -geometry.skew(step)
+        # The noise is the same along all axes, so that its axes do not matter.
+        self._covariance = carry @ self._covariance @ carry.T + np.diag(noise)
+        # The scale's error is one for all steps and adds up with its sign: there and back again it cancels. One that is
+        # not known may be anything: as large as the motion itself.
+        relative = scale.stddev / scale.scale if math.isfinite(scale.stddev) else 0.0 if scale.is_metric else 1.0
+        self._scale_error = self._scale_error + relative * step
+        if seconds <= 0.0:
+            self._forget_twist()
+            return
+        self._twist = geometry.constant_twist(motion) / seconds
+        along = relative * self._twist[:3]
+        # Each of the two poses has the floor's error.
+        covariance = np.diag((noise + 2.0 * self._drift.floor**2) / seconds**2)
+        covariance[:3, :3] += np.outer(along, along)
+        self._twist_covariance = covariance
+
+    def _noise(self, motion: np.ndarray, confidence: float) -> np.ndarray:
+        """Return the (6,) variances of a motion."""
+        length = float(np.linalg.norm(motion[:3, 3]))
+        turn = float(np.linalg.norm(geometry.rotation_vector(motion[:3, :3])))
+        sureness = min(max(confidence - 1.0, 0.1), 10.0) if math.isfinite(confidence) else 0.1
+        drift = self._drift
+        position = drift.position**2 * length + drift.position_by_turn**2 * turn
+        rotation = drift.rotation**2 * length + drift.rotation_by_turn**2 * turn
+        return np.array([position] * 3 + [rotation] * 3) / sureness
+
+
+class Path:
+    """Poses along the way, at most `most`: with each halving the way between two that are kept doubles.
+
+    spacing: metres between two poses that are kept at first; a turn of a radian counts as a metre.
+    """
+
+    def __init__(self, most: int = MOST_POSES, spacing: float = 0.02) -> None:
+        self._most = max(2, most)
+        self._first_spacing = self._spacing = spacing
+        self._poses: list[tuple[int, np.ndarray]] = []
+
+    def add(self, stamp_ns: int, pose: np.ndarray) -> bool:
+        """Keep a (4, 4) pose if it is far enough from the last one kept; returns whether it was."""
+        if self._poses and _apart(self._poses[-1][1], pose) < self._spacing:
+            return False
+        if len(self._poses) == self._most:
+            # From the end, so that the last one stays and the next is measured against it.
+            self._poses = self._poses[::-2][::-1]
+            self._spacing *= 2.0
+            return self.add(stamp_ns, pose)
+        self._poses.append((stamp_ns, pose.copy()))
+        return True
+
+    def clear(self) -> None:
+        """Forget all poses."""
+        self._poses.clear()
+        self._spacing = self._first_spacing
+
+    def __len__(self) -> int:
+        return len(self._poses)
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Stamp in nanoseconds and pose (4, 4) of each pose kept, in the order they came."""
+        return iter(self._poses)
+
+
+def _apart(first: np.ndarray, second: np.ndarray) -> float:
+    turn = geometry.rotation_vector(first[:3, :3].T @ second[:3, :3])
+    return float(np.linalg.norm(second[:3, 3] - first[:3, 3]) + np.linalg.norm(turn))

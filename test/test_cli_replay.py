@@ -1,0 +1,260 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`evict3r replay`: each image answered offline, real time live, bags that are whole whenever they are stopped."""
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
+
+from rosbags.rosbag2 import Reader  # noqa: E402
+
+from evict3r_ros.cli.main import main  # noqa: E402
+from evict3r_ros.io.answer import AnswerTopics, last_status  # noqa: E402
+from evict3r_ros.io.bag import BagReader, BagWriter, stamp_ns  # noqa: E402
+from evict3r_ros.io.image_bag import CameraTopics, _header, _make, write_image_bag  # noqa: E402
+from evict3r_ros.io.image_folder import CameraModel  # noqa: E402
+from evict3r_ros.geometry import BODY_FROM_OPTICAL  # noqa: E402
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
+
+TOPICS, ANSWERS = CameraTopics(), AnswerTopics.of_node('/evict3r')
+SIZE, FRAMES, STEP_NS, START_NS = (60, 80), 6, 100_000_000, 10 ** 18
+NODE = ['-p', 'weights:=random', '-p', 'preset:=nano', '-p', 'device:=cpu', '-p', 'cache.tokens:=512']
+
+
+def picture(index: int) -> np.ndarray:
+    y, x = np.mgrid[:SIZE[0], :SIZE[1]]
+    waves = [np.sin((x + 3 * index) / 9), np.cos(y / 7), np.sin((x - y) / 11)]
+    return (127 + 100 * np.stack(waves, 2)).astype(np.uint8)
+
+
+def write_bag(path: Path, frames: int = FRAMES) -> Path:
+    camera = CameraModel.pinhole('cam0', SIZE[1], SIZE[0], np.array([[60.0, 0, 40], [0, 60, 30], [0, 0, 1]]),
+                                 BODY_FROM_OPTICAL)
+    write_image_bag(path, ((START_NS + index * STEP_NS, picture(index)) for index in range(frames)), camera)
+    return path
+
+
+@pytest.fixture
+def bag(tmp_path):
+    return write_bag(tmp_path / 'walk')
+
+
+def counts(path: Path) -> dict[str, int]:
+    with BagReader(path) as bag:
+        return {name: topic.count for name, topic in bag.topics.items()}
+
+
+def test_offline_answers_each_image_with_its_stamp_and_time(bag, tmp_path, capsys):
+    out = tmp_path / 'answer'
+    assert main(['replay', str(bag), '--out', str(out), *NODE]) == 0
+    said = capsys.readouterr().out
+    assert f'{FRAMES} of {FRAMES} read, {FRAMES} answered, 0 failed' in said and 'UNTRAINED' in said
+    found = counts(out)
+    assert all(found[topic] == FRAMES for topic in (
+        ANSWERS.depth, ANSWERS.depth_info, ANSWERS.confidence, ANSWERS.odometry, ANSWERS.points, ANSWERS.rgb, '/tf'))
+    assert found['/tf_static'] == 1 and found[ANSWERS.status] >= 1 and found[ANSWERS.path] >= 1
+    with BagReader(out) as answer:
+        for topic in (ANSWERS.depth, ANSWERS.points, ANSWERS.odometry):
+            times = [(time_ns, stamp_ns(message.header.stamp)) for _, time_ns, message in answer.messages([topic])]
+            assert times == [(START_NS + index * STEP_NS,) * 2 for index in range(FRAMES)]
+        status = last_status(answer, ANSWERS)
+        assert (status.frames_received, status.frames_processed, status.frames_failed) == (FRAMES, FRAMES, 0)
+        path = [message for _, _, message in answer.messages([ANSWERS.path])][-1]
+        assert path.header.frame_id == 'odom'
+
+
+def test_the_answer_carries_its_definitions(bag, tmp_path):
+    """Foxglove knows no types but those in the file; rosbags' plain reader, given no types, is as strict."""
+    main(['replay', str(bag), '--out', str(tmp_path / 'answer'), *NODE])
+    with Reader(tmp_path / 'answer') as reader:
+        texts = {connection.msgtype: connection.msgdef.data for connection in reader.connections}
+    assert 'float32[] ' not in texts['sensor_msgs/msg/Image'] and 'uint8[] data' in texts['sensor_msgs/msg/Image']
+    assert 'uint64 frames_processed' in texts['evict3r_ros/msg/StreamStatus']
+
+
+def test_offline_twice_is_the_same(bag, tmp_path):
+    """But for the last bits, which depend on where memory happens to lie."""
+    answers = []
+    for name in ('first', 'second'):
+        main(['replay', str(bag), '--out', str(tmp_path / name), *NODE])
+        with BagReader(tmp_path / name) as answer:
+            answers.append(np.stack([np.frombuffer(message.data.tobytes(), np.float32)
+                                     for _, _, message in answer.messages([ANSWERS.depth])]))
+    np.testing.assert_allclose(*answers, rtol=1e-4)
+
+
+def test_a_part_of_a_bag(bag, tmp_path):
+    out = tmp_path / 'answer'
+    assert main(['replay', str(bag), '--out', str(out), '--start', '0.15', '--frames', '2', *NODE]) == 0
+    with BagReader(out) as answer:
+        assert [time_ns - START_NS for _, time_ns, _ in answer.raw([ANSWERS.depth])] == [2 * STEP_NS, 3 * STEP_NS]
+    assert main(['replay', str(bag), '--out', str(tmp_path / 'short'), '--duration', '0.15', *NODE]) == 0
+    assert counts(tmp_path / 'short')[ANSWERS.depth] == 2
+
+
+def test_broken_images_are_counted_and_the_rest_is_answered(tmp_path, capsys):
+    with BagWriter(tmp_path / 'broken') as bag:
+        bag.add_topic('/camera/image_raw', 'sensor_msgs/msg/Image')
+        for index in range(FRAMES):
+            pixels = picture(index)
+            image = _make('sensor_msgs/msg/Image', header=_header(START_NS + index * STEP_NS, 'cam0'), height=SIZE[0],
+                          width=SIZE[1], encoding='rgb8' if index != 2 else 'what', is_bigendian=0, step=3 * SIZE[1],
+                          data=pixels.reshape(-1) if index != 4 else pixels.reshape(-1)[:100])
+            bag.write('/camera/image_raw', START_NS + index * STEP_NS, image)
+    assert main(['replay', str(tmp_path / 'broken'), '--out', str(tmp_path / 'answer'), '-p', 'startup_timeout:=0.0',
+                 *NODE]) == 0
+    said = capsys.readouterr().out
+    assert f'{FRAMES} read, {FRAMES - 2} answered, 2 failed' in said and 'broken_image 2' in said
+
+
+def test_compressed_images_and_a_depth_sensor_for_the_scale(tmp_path, capsys):
+    """The sensor's depth is recorded after its image, as it often is."""
+    with BagWriter(tmp_path / 'robot') as bag:
+        bag.add_topic('/cam/image/compressed', 'sensor_msgs/msg/CompressedImage')
+        bag.add_topic('/cam/depth', 'sensor_msgs/msg/Image')
+        for index in range(FRAMES):
+            time_ns = START_NS + index * STEP_NS
+            data = np.frombuffer(cv2.imencode('.png', picture(index)[..., ::-1])[1].tobytes(), np.uint8)
+            bag.write('/cam/image/compressed', time_ns, _make(
+                'sensor_msgs/msg/CompressedImage', header=_header(time_ns, 'cam0'), format='png', data=data))
+            depth = np.full(SIZE, 2500, np.uint16)
+            bag.write('/cam/depth', time_ns + 50_000_000, _make(
+                'sensor_msgs/msg/Image', header=_header(time_ns, 'cam0'), height=SIZE[0], width=SIZE[1],
+                encoding='16UC1', is_bigendian=0, step=2 * SIZE[1], data=depth.view(np.uint8).reshape(-1)))
+    assert main(['replay', str(tmp_path / 'robot'), '--out', str(tmp_path / 'answer'), '--depth', '/cam/depth',
+                 '-p', 'scale.source:=depth', '-p', 'startup_timeout:=0.0', *NODE]) == 0
+    assert 'metres for a unit of the network' in capsys.readouterr().out
+    with BagReader(tmp_path / 'answer') as answer:
+        status = last_status(answer, ANSWERS)
+        assert status.is_metric and status.scale_source == 'depth' and status.frames_processed == FRAMES
+        last = [message for _, _, message in answer.messages([ANSWERS.depth])][-1]
+    depth = np.frombuffer(last.data.tobytes(), np.float32)
+    assert abs(np.nanmedian(depth) / 2.5 - 1) < 0.25, 'untrained depth has some median, and it is brought to the metres'
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    ([], 'parameter weights is empty|weights'), (['-p', 'cache.tokens:=many'], "'many' is no int"),
+    (['-p', 'no_such:=1'], "no parameter 'no_such'"), (['-p', 'weights'], 'NAME:=VALUE'),
+    (['--image', '/nowhere'], 'no messages on /nowhere'),
+    (['--image', '/camera/camera_info'], 'is sensor_msgs/msg/CameraInfo'),
+    (['--rate', '2'], '--rate goes with --live'), (['--loop', '--live'], '--loop goes with --attach'),
+    (['--depth', '/camera/image_raw'], 'of no use'), (['-p', 'scale.source:=odometry'], 'needs --odom'),
+    (['--start', '100'], 'no image within'), (['--params-file', '/nowhere.yaml'], 'cannot be read')])
+def test_what_cannot_be_is_told_and_leaves_nothing(bag, tmp_path, capsys, arguments, said):
+    out = tmp_path / 'answer'
+    assert main(['replay', str(bag), '--out', str(out), '-p', 'device:=cpu', '-p', 'preset:=nano', *arguments]) == 2
+    error = capsys.readouterr().err
+    assert any(part in error for part in said.split('|')) and 'Traceback' not in error
+    assert not out.exists()
+
+
+def test_a_bag_with_two_cameras_wants_to_know_which(tmp_path, capsys):
+    with BagWriter(tmp_path / 'two') as bag:
+        for topic in ('/left/image', '/right/image'):
+            bag.add_topic(topic, 'sensor_msgs/msg/Image')
+            bag.write(topic, 1, _make('sensor_msgs/msg/Image', header=_header(1, 'c'), height=1, width=1,
+                                      encoding='mono8', is_bigendian=0, step=1, data=np.zeros(1, np.uint8)))
+    assert main(['replay', str(tmp_path / 'two'), *NODE]) == 2
+    assert '--image which it is: /left/image, /right/image' in capsys.readouterr().err
+
+
+def test_no_bag_and_an_answer_that_is_there(bag, tmp_path, capsys):
+    assert main(['replay', str(tmp_path / 'nowhere')]) == 2
+    (tmp_path / 'answer').mkdir()
+    assert main(['replay', str(bag), '--out', str(tmp_path / 'answer'), *NODE]) == 2
+    assert 'is there already' in capsys.readouterr().err
+
+
+def test_parameters_come_from_a_file_and_the_line_goes_before(bag, tmp_path):
+    file = tmp_path / 'parameters.yaml'
+    file.write_text('/**:\n  ros__parameters:\n    weights: random\n    preset: nano\n    device: cpu\n'
+                    '    cache: {tokens: 512, policy: uniform}\n    points.stride: 2\n')
+    out = tmp_path / 'answer'
+    assert main(['replay', str(bag), '--out', str(out), '--params-file', str(file), '-p', 'points.stride:=4']) == 0
+    with BagReader(out) as answer:
+        assert last_status(answer, ANSWERS).policy == 'uniform'
+        depth, cloud = (next(message for _, _, message in answer.messages([topic]))
+                        for topic in (ANSWERS.depth, ANSWERS.points))
+    assert cloud.width == -(-depth.width // 4)
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, '-m', 'evict3r_ros.cli.main', 'replay', *arguments],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+
+
+def until_answered(process: subprocess.Popen, answer: Path, timeout_s: float = 60.0) -> None:
+    """Wait until something of the answer is on the disk."""
+    deadline = time.monotonic() + timeout_s
+    while not any(file.stat().st_size > 300_000 for file in answer.glob('*.mcap')):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_whole_bag(tmp_path, number):
+    bag, out = write_bag(tmp_path / 'long', 1500), tmp_path / 'answer'
+    process = start(str(bag), '--out', str(out), *NODE)
+    until_answered(process, out)
+    process.send_signal(number)
+    said = process.communicate(timeout=20)[0]
+    assert process.returncode == 130 and 'stopping after this image' in said and 'Traceback' not in said
+    found = counts(out)
+    assert 0 < found[ANSWERS.depth] == found[ANSWERS.odometry] == found['/tf'] < 1500
+    with BagReader(out) as answer:
+        assert last_status(answer, ANSWERS).frames_processed == found[ANSWERS.depth], 'the last status counts all'
+
+
+def test_a_full_disk_is_one_line(bag, tmp_path):
+    """A limit on the size of a file stands in for the disk."""
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'replay', str(bag), '--out', str(tmp_path / 'answer'),
+               *NODE]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=limit)
+    assert result.returncode == 2 and 'cannot be written: File too large' in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.slow
+def test_live_plays_with_clock_into_a_node_of_its_own(bag, tmp_path):
+    out = tmp_path / 'answer'
+    process = start(str(bag), '--live', '--rate', '0.5', '--out', str(out), *NODE, '-p', 'allow_untrained_tf:=true')
+    said = process.communicate(timeout=100)[0]
+    assert process.returncode == 0, said
+    assert f'{FRAMES} played' in said
+    found = counts(out)
+    assert found['/tf_static'] == 1 and 0 < found[ANSWERS.odometry] <= FRAMES
+    with BagReader(out) as answer:
+        status = last_status(answer, ANSWERS)
+        stamps = [stamp_ns(message.header.stamp) for _, _, message in answer.messages([ANSWERS.depth])]
+    assert status.frames_received == FRAMES == status.frames_processed + status.frames_dropped + status.frames_failed
+    assert set(stamps) <= {START_NS + index * STEP_NS for index in range(FRAMES)}
+    assert stamp_ns(status.header.stamp) >= START_NS, 'the node goes by /clock'
+
+
+@pytest.mark.slow
+def test_a_signal_ends_live_with_a_whole_bag_and_without_its_node(tmp_path):
+    bag, out = write_bag(tmp_path / 'long', 900), tmp_path / 'answer'
+    process = start(str(bag), '--live', '--out', str(out), *NODE)
+    until_answered(process, out)
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[0]
+    assert process.returncode == 130 and 'Traceback' not in said, said
+    assert 0 < counts(out)[ANSWERS.depth] < 900
+    assert children and not [child for child in children if Path(f'/proc/{child}').exists()]

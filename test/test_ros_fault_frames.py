@@ -1,0 +1,225 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of docs/faults.md from inside a frame, or of hundreds of frames: without DDS, with the real network."""
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
+
+import rclpy  # noqa: E402
+import torch  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
+from ros_bench import MOUNT, NEVER, SIZE, START_NS, STEP_NS, Bench, pose  # noqa: E402
+from ros_robot import image_message, map_of, points_of, rgb_of, scene  # noqa: E402
+from sensor_msgs.msg import CompressedImage  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+
+from evict3r_ros.evaluation.soak import living_tensor_bytes  # noqa: E402
+from evict3r_ros.io.scene_record import SceneRecord  # noqa: E402
+from evict3r_ros.network import load_network  # noqa: E402
+from evict3r_ros.ros import assembly  # noqa: E402
+from evict3r_ros.ros.conversions import transform_from_pose  # noqa: E402
+from evict3r_ros.ros.node import Evict3rNode  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def network():
+    return load_network('random', preset='nano')
+
+
+@pytest.fixture
+def bench(network):
+    return Bench(network)
+
+
+def failing(network, error: Exception | None):
+    """Let the network raise, or answer NaN; returns what ends it."""
+    def fail(module, arguments, output):
+        if error is not None:
+            raise type(error)(*error.args)  # a fresh one: an exception keeps the frames that it came through
+        return torch.full_like(output, torch.nan) if isinstance(output, torch.Tensor) else output
+
+    part = network.camera_head if error is None else network.aggregator
+    return part.register_forward_hook(fail)
+
+
+@pytest.mark.parametrize(('error', 'kind'), [
+    (None, 'not_finite'), (torch.cuda.OutOfMemoryError('CUDA out of memory'), 'out_of_memory'),
+    (RuntimeError('cuBLAS'), 'network_failed')])
+def test_a_frame_that_fails_costs_itself_and_the_stream_begins_anew(network, error, kind):
+    bench = Bench(network)
+    bench.see(0)
+    last = bench.see(1)
+    gc.collect()
+    held = living_tensor_bytes()
+    hook = failing(network, error)
+    try:
+        assert bench.refuse(2) == kind
+        assert bench.refuse(3) == kind
+    finally:
+        hook.remove()
+    again = bench.see(4)
+    assert bench.stream.stats().frames == 1
+    np.testing.assert_allclose(pose(again), pose(last), atol=1e-9)  # odom goes on where it was
+    assert np.isfinite(map_of(again.depth)).any()
+    bench.see(5)
+    del again  # an answer holds its maps
+    gc.collect()
+    assert living_tensor_bytes() <= held + 2**16
+
+
+def test_no_memory_at_configure_is_told_and_a_second_try_works(monkeypatch, tmp_path: Path):
+    """The node itself, in this process, so that the card can be too small without there being one."""
+    context = Context()
+    words = [word for name, value in {'weights': 'random', 'preset': 'nano', 'device': 'cpu', 'cache.tokens': 512,
+                                      'save.folder': str(tmp_path)}.items() for word in ('-p', f'{name}:={value}')]
+    rclpy.init(args=['--ros-args', *words], context=context)
+    node = Evict3rNode(context=context)
+    try:
+        def too_small(*_):
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 4.00 GiB')
+
+        with monkeypatch.context() as patch:
+            patch.setattr(assembly, 'load_network', too_small)
+            assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        assert 'CUDA out of memory' in node._faults.last
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize('level', [0, 255])
+def test_five_hundred_black_or_white_images_leave_the_stream_alone(bench, level):
+    bench.see(0)
+    blank = np.full((*SIZE, 3), level, np.uint8)
+    for i in range(1, 501):
+        message = image_message(blank, START_NS + i * STEP_NS)
+        with pytest.raises(ValueError, match='without contrast'):
+            bench.perception.process(message, NEVER)
+    after = bench.see(501)
+    assert bench.perception.resets == 0 and bench.stream.stats().frames == 2
+    assert np.isfinite(pose(after)).all()
+
+
+def test_five_hundred_frozen_images_are_answered_and_told_once(network):
+    bench = Bench(network, image_width=42)
+    bench.see(0)
+    held = None
+    for i in range(1, 501):
+        answer = bench.perception.process(image_message(scene(0, SIZE), START_NS + i * STEP_NS), NEVER)
+        assert np.isfinite(pose(answer)).all()
+        if i == 50:
+            held = living_tensor_bytes()
+    assert bench.faults.counts() == {'frozen_image': 1} and bench.perception.frozen
+    assert living_tensor_bytes() <= held
+    bench.see(501)
+    assert not bench.perception.frozen
+
+
+def test_an_image_of_8k_is_answered_at_the_networks_size(bench):
+    big = cv2.resize(scene(3, (270, 480)), (7680, 4320), interpolation=cv2.INTER_NEAREST)
+    answer = bench.perception.process(image_message(big, START_NS), NEVER)
+    assert (answer.depth.width, answer.depth.height) == (154, 84)
+
+
+@pytest.mark.parametrize('side', ['width', 'height'])
+def test_a_line_of_pixels_is_refused_before_it_is_resized(bench, side):
+    assert bench.refuse(0, size=(6000, 1) if side == 'height' else (1, 6000)) == 'broken_image'
+
+
+def test_a_corrupt_jpeg_is_answered_or_refused_but_never_fails(bench):
+    rng = np.random.default_rng(4)
+    whole = cv2.imencode('.jpg', scene(0, SIZE))[1].tobytes()
+    kinds = set()
+    for i in range(60):
+        data = bytearray(whole)
+        for place in rng.integers(2, len(data), rng.integers(1, 30)):
+            data[place] = rng.integers(256)
+        message = CompressedImage(header=image_message(scene(0), START_NS + i * STEP_NS).header, format='jpeg',
+                                  data=bytes(data[:rng.integers(10, len(data))] if i % 3 == 0 else data))
+        try:
+            bench.perception.process(message, NEVER)
+        except ValueError:
+            kinds.add('refused')
+        else:
+            kinds.add('answered')
+    assert kinds == {'refused', 'answered'}
+    assert set(bench.faults.counts()) <= {'image_changed', 'image_gap'}
+
+
+def test_a_static_transform_that_comes_late_takes_over(network):
+    """Until it comes the camera is the robot; then the base is, and the camera is left to its new parent."""
+    bench = Bench(network, startup_timeout=0.0)
+    first = bench.see(0, frame='late_cam')
+    assert first.transform.child_frame_id == 'late_cam'
+    assert bench.faults.counts() == {'no_transform': 1}
+    bench.static.update([transform_from_pose(MOUNT, Header(frame_id='base_link'), 'late_cam')])
+    second = bench.see(1, frame='late_cam')
+    assert second.transform.child_frame_id == 'base_link' and bench.perception.resets == 0
+    np.testing.assert_allclose(pose(second)[2, :3], [0.0, 0.0, 1.0], atol=0.5)
+    assert bench.perception.mount.problem == ''
+
+
+def test_a_base_that_is_fixed_in_the_world_is_not_moved(bench):
+    bench.static.update([transform_from_pose(np.eye(4), Header(frame_id='map'), 'base_link')])
+    answer = bench.see(0)
+    assert answer.transform is None and answer.odometry.child_frame_id == 'base_link'
+    assert bench.faults.counts() == {'second_parent': 1}
+
+
+def test_a_fixed_scale_makes_all_lengths_longer(network):
+    unit, metric = Bench(network), Bench(network, scale_source='fixed', scale_fixed=2.5)
+    for i in range(3):
+        a, b = unit.see(i), metric.see(i)
+    np.testing.assert_allclose(map_of(b.depth), 2.5 * map_of(a.depth), rtol=1e-5)
+    np.testing.assert_allclose(points_of(b.points)[0], 2.5 * points_of(a.points)[0], rtol=1e-5)
+    # the camera's way is longer, but not its place on the base
+    ways = [pose(answer) @ MOUNT for answer in (a, b)]
+    np.testing.assert_allclose(ways[1][:3, 3] - MOUNT[:3, 3], 2.5 * (ways[0][:3, 3] - MOUNT[:3, 3]), rtol=1e-5)
+    state = metric.perception.scale.state
+    assert (state.is_metric, state.source, state.scale) == (True, 'fixed', pytest.approx(2.5))
+
+
+def test_a_cloud_waits_for_a_metric_scale_where_that_is_wished(network):
+    assert Bench(network, points_require_metric=True).see(0).points is None
+    assert Bench(network, points_require_metric=True, scale_source='fixed').see(0).points is not None
+
+
+def test_rgb_is_the_published_image(network):
+    for at, size in (('camera', SIZE), ('network', (112, 154))):
+        answer = Bench(network, depth_size=at).see(0)
+        assert rgb_of(answer.rgb).shape == (*size, 3) and answer.rgb.header == answer.depth.header
+    np.testing.assert_array_equal(rgb_of(Bench(network, depth_size='camera').see(0).rgb), scene(0, SIZE))
+
+
+def test_a_disk_that_is_full_costs_poses_of_the_record_only(network, tmp_path: Path, monkeypatch):
+    record = SceneRecord(tmp_path, 10_000)
+    bench = Bench(network, record=record)
+    bench.see(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(record, 'add_pose', lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+        bench.see(1)
+    bench.see(2)
+    assert bench.faults.counts() == {'not_saved': 1} and 'No space left' in bench.faults.last
+    assert record.save().poses == 2
+
+
+def test_a_clock_set_back_empties_the_record(network, tmp_path: Path):
+    record = SceneRecord(tmp_path, 10_000)
+    bench = Bench(network, record=record)
+    for i in range(3):
+        bench.see(i)
+    bench.see(3, stamp_ns=START_NS - 30 * 10**9)
+    assert record.save().poses == 1
