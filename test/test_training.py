@@ -99,6 +99,17 @@ def test_targets_are_what_geometry_reads():
     assert torch.equal(batch.world_from_camera, again.world_from_camera)
 
 
+def test_long_clips_on_loops_turn_their_back_on_the_first_frame():
+    """And come back; clips elsewhere keep to their strides."""
+    turned = []
+    for number in (4, 8, 12):
+        batch = make_batch(Lesson(number, 6, 64, (1, 4)), (42, 56))
+        turned.append(2 * torch.rad2deg(batch.camera_from_first[..., 6].abs().clamp(max=1).acos()).amax(1))
+        assert batch.times.diff(dim=1).max() <= 2 * 1200 / 64 + 1
+    assert (torch.cat(turned) > 150).float().mean() > 0.4
+    assert make_batch(Lesson(5, 6, 64, (1, 4)), (42, 56)).times.diff(dim=1).max() <= 8
+
+
 def test_a_right_answer_has_no_error():
     batch = make_batch(Lesson(1, 2, 3, (1, 3)), (42, 56))
     network = StreamVGGT(PRESETS['tiny'], ('camera', 'depth'))

@@ -15,8 +15,9 @@ from evict3r_ros.synthetic.world import Scene, Worlds, make_worlds
 FIRST_TRAINING_SEED = 2 ** 32
 """Seeds below this are never trained on: whoever evaluates may take any of them."""
 _WATCHED_SEED = 3_000_000_000
-_LOOPS = 8
+_LOOPS = 4
 """One batch in so many is of loops."""
+_LONG_ENOUGH_FOR_A_LOOP = 32
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,17 @@ class Batch:
                      self.times.pin_memory(), self.camera_from_first.pin_memory(), self.field_of_view.pin_memory())
 
 
-def draw_times(generator: np.random.Generator, lesson: Lesson) -> np.ndarray:
+def draw_times(generator: np.random.Generator, lesson: Lesson, loop: float | None = None) -> np.ndarray:
     """
-    (clips, frames): when each frame was taken.
+    (clips, frames): when each frame was taken; loop: the length of the loop that they are on, if any.
 
     Half of the clips begin with the world's time, at rest, as a stream does; a third have gaps of changing length, as a
-    cache that keeps some frames only has.
+    cache that keeps some frames only has. Long clips on a loop may go all round it: a network that has never seen a
+    camera turn its back on the first frame has no idea where it is then.
     """
     low, high = lesson.strides
+    if loop is not None and lesson.frames >= _LONG_ENOUGH_FOR_A_LOOP:
+        high = max(high, round(loop / lesson.frames))
     stride = generator.integers(low, high + 1, (lesson.clips, 1))
     uneven = generator.random((lesson.clips, 1)) < 1 / 3
     gaps = np.where(uneven, generator.integers(1, 2 * stride + 1, (lesson.clips, lesson.frames)), stride)
@@ -75,7 +79,8 @@ def make_batch(lesson: Lesson, size: tuple[int, int]) -> Batch:
     loop = lesson.number % _LOOPS == 0
     worlds = make_worlds(range(first_seed, first_seed + lesson.clips), loop=loop)
     # On a loop the time says how far round one is; its length is that of loops that are evaluated.
-    return _batch(worlds, draw_times(generator, lesson), float(generator.integers(500, 1200)) if loop else None, size)
+    length = float(generator.integers(500, 1200)) if loop else None
+    return _batch(worlds, draw_times(generator, lesson, length), length, size)
 
 
 def held_out_batch(clips: int, frames: int, stride: int, size: tuple[int, int]) -> Batch:
