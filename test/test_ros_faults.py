@@ -94,7 +94,7 @@ def test_diagnostics_follow_what_went_wrong_lately():
 
 
 def test_the_table_has_every_kind_and_a_test_for_each_row():
-    rows = [line for line in DOCS.read_text().splitlines() if line.startswith('| ')][1:]
+    rows = [line for line in DOCS.read_text().splitlines() if line.startswith('| ') and line.count('|') == 6][1:]
     kinds = set(re.findall(r'`([a-z_]+)`', ' '.join(row.split('|')[2] for row in rows)))
     assert kinds == set(KINDS)
     errors = {kind for row in rows if '**E**' in row for kind in re.findall(r'`([a-z_]+)`', row.split('|')[2])}

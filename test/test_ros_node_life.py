@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
@@ -165,10 +166,16 @@ def test_killed_and_started_again(tmp_path: Path):
             killed.process.wait()
         try:
             with NodeUnderTest(tmp_path / 'again.log', parameters=parameters):
-                robot.until(lambda: robot.node.count_publishers('/evict3r/depth/image_rect') > 0, 'the new node')
-                robot.until(lambda: any(status.frames_received == 0 for status in robot.statuses[-3:]), 'its status')
-                for i in range(1, 4):
-                    robot.show_and_wait(image_message(scene(i), START_NS + i * STEP_NS))
+                heard, sent = len(robot.heard['odometry']), 0
+
+                def answered() -> bool:
+                    nonlocal sent
+                    sent += 1  # nobody tells when the new node listens: for a while the dead one still counts as there
+                    robot.show(image_message(scene(sent), START_NS + sent * STEP_NS))
+                    time.sleep(0.1)
+                    return len(robot.heard['odometry']) > heard + 3
+
+                robot.until(answered, 'answers of the new node')
         finally:
             for path in left:  # what Fast DDS leaves of a killed process: `fastdds shm clean` does this on a robot
                 path.unlink(missing_ok=True)
@@ -206,8 +213,10 @@ def test_a_hundred_transitions_in_any_order(tmp_path: Path):
                 resident.append(round(node.resident() / 2**20, 1))
         assert robot.state() == state and moved > 60
         assert 'Traceback' not in node.said()
-        late = resident[len(resident) // 2:]
-        assert len(resident) > 10 and max(late) - resident[len(resident) // 4] < 15.0, resident
+        # the allocator needs some rounds to settle; what a round loses would show between the last two quarters
+        quarter = len(resident) // 4
+        assert quarter > 3
+        assert np.median(resident[-quarter:]) - np.median(resident[-2 * quarter:-quarter]) < 8.0, resident
         robot.node.destroy_client(client)
 
 
@@ -239,7 +248,7 @@ def test_weights_that_are_truncated_are_refused_and_those_in_use_may_be_replaced
     ({'weights': ''}, 'cannot configure: no weights are named'),
     ({'cache.tokens': 10}, 'cannot configure: '),
     ({'device': 'abacus'}, "'abacus' is no device"),
-    ({'preset': 'huge'}, "preset: 'huge' is not one of auto, official, small"),
+    ({'preset': 'huge'}, "preset: 'huge' is not one of auto, official"),
     ({'points.stride': 65}, 'points.stride'),
     ({'seed': 'seven'}, 'seed'),
     ({'image_width': 100}, 'image_width'),
