@@ -16,6 +16,7 @@ import torch
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.evaluation.plotting import new_figure
+from evict3r_ros.frame_graph import Transfer
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
@@ -113,10 +114,12 @@ def _time_stages(clock: StageClock, network: StreamVGGT, stream: Stream) -> Call
     cache.pool.read = clock.timed('unpacking, in attention', cache.pool.read)
     cache.policy.observe = clock.timed('scoring by keys, in attention', cache.policy.observe)
     cache.end_frame = clock.timed('eviction', cache.end_frame)
+    send, Transfer.send = Transfer.send, clock.timed('copy of the image', Transfer.send)
     engines = kernels.time_scoring(functools.partial(clock.timed, 'scoring by attention'))
 
     def restore() -> None:
         engines()
+        Transfer.send = send
         for parts in modules.values():
             for part in parts:
                 del part.forward
