@@ -26,10 +26,10 @@ def show_bag(args: argparse.Namespace) -> int:
     path = args.source / _DEMO_ANSWER if (args.source / _DEMO_ANSWER).is_dir() else args.source
     topics = _topics(args.node)
     with BagReader(path) as bag, Stopping('this message') as stopping:
+        if topics.points not in bag.topics:
+            raise UserError(f'{path}: no {topics.points}; is --node right? It has {", ".join(sorted(bag.topics))}')
         view = _open(args, topics, StaticFrames(bag).find)
         found = [name for name in view.wanted if name in bag.topics]
-        if topics.points not in found:
-            raise UserError(f'{path}: no {topics.points}; is --node right? It has {", ".join(sorted(bag.topics))}')
         total = bag.topics[topics.points].count
         with tqdm(total=min(total, args.frames or total), unit='cloud', disable=None) as bar:
             for topic, _, message in bag.messages(found):
