@@ -87,9 +87,13 @@ class SceneView:
         self._take[topic](message)
 
     def close(self) -> None:
-        """Hand on what is still here."""
-        self._stream.flush()
-        self._stream.disconnect()
+        """Hand on what is still here. Raises UserError when the file or the viewer took it no more."""
+        try:
+            self._stream.flush()
+        except RuntimeError as error:
+            raise UserError(f'not all of the picture was written: {error}') from error
+        finally:
+            self._stream.disconnect()
 
     def _odometry(self, message: Any) -> None:
         stamp = stamp_ns(message.header.stamp)

@@ -206,3 +206,8 @@ def test_times_that_are_none(text, capsys):
     with pytest.raises(SystemExit):
         main(['video', 'x.mp4', f'--start={text}'])
     assert '--start' in capsys.readouterr().err
+
+
+def test_the_packages_own_weights_have_no_point_head_and_say_so(video, tmp_path, capsys):
+    assert main(['video', str(video), '--out', str(tmp_path / 'out'), '--points', 'head', '--device', 'cpu']) == 2
+    assert 'have no point head' in capsys.readouterr().err

@@ -157,6 +157,14 @@ def test_what_cannot_be_shown_is_told(bag, tmp_path, capsys, monkeypatch):
         assert main(['view', str(bag), *arguments, *extra]) == 2
         assert said in capsys.readouterr().err, arguments
     assert there.read_text() == 'mine'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['demo', 'there.rrd']  # nothing half made
+
+
+def test_a_full_disk_is_told(bag, tmp_path):
+    command = f'ulimit -f 20; exec {sys.executable} -m evict3r_ros.cli.main view {bag} --save {tmp_path / "view.rrd"}'
+    result = subprocess.run(['bash', '-c', command], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and 'Traceback' not in result.stderr
+    assert 'not all of the picture was written' in result.stderr
 
 
 def test_without_rerun_it_says_what_to_install(bag):

@@ -3,6 +3,7 @@
 """Launch file and parameter file: checked against the parameters everywhere, executed where launch_ros is there."""
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -24,6 +25,7 @@ from ros_robot import PATIENCE_S, Robot, image_message, scene  # noqa: E402
 
 from evict3r_ros import resources  # noqa: E402
 from evict3r_ros.cache import CacheConfig  # noqa: E402
+from evict3r_ros.cli.main import main  # noqa: E402
 from evict3r_ros.network import PRESETS, preset_of  # noqa: E402
 from evict3r_ros.planning import plan  # noqa: E402
 from evict3r_ros.ros.node import Evict3rNode  # noqa: E402
@@ -86,7 +88,7 @@ def test_a_profile_is_taken_by_the_node_over_the_defaults(name):
 
 
 @pytest.mark.parametrize('name', [name for name, memory in PROFILES.items() if memory])
-def test_a_profile_fits_its_machine_as_it_says(name):
+def test_a_profile_fits_its_machine_as_it_says(name, capsys):
     """What `evict3r plan` finds is what stands in the file, and leaves half of the machine to others."""
     text = resources.find(f'config/{name}.yaml').read_text()
     values = {**DEFAULTS, **flat(yaml.safe_load(text)['/**']['ros__parameters'])}
@@ -97,8 +99,10 @@ def test_a_profile_fits_its_machine_as_it_says(name):
         camera_frames=values['cache.camera_frames']), (width, width),
         'float32' if values['device'] == 'cpu' else values['dtype'], cuda=values['device'] == 'cuda')
     gib = planned.total / 2**30
-    said = float(re.search(r'([0-9.]+) GiB', text.replace('\n# ', ' ').split('evict3r plan')[0]).group(1))
-    assert abs(gib - said) < 0.06
+    said, command = re.search(r'([0-9.]+) GiB[^(]*\(evict3r (plan [^)]*)\)', text.replace('\n# ', ' ')).groups()
+    assert abs(gib - float(said)) < 0.06
+    assert main([*command.split(), '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['bytes']['total'] == planned.total
     assert gib < PROFILES[name] * 0.6
 
 

@@ -29,7 +29,7 @@ SMALL_WIDTH = 154
 ANSWERS = ('depth', 'confidence', 'info', 'points', 'odometry', 'tf')
 
 
-def check_answers(robot: Robot, stamps: list[int], min_confidence: float = 1.5) -> None:
+def check_answers(robot: Robot, stamps: list[int], min_confidence: float = 1.1) -> None:
     """Check that each stamp was answered once on every topic, and that the answers agree with each other."""
     for name in ANSWERS:
         robot.until(lambda name=name: set(stamps) <= set(robot.heard[name]), f'{name} for every processed image')

@@ -13,9 +13,10 @@ def add_cache_options(parser: argparse.ArgumentParser, tokens: int, of_a_sequenc
     """Add them; ``tokens`` is the default budget. of_a_sequence: the command knows how many frames come: --P too."""
     group = parser.add_argument_group('cache')
     group.add_argument('--policy', default='evict3r', help='who stays when the cache is full (default: %(default)s)')
-    group.add_argument('--tokens', type=int, default=tokens, metavar='T',
+    budget = group.add_mutually_exclusive_group()
+    budget.add_argument('--tokens', type=int, default=tokens, metavar='T',
                        help='tokens a layer that survive a frame (default: %(default)s)')
-    group.add_argument('--memory-mb', type=float, metavar='MIB', help='MiB of keys and values, instead of --tokens')
+    budget.add_argument('--memory-mb', type=float, metavar='MIB', help='MiB of keys and values, instead of --tokens')
     if of_a_sequence:
         group.add_argument('--P', type=float, metavar='SHARE', help="Evict3R's budget, instead of --tokens: a share, "
                            'in (0, 1], of all tokens of the whole input; more memory the longer that is')

@@ -4,6 +4,7 @@
 
 import argparse
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from evict3r_ros.scene_view import SceneView
 
 _DEMO_ANSWER = 'answer'  # the bag in a demo's folder
 _WAIT_S = 10.0
+_LEAST_FREE = 2 ** 20  # bytes, for a picture to begin with
 
 
 def show_bag(args: argparse.Namespace) -> int:
@@ -26,10 +28,10 @@ def show_bag(args: argparse.Namespace) -> int:
     path = args.source / _DEMO_ANSWER if (args.source / _DEMO_ANSWER).is_dir() else args.source
     topics = _topics(args.node)
     with BagReader(path) as bag, Stopping('this message') as stopping:
+        if topics.points not in bag.topics:
+            raise UserError(f'{path}: no {topics.points}; is --node right? It has {", ".join(sorted(bag.topics))}')
         view = _open(args, topics, StaticFrames(bag).find)
         found = [name for name in view.wanted if name in bag.topics]
-        if topics.points not in found:
-            raise UserError(f'{path}: no {topics.points}; is --node right? It has {", ".join(sorted(bag.topics))}')
         total = bag.topics[topics.points].count
         with tqdm(total=min(total, args.frames or total), unit='cloud', disable=None) as bar:
             for topic, _, message in bag.messages(found):
@@ -81,6 +83,9 @@ def _open(args: argparse.Namespace, topics: AnswerTopics,
         raise UserError('--save and --connect: one or the other')
     view = SceneView(topics, base_from_camera, args.points, args.history)
     if args.save is not None:
+        # On a disk that is full from the first byte on, rerun waits for ever.
+        if shutil.disk_usage(args.save.absolute().parent).free < _LEAST_FREE:
+            raise UserError(f'cannot write {args.save}: the disk is full')
         view.save(args.save)
     elif args.connect is not None:
         view.connect(args.connect)

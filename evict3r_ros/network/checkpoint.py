@@ -126,6 +126,8 @@ def _checked(path: Path, shapes: dict[str, tuple[int, ...]], preset: Preset) -> 
     if len(missing) > len(shapes) // 2:
         raise UserError(f"{path}: another model's weights ({len(found)} tensors, such as {_some(list(found))}); "
                         f'{expected}, with {_some(missing)}')
+    if missing and all(key.startswith('point_head.') for key in missing):
+        raise UserError(f'{path}: these weights have no point head, take the points from depth')
     if missing:
         raise UserError(f'{path}: {len(missing)} of {len(shapes)} weights are missing: {_some(missing)}; {expected}')
     different = [key for key in shapes if ours[key] != shapes[key]]

@@ -87,7 +87,7 @@ PARAMETERS = (
               "'image/compressed'.", choices=('raw', 'compressed')),
     Parameter('depth.size', 'network', "Size of depth and cloud: the 'network' image's, or the 'camera' image's "
               '(nearest neighbour, NaN where the network saw nothing).', choices=('network', 'camera')),
-    Parameter('points.min_confidence', 1.5, 'Least confidence of a pixel that becomes a point; the network answers '
+    Parameter('points.min_confidence', 1.1, 'Least confidence of a pixel that becomes a point; the network answers '
               '1 and more.', bounds=(1.0, 1e6), live=True),
     Parameter('points.stride', 1, 'Every how many rows and columns the cloud has a point.', 'pixels', (1, 64),
               live=True),
