@@ -7,6 +7,7 @@ Everything stands in the odom frame, z up (REP-103): clouds are moved there by t
 older ones stay where they were seen. The time line `stamp` is the messages' own.
 """
 
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ _MOST_WAITING = 32  # clouds and poses without their counterpart
 _WIDEST = 640  # of images and maps that are shown
 ODOM, CAMERA, CLOUD, PATH = 'odom', 'odom/camera', 'odom/points', 'odom/path'
 _KEPT = 30  # clouds of the past that are shown beside the last one
+_LEAST_FREE = 2 ** 20  # bytes, for a picture to begin with
 
 
 class SceneView:
@@ -64,6 +66,9 @@ class SceneView:
         """Write to a file, from now on. Raises UserError when it cannot be made, or is there already."""
         if path.exists() or not path.parent.is_dir():
             raise UserError(f'{path}: ' + ('is there already' if path.exists() else 'its folder does not exist'))
+        # A writer of rerun's that cannot write its first bytes waits for ever.
+        if shutil.disk_usage(path.parent).free < _LEAST_FREE:
+            raise UserError(f'{path}: the disk is full')
         self._stream.save(path, default_blueprint=self._blueprint)
 
     def connect(self, url: str) -> None:
