@@ -9,7 +9,7 @@ import pytest
 import torch
 from evict3r_ros import geometry
 from evict3r_ros.network import PRESETS, StreamVGGT, load_network
-from evict3r_ros.training import losses, schedule, state, train, watch
+from evict3r_ros.training import export, losses, schedule, state, train, watch
 from evict3r_ros.training.batches import FIRST_TRAINING_SEED, Lesson, make_batch
 from evict3r_ros.training.model import Answers, Trainee, initialise
 from evict3r_ros.training.muon import orthogonal
@@ -49,6 +49,18 @@ def test_going_on_from_the_file_and_from_pieces(trained, tmp_path, capsys):
     names = [name for name, _ in going_on.network.named_parameters()]
     halved, _ = state.load(trained / 'pieces')
     assert torch.allclose(halved['network'][name], tensors['mean'][names.index(name)], atol=1e-3)
+
+
+def test_exported_weights_can_be_trained_on(trained, tmp_path):
+    """What the package ships is enough to go on from: the weights, to what int8 leaves of them, and the counters."""
+    export.export(trained / 'pieces', tmp_path / 'packed.safetensors')
+    saved, before = state.load(trained / 'pieces')
+    tensors, progress = state.load(tmp_path / 'packed.safetensors')
+    assert (progress.step, progress.frames) == (before.step, before.frames)
+    for key, value in saved['network'].items():
+        assert (tensors['network'][key] - value).abs().max() <= 0.01 * value.abs().max() + 1e-6
+    assert train.main(['--out', str(tmp_path), '--steps', '1', '--resume', str(tmp_path / 'packed.safetensors'), *SMALL]) == 0
+    assert state.load(tmp_path / 'state.pt')[1].step == before.step + 1
 
 
 def test_a_call_without_total_minutes_ends_the_training(trained, tmp_path):

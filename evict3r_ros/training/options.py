@@ -34,7 +34,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--total-minutes', type=float, help='that all calls together train, compiling not included '
                         '(default: the training ends with this call)')
     parser.add_argument('--resume', type=Path, nargs='+', default=[], metavar='PATH', help='go on from the first of '
-                        'these that is there: a state.pt, or a folder of pieces')
+                        'these that is there: a state.pt, a folder of pieces, or exported weights (.safetensors)')
     parser.add_argument('--piece-mb', type=float, default=15.0, metavar='MB', help='size of the files that the weights '
                         'are saved in, all two minutes and at the end (default: %(default)s)')
     parser.add_argument('--device', default='cuda', help='cuda or cpu (default: %(default)s)')

@@ -5,7 +5,7 @@ Training's state on the disk: all of it in one file, or what matters most in sma
 
 The file has weights, their running mean, momenta and counters, so that training goes on as if it had never stopped. The
 pieces have the weights in half precision and the counters: the momenta begin anew (they are back after some ten steps),
-the running mean begins at the weights.
+the running mean begins at the weights. The weights of the package themselves are a third way to go on.
 """
 
 import json
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as format_safetensors
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.network import load_network
 
 _PIECE, _COUNTERS = 'weights.safetensors.{:02d}', 'training.json'
 
@@ -68,8 +69,11 @@ def _replace(path: Path, content: bytes) -> None:
 
 def load(path: Path) -> tuple[dict[str, Any], Progress]:
     """
-    Of a file all that was saved; of a folder of pieces ``{'network': weights}``. Raises UserError for what is neither.
+    Of a state.pt all that was saved; of a folder of pieces, or of weights that export has packed, ``{'network':
+    weights}``. Raises UserError for what is none of these.
     """
+    if path.suffix == '.safetensors':
+        return {'network': load_network(str(path)).state_dict()}, _exported_progress(path)
     if path.is_file():
         try:
             saved = torch.load(path, map_location='cpu', weights_only=True)
@@ -77,6 +81,13 @@ def load(path: Path) -> tuple[dict[str, Any], Progress]:
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
             raise UserError(f'{path}: no state of a training, or a damaged one ({str(error).splitlines()[0]})') from error
     return {'network': {key: value.float() for key, value in read_pieces(path).items()}}, read_progress(path)
+
+
+def _exported_progress(path: Path) -> Progress:
+    with safe_open(path, framework='pt') as file:
+        about = file.metadata() or {}
+    return Progress(step=int(about.get('steps', 0)), frames=int(about.get('frames', 0)),
+                    seconds=60.0 * float(about.get('minutes', 0.0)), settings={'command': about.get('command', '')})
 
 
 def read_progress(folder: Path) -> Progress:

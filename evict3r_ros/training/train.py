@@ -54,7 +54,7 @@ class Training:
             'device_name': torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'cpu'}
         self.seconds_before = self.progress.seconds
         self.until = 60 * args.minutes - min(_RESERVE_S, 6 * args.minutes)
-        self.momenta_since = self.progress.step if found is None or found.is_dir() else -_NEW_MOMENTA_STEPS
+        self.momenta_since = self.progress.step if found is None or found.suffix != '.pt' else -_NEW_MOMENTA_STEPS
         self.started: float | None = None
         self.done = 0.0
         """Share of the planned time that has gone by, as the first rank says."""
