@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from evict3r_ros.cli.cache_options import add_cache_options, cache_config
+from evict3r_ros.cli.input_options import add_input_options, selection
 from evict3r_ros.cli.network_options import add_network_options, load
-from evict3r_ros.cli.video import add_input_options, selection
 from evict3r_ros.errors import UserError
 
 FRAMES = 32

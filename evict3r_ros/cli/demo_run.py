@@ -17,6 +17,7 @@ from evict3r_ros.cli.byte_text import byte_text
 from evict3r_ros.cli.demo_input import DemoInput, folder_input, synthetic_input
 from evict3r_ros.cli.interruption import sigterm_like_ctrl_c
 from evict3r_ros.cli.node import stay_on_this_machine
+from evict3r_ros.cli.node_parameters import NODE
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, collect_cloud, last_status, pick_rows, write_trajectory
 from evict3r_ros.io.bag import BagReader, BagWriter
@@ -29,7 +30,6 @@ from evict3r_ros.ros.node_process import NodeProcess
 from evict3r_ros.ros.replay import Replay, replay
 from evict3r_ros.ros.session import Session
 
-NODE = '/evict3r'
 _INPUT, _ANSWER, _LOG = 'input', 'answer', 'node.log'
 _TRAJECTORY, _CLOUD, _SHEET, _SUMMARY = 'trajectory.tum', 'points.ply', 'contact_sheet.png', 'summary.json'
 _WHAT = {

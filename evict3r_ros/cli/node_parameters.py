@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of the node as a command line gives them: NAME:=VALUE, and files as ROS reads them."""
+"""The node's name, and its parameters as a command line gives them: NAME:=VALUE, and files as ROS reads them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,9 @@ import yaml
 
 from evict3r_ros.errors import UserError
 
-_NODE_NAMES = ('/**', 'evict3r', '/evict3r')
+NODE = '/evict3r'
+"""The node's name, where nobody gives another."""
+_NODE_NAMES = ('/**', NODE[1:], NODE)
 
 
 def read_parameters(file: Path | None, words: Sequence[str]) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evict3r_ros.cli.demo import count, positive
-
-NODE = '/evict3r'
+from evict3r_ros.cli.node_parameters import NODE
 
 
 def add_parser(subparsers: Any) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from evict3r_ros.cli.node import choose_dds_profile
-from evict3r_ros.cli.node_parameters import read_parameters
-from evict3r_ros.cli.replay import NODE
+from evict3r_ros.cli.node_parameters import NODE, read_parameters
 from evict3r_ros.cli.replay_offline import answer_folder, check_scale_inputs
 from evict3r_ros.cli.stopping import Stopping
 from evict3r_ros.errors import UserError
