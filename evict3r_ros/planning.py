@@ -20,7 +20,7 @@ from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
 from evict3r_ros.network.checkpoint import DTYPES
-from evict3r_ros.preparation import PATCH, ImageView
+from evict3r_ros.preparation import ImageView
 from evict3r_ros.stream import Stream
 
 MIB = 2 ** 20
@@ -140,9 +140,7 @@ def plan(preset: str, config: CacheConfig, size: tuple[int, int] | None = None, 
     if config.policy in POLICIES and POLICIES[config.policy].grows:
         raise UserError(f'policy {config.policy!r} takes more memory with every frame: there is nothing to plan')
     size = size or (PRESETS[preset].image_width,) * 2
-    if ImageView.of(size, size[1]).network_size != size:
-        raise UserError(f"the network's images have sides that are multiples of {PATCH} and are not taller than wide, not "
-                        f'{size[1]} x {size[0]}')
+    ImageView.whole(size)
     with torch.device('meta'), torch.inference_mode():
         network = StreamVGGT(PRESETS[preset], heads).to(DTYPES[dtype])
         with StorageCounter() as counter, _FusedAttention():

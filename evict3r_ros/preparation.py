@@ -44,6 +44,15 @@ class ImageView:
         seen = min(resized, network_width)
         return cls((height, width), (resized, network_width), (resized - seen) // 2, (seen, network_width))
 
+    @classmethod
+    def whole(cls, size: tuple[int, int]) -> 'ImageView':
+        """The view of images that have the network's own ``size`` (height, width); UserError for one it cannot have."""
+        view = cls.of(size, size[1])
+        if view.network_size != size:
+            raise UserError(f"the network's images have sides that are multiples of {PATCH} and are not taller than wide, "
+                            f'not {size[1]} x {size[0]}')
+        return view
+
     @property
     def seen_rows(self) -> tuple[float, float]:
         """What part of the camera image's height the network sees, as (from, to) in 0..1; of the width it sees all."""

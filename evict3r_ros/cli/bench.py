@@ -89,14 +89,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _size(args: argparse.Namespace, preset_width: int) -> tuple[int, int]:
     """(height, width) of the network's images."""
-    from evict3r_ros.errors import UserError
-    from evict3r_ros.preparation import PATCH
+    from evict3r_ros.preparation import PATCH, ImageView
     width = args.width if args.width is not None else preset_width
     height = args.height if args.height is not None else max(1, round(0.75 * width / PATCH)) * PATCH
-    if height % PATCH or width % PATCH or not PATCH <= height <= width:
-        raise UserError(f"the network's images have sides that are multiples of {PATCH} and are not taller than wide, "
-                        f'not {width} x {height}')
-    return height, width
+    return ImageView.whole((height, width)).network_size
 
 
 def _device_name(device: str) -> str:

@@ -33,14 +33,21 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
                        help='16-bit weights and activations: bfloat16, or float16 on cards without it')
 
 
-def device_and_dtype(args: argparse.Namespace) -> tuple[str, str]:
-    """What --device and --dtype come to here. Raises UserError for a device that is not there."""
+def device_of(args: argparse.Namespace) -> str:
+    """What --device comes to here. Raises UserError for a device that is not there."""
     import torch
     device = args.device if args.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
     if device.split(':')[0] not in ('cpu', 'cuda'):
         raise UserError(f"device {device!r} is not 'cpu', 'cuda' or 'auto'")
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f'device {device!r}: torch finds no CUDA here')
+    return device
+
+
+def device_and_dtype(args: argparse.Namespace) -> tuple[str, str]:
+    """What --device and --dtype come to here. Raises UserError for a device that is not there."""
+    import torch
+    device = device_of(args)
     dtype = args.dtype
     if dtype == 'auto':
         dtype = 'bfloat16' if device.startswith('cuda') else 'float32'

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evict3r_ros.cli.cache_options import add_cache_options, cache_config
+from evict3r_ros.cli.network_options import device_of
 
 SIZE = (112, 154)
 
@@ -88,7 +89,7 @@ def run_precision(args: argparse.Namespace) -> int:
 
     from evict3r_ros.evaluation import precision
     from evict3r_ros.network import load_network
-    device = args.device if args.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
+    device = device_of(args)
     config = cache_config(args)
     count = 1 + len(precision.ways(torch.device(device)))
     with tqdm(total=count * args.frames, unit='frame', disable=None) as bar:

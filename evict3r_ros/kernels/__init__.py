@@ -7,10 +7,12 @@ One door to everything that is worth a kernel; behind it, engines that give the 
 decided for each call by where its tensors are, unless EVICT3R_ENGINE or ``use`` says ``torch``.
 """
 
+import importlib
 import importlib.util
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +62,11 @@ def why(device: torch.device) -> str:
 def _fused(tensor: torch.Tensor) -> bool:
     # Kernels have no backward pass.
     return tensor.is_cuda and not torch.is_grad_enabled() and engine_for(tensor.device) == 'triton'
+
+
+def _engine_of(tensor: torch.Tensor, kernels: str) -> ModuleType:
+    """Triton's module of that name where it serves a tensor, else the reference; Triton is imported only for use."""
+    return importlib.import_module(f'{__name__}.{kernels}') if _fused(tensor) else torch_engine
 
 
 def time_scoring(timed: Callable[[Callable], Callable]) -> Callable[[], None]:
@@ -112,57 +119,35 @@ def cache_mass(query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, ke
 def write_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor,
                  centres: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
     """See torch_engine.write_packed."""
-    if _fused(key):
-        from evict3r_ros.kernels import triton_codec as engine
-    else:
-        engine = torch_engine
-    engine.write_packed(rows, key, value, slots, centres, table, scale, layout)
+    _engine_of(key, 'triton_codec').write_packed(rows, key, value, slots, centres, table, scale, layout)
 
 
 def read_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor,
                 count: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
     """See torch_engine.read_packed."""
-    if _fused(key):
-        from evict3r_ros.kernels import triton_codec as engine
-    else:
-        engine = torch_engine
-    engine.read_packed(rows, key, value, slots, centres, count, table, scale, layout)
+    _engine_of(key, 'triton_codec').read_packed(rows, key, value, slots, centres, count, table, scale, layout)
 
 
 def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, value_out: torch.Tensor) -> None:
     """See torch_engine.copy_pair."""
-    if _fused(key):
-        from evict3r_ros.kernels import triton_codec as engine
-    else:
-        engine = torch_engine
-    engine.copy_pair(key, value, key_out, value_out)
+    _engine_of(key, 'triton_codec').copy_pair(key, value, key_out, value_out)
 
 
 def norm_turn(qkv: torch.Tensor, q_weight: torch.Tensor, q_bias: torch.Tensor, k_weight: torch.Tensor,
               k_bias: torch.Tensor, eps: float, cos: torch.Tensor, sin: torch.Tensor,
               ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """See torch_engine.norm_turn."""
-    if _fused(qkv):
-        from evict3r_ros.kernels import triton_layers as engine
-    else:
-        engine = torch_engine
-    return engine.norm_turn(qkv, q_weight, q_bias, k_weight, k_bias, eps, cos, sin)
+    return _engine_of(qkv, 'triton_layers').norm_turn(qkv, q_weight, q_bias, k_weight, k_bias, eps, cos, sin)
 
 
 def add_norm(x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
              eps: float) -> tuple[torch.Tensor, torch.Tensor]:
     """See torch_engine.add_norm."""
-    if _fused(x):
-        from evict3r_ros.kernels import triton_layers as engine
-    else:
-        engine = torch_engine
-    return engine.add_norm(x, added, gamma, weight, bias, eps)
+    return _engine_of(x, 'triton_layers').add_norm(x, added, gamma, weight, bias, eps)
 
 
 def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
     """See torch_engine.enlarge."""
-    if _fused(x) and x.shape[0] == 1:
-        from evict3r_ros.kernels import triton_layers as engine
-    else:
-        engine = torch_engine
+    # Triton's takes one map: many at a time come only from passes over whole clips.
+    engine = _engine_of(x, 'triton_layers') if x.shape[0] == 1 else torch_engine
     return engine.enlarge(x, size, position)
