@@ -208,6 +208,11 @@ def test_a_comparison_in_processes_is_resumed_and_reported(tmp_path, capsys):
     for name in ('accuracy_10_frames.png', 'accuracy_10_bytes.png'):
         picture = cv2.imread(str(tmp_path / 'docs' / name))
         assert name in tables and picture.shape[0] > 300 and picture.std() > 10
+    report_of = ['eval', 'report', str(tmp_path / 'run'), '--out', str(tmp_path / 'docs'), '--baseline']
+    assert main([*report_of, 'evict3r']) == 0
+    tables = (tmp_path / 'docs' / 'accuracy_tables.md').read_text()
+    assert 'Difference to `evict3r`' in tables and 'Difference to `uniform`' not in tables
+    assert main([*report_of, 'nobody']) == 2
     assert main(['eval', 'report', str(tmp_path / 'run'), '--split', 'test', '--out', str(tmp_path / 'docs')]) == 2
     assert main(['eval', 'report', str(tmp_path), '--out', str(tmp_path / 'docs')]) == 2
 

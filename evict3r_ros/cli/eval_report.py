@@ -16,9 +16,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'report', help='tables, intervals and plots of finished comparisons',
         description=f'Makes {TABLES} and plots of what `evict3r eval synthetic --out` wrote: a table for each kind of '
-                    'stream with 95 %% intervals (bootstrap over streams), each policy against uniform on the same '
+                    'stream with 95 %% intervals (bootstrap over streams), each policy against a baseline on the same '
                     'streams under the same budget (paired), errors against frame number and against bytes.')
     parser.add_argument('runs', nargs='+', type=Path, metavar='DIR', help='folders that --out named')
+    parser.add_argument('--baseline', default='uniform', metavar='POLICY', help='whom the others are compared with '
+                        '(default: %(default)s)')
     parser.add_argument('--split', choices=('dev', 'test'), help='streams of this split alone')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where tables and plots go')
     parser.set_defaults(run=run)
@@ -29,9 +31,11 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.errors import UserError
     from evict3r_ros.evaluation import report
     from evict3r_ros.evaluation.comparison import KEY
+    from evict3r_ros.evaluation.configurations import parse_policy
     from evict3r_ros.evaluation.held_out import SPLITS
     from evict3r_ros.evaluation.lines import key, read_lines
     from evict3r_ros.evaluation.summary import groups
+    parse_policy(args.baseline)
     records = {}
     for folder in args.runs:
         if not (folder / LINES).is_file():
@@ -56,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         stems.add(stem)
         report.plot_against_frame(which, found, args.out / f'{stem}_frames.png')
         report.plot_against_bytes(which, found, args.out / f'{stem}_bytes.png')
-        parts += [report.table(which, found), report.comparison_table(found), report.prefix_table(found),
+        parts += [report.table(which, found), report.comparison_table(found, args.baseline), report.prefix_table(found),
                   f'![errors against the frame number]({stem}_frames.png)',
                   f'![errors against bytes]({stem}_bytes.png)']
     text = '\n\n'.join(part for part in parts if part) + '\n'

@@ -19,8 +19,8 @@ DEFINITIONS = (
     'AbsRel and δ<1.25 after one factor a clip, median(truth) / median(depth); trajectory error: ATE after Sim(3) over '
     'the length of the true path, median over clips; rotation: mean angle to the true rotation relative to the first '
     f'frame. The others are means over clips. In brackets: {LEVEL:.0%} intervals, bootstrap over clips.')
-_COMPARED = ('rotation_deg', 'ate_over_length')
-"""The metrics that decide between policies, fixed before anything was compared."""
+_DIFFERENCES = ('rotation_deg', 'ate_over_length', 'absrel')
+"""Of which differences are shown; the first two decide between policies, fixed before anything was compared."""
 _CURVES = (('absrel', 'AbsRel, one factor a stream'), ('rotation_deg', 'rotation [°]'),
            ('position_over_length', 'position error / path length'))
 
@@ -93,23 +93,23 @@ def table(which: StreamSet, found: Sequence[Group]) -> str:
     return '\n'.join(lines)
 
 
-def comparison_table(found: Sequence[Group]) -> str:
-    """A Markdown table of each configuration against ``uniform`` under the same budget, paired; '' if none was run."""
+def comparison_table(found: Sequence[Group], policy: str = BASELINE_POLICY) -> str:
+    """A Markdown table of each configuration against a policy under the same budget, paired; '' if that was not run."""
     rows = []
     for group in found:
-        baseline = baseline_of(group, found)
+        baseline = baseline_of(group, found, policy)
         if baseline is None:
             continue
         own, against = group.configuration, group.against(baseline)
         pairs = len(group.records.keys() & baseline.records.keys())
         rows.append(f'| {own.policy} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | {pairs} | '
-                    + ' | '.join(_with_interval(against[metric], signed=True) for metric in _COMPARED) + ' |')
+                    + ' | '.join(_with_interval(against[metric], signed=True) for metric in _DIFFERENCES) + ' |')
     if not rows:
         return ''
-    head = [f'Difference to `{BASELINE_POLICY}` on the same streams ({LEVEL:.0%} paired bootstrap over streams; '
+    head = [f'Difference to `{policy}` on the same streams ({LEVEL:.0%} paired bootstrap over streams; '
             'negative is better; bold: zero is outside).', '',
             '| policy | budget | bits | camera frames | streams | '
-            + ' | '.join(f'Δ {TITLES[metric]}' for metric in _COMPARED) + ' |', '|---' * (5 + len(_COMPARED)) + '|']
+            + ' | '.join(f'Δ {TITLES[metric]}' for metric in _DIFFERENCES) + ' |', '|---' * (5 + len(_DIFFERENCES)) + '|']
     return '\n'.join(head + rows)
 
 
@@ -199,6 +199,7 @@ def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> 
 def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> None:
     """Errors with intervals against the cache's bytes as PNG: a panel a metric, a line a policy, a point a budget."""
     figure = new_figure(16, 4.8)
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
     axes = figure.subplots(1, len(ERRORS))
     lines, points = _lines(found), {}
     for group in found:
@@ -214,6 +215,10 @@ def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> 
                         alpha=0.25)
     for axis, metric in zip(axes, ERRORS, strict=True):
         axis.set(xlabel="keys and values without the camera head's [MiB]", ylabel=TITLES[metric], xscale='log')
+        # Budgets lie within a decade or two, where the ticks between powers of ten would be labelled over each other.
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_ylim(bottom=0.0)
     _legend(figure, axes)
     figure.suptitle(f'{_title(which, found)}; {LEVEL:.0%} intervals')

@@ -119,10 +119,10 @@ def groups(records: Iterable[dict]) -> dict[StreamSet, list[Group]]:
     return {which: [Group(*item) for item in found.items()] for which, found in sets.items()}
 
 
-def baseline_of(group: Group, others: Sequence[Group]) -> Group | None:
-    """The group that keeps evenly spaced whole frames under the same budget, bits and camera memory."""
+def baseline_of(group: Group, others: Sequence[Group], policy: str = BASELINE_POLICY) -> Group | None:
+    """The group of another policy, evenly spaced whole frames, under the same budget, bits and camera memory."""
     own = group.configuration
-    wanted = Configuration(BASELINE_POLICY, own.budget, own.bits, own.camera_frames)
+    wanted = Configuration(policy, own.budget, own.bits, own.camera_frames)
     return next((other for other in others if other.configuration == wanted and other is not group), None)
 
 
