@@ -92,9 +92,7 @@ def test_a_step_is_a_step_downhill():
     for _ in range(8):
         last = training.step(batch)['loss']
     assert last < 0.8 * first
-    images, depth = training.trainee.look(batch, (42, 56))
-    answers = training.trainee.answer(batch, images, depth, torch.arange(3))
-    training.trainee.judge(answers)['loss'].backward()
+    training.trainee.learn(training.trainee.look(batch, (42, 56), torch.arange(3)))
     assert [name for name, p in training.network.named_parameters() if p.grad is None] == [
         'aggregator.patch_embed.mask_token']
 
@@ -127,13 +125,14 @@ def test_a_right_answer_has_no_error():
     network = StreamVGGT(PRESETS['tiny'], ('camera', 'depth'))
     initialise(network, 0)
     trainee = Trainee(network, compile_pieces=False)
-    images, depth = trainee.look(batch, (42, 56))
+    seen = trainee.look(batch, (42, 56), torch.arange(3))
+    depth = seen.depth
     with torch.no_grad():
-        answers = trainee.answer(batch, images, depth, torch.arange(3))
+        answers = trainee.answer(seen)
     points = geometry.unproject(depth[0, 0], geometry.intrinsics(np.r_[np.zeros(7), batch.field_of_view[0]], (42, 56)))
     scale = losses.first_frame_scale(depth[:, 0], batch.field_of_view)
     assert torch.isclose(scale[0], points.norm(dim=-1).mean(), rtol=1e-4)
-    perfect = torch.cat((-answers.target, answers.field_of_view[:, None].expand(-1, 3, -1)), dim=-1)
+    perfect = torch.cat((-answers.target, answers.field_of_view), dim=-1)
     perfect[..., :3] *= -1  # a quaternion's opposite is the same rotation
     raw = torch.stack((answers.depth.log(), torch.zeros_like(answers.depth)), dim=1)
     right = Answers(raw, answers.depth, [perfect] * 4, answers.target, answers.field_of_view)
@@ -148,9 +147,9 @@ def test_the_pass_of_training_is_the_networks_own():
     network = load_network('random', 'tiny')
     trainee = Trainee(network, compile_pieces=False)
     batch = make_batch(Lesson(1, 1, 2, (1, 1)), (42, 56))
-    images, depth = trainee.look(batch, (42, 56))
-    answers = trainee.answer(batch, images, depth, torch.arange(2))
-    whole = network.causal(images.permute(0, 1, 4, 2, 3).float() / 255, (3, 4))
+    seen = trainee.look(batch, (42, 56), torch.arange(2))
+    answers = trainee.answer(seen)
+    whole = network.causal(seen.images.permute(0, 1, 4, 2, 3).float() / 255, (3, 4))
     assert torch.allclose(answers.raw[:, 0].exp(), whole.depth[0], rtol=1e-5)
     assert torch.allclose(answers.estimates[-1][..., :7], whole.pose_encoding[..., :7], rtol=1e-5)
 

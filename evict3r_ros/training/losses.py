@@ -7,7 +7,7 @@ import torch
 CONFIDENCE_ALPHA = 0.2
 GRADIENT_WEIGHT = 0.5
 ROUND_DISCOUNT = 0.7
-TRANSLATION_WEIGHT, ROTATION_WEIGHT, FOV_WEIGHT, POSE_WEIGHT = 1.0, 2.0, 0.5, 1.5
+TRANSLATION_WEIGHT, ROTATION_WEIGHT, FOV_WEIGHT, POSE_WEIGHT = 1.0, 2.0, 0.5, 1.0
 
 
 def first_frame_scale(depth: torch.Tensor, field_of_view: torch.Tensor) -> torch.Tensor:
@@ -41,15 +41,17 @@ def pose_loss(estimates: list[torch.Tensor], target: torch.Tensor, field_of_view
     """
     Absolute errors of every round's estimate, the last round's counting most.
 
-    estimates: (clips, frames, 9) each; target (clips, frames, 7) translation in units of the scale and quaternion xyzw;
-    field_of_view (clips, 2). A quaternion and its opposite are the same rotation: the nearer one is asked for.
+    estimates: (..., 9) each; target (..., 7) translation in units of the scale and quaternion xyzw; field_of_view (..., 2).
+    An error of translation counts relative to 1 + the distance: a camera that is lost rooms away would drown the rest. A
+    quaternion and its opposite are the same rotation: the nearer one is asked for.
     """
+    far = 1 + target[..., :3].norm(dim=-1)
     total = weights = 0.0
     for age, estimate in enumerate(reversed(estimates)):
-        translation = (estimate[..., :3] - target[..., :3]).abs().sum(-1).mean()
+        translation = ((estimate[..., :3] - target[..., :3]).abs().sum(-1) / far).mean()
         one = (estimate[..., 3:7] - target[..., 3:]).abs().sum(-1)
         other = (estimate[..., 3:7] + target[..., 3:]).abs().sum(-1)
-        view = (estimate[..., 7:] - field_of_view[:, None]).abs().sum(-1).mean()
+        view = (estimate[..., 7:] - field_of_view).abs().sum(-1).mean()
         loss = (TRANSLATION_WEIGHT * translation + ROTATION_WEIGHT * torch.minimum(one, other).mean()
                 + FOV_WEIGHT * view)
         total, weights = total + ROUND_DISCOUNT ** age * loss, weights + ROUND_DISCOUNT ** age

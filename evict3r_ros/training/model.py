@@ -3,7 +3,7 @@
 """The network as training sees it: weights to begin with, one pass over clips, the loss, and what is compiled."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MethodType
 
 import torch
@@ -18,7 +18,8 @@ from evict3r_ros.synthetic.world import Scene
 from evict3r_ros.training import losses
 from evict3r_ros.training.batches import Batch, per_frame
 from evict3r_ros.training.memory import FlexMemory
-from evict3r_ros.training.pieces import PIECES, compiled
+from evict3r_ros.training.pieces import PIECES, RECORDING, compiled
+from evict3r_ros.training.recording import RecordedStep
 
 _PLAIN_FRAMES = 32
 
@@ -49,6 +50,34 @@ def initialise(network: StreamVGGT, seed: int) -> None:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a step learns from, on the device: always the same tensors where a step is recorded."""
+
+    images: torch.Tensor
+    """(clips, frames, H, W, 3) uint8 RGB"""
+    depth: torch.Tensor
+    """(clips, frames, H, W) float32, metres along optical z."""
+    judged: torch.Tensor
+    """(n,) int64: the frames of each clip whose depth is predicted."""
+    camera_from_first: torch.Tensor
+    """(clips, frames, 7) float32: see ``batches.Batch``."""
+    field_of_view: torch.Tensor
+    """(clips, 2) float32: vertical, horizontal, radians."""
+
+    @classmethod
+    def made_up(cls, clips: int, frames: int, judged: torch.Tensor, size: tuple[int, int], device: torch.device) -> 'Seen':
+        """Numbers of the right shapes and sizes, which cost nothing to draw."""
+        images = torch.randint(0, 256, (clips, frames, *size, 3), dtype=torch.uint8, device=device)
+        depth = torch.rand((clips, frames, *size), device=device) + 1
+        poses = torch.tensor([0, 0, 0, 0, 0, 0, 1.0], device=device).repeat(clips, frames, 1)
+        return cls(images, depth, judged.to(device), poses, torch.ones((clips, 2), device=device))
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All of them, in the order of the fields."""
+        return self.images, self.depth, self.judged, self.camera_from_first, self.field_of_view
+
+
+@dataclass(frozen=True)
 class Answers:
     """What a pass over clips says, and the truth beside it in units of the scale."""
 
@@ -61,7 +90,12 @@ class Answers:
     target: torch.Tensor
     """(clips, frames, 7) true translation and quaternion xyzw of camera-from-first."""
     field_of_view: torch.Tensor
-    """(clips, 2)"""
+    """(clips, frames, 2)"""
+
+    def flat(self) -> 'Answers':
+        """Clips and frames as one dimension: of one shape whatever a clip's length, so that the loss compiles once."""
+        return replace(self, estimates=[estimate.flatten(0, 1) for estimate in self.estimates],
+                       target=self.target.flatten(0, 1), field_of_view=self.field_of_view.flatten(0, 1))
 
 
 def judge(answers: Answers) -> dict[str, torch.Tensor]:
@@ -101,6 +135,9 @@ class Trainee:
     def give_up(self, piece: str) -> None:
         """From now on that piece runs as written, which is slower."""
         self.compiled.discard(piece)
+        if piece == RECORDING:
+            self._recorded.clear()
+            return
         torch._dynamo.reset()
         self._arrange()
 
@@ -115,6 +152,7 @@ class Trainee:
 
         self.render = piece('render', render_frames, _render_in_parts)
         self.judge = piece('judge', judge)
+        self._recorded: dict[torch.Size, RecordedStep] = {}
         self._memory: Callable[[int], CausalMemory] = FlexMemory if 'attention' in self.compiled else CausalMemory
         self._memories: dict[int, CausalMemory] = {}
         before, after = (piece('blocks', half) for half in (Block.before, Block.after))
@@ -126,39 +164,57 @@ class Trainee:
         self._dense = piece('dense', network.depth_head.forward)
         self._has_tables = False
 
-    def look(self, batch: Batch, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (clips, frames, H, W, 3) uint8 and depth (clips, frames, H, W) of a batch."""
+    def look(self, batch: Batch, size: tuple[int, int], judged: torch.Tensor) -> Seen:
+        """A batch's images and its truth; judged: (n,) on the CPU. Nothing in it waits for the device."""
         scene = per_frame(batch.scene, batch.frames, self.device)
         with torch.no_grad():
-            images, depth = self.render(scene, batch.world_from_camera.flatten(0, 1).to(self.device, non_blocking=True),
-                                        batch.times.flatten().to(self.device, non_blocking=True), self._noise, size)
-        return images.unflatten(0, (-1, batch.frames)), depth.unflatten(0, (-1, batch.frames))
+            images, depth = self.render(scene, self._sent(batch.world_from_camera.flatten(0, 1)),
+                                        self._sent(batch.times.flatten()), self._noise, size)
+        images, depth = (each.unflatten(0, (-1, batch.frames)) for each in (images, depth))
+        judged = judged.pin_memory() if self.device.type == 'cuda' else judged
+        return Seen(images, depth, self._sent(judged), self._sent(batch.camera_from_first), self._sent(batch.field_of_view))
 
-    def answer(self, batch: Batch, images: torch.Tensor, depth: torch.Tensor, judged: torch.Tensor) -> Answers:
-        """
-        One pass over a batch's clips.
+    def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self.device, non_blocking=True)
 
-        Depth is predicted for the frames ``judged`` (n,) of each clip, poses for all. On CUDA in bfloat16, where that is
-        safe.
+    def answer(self, seen: Seen) -> Answers:
         """
-        frames, size, network = images.shape[1], tuple(images.shape[2:4]), self.network
+        One pass over clips.
+
+        Depth is predicted for the judged frames of each clip, poses for all. On CUDA in bfloat16, where that is safe.
+        """
+        clips, frames, *size = seen.images.shape[:4]
+        size, network = tuple(size), self.network
         patches = (size[0] // PATCH, size[1] // PATCH)
         memory = self._memories.setdefault(frames, self._memory(frames))
-        judged = judged.to(self.device)
         is_first = torch.arange(frames, device=self.device) == 0
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == 'cuda'):
-            prepared = network.normalise(images.permute(0, 1, 4, 2, 3).float() / 255)
+            prepared = network.normalise(seen.images.permute(0, 1, 4, 2, 3).float() / 255)
             *tapped, last = network.aggregator(prepared, is_first, network.aggregator.grid(patches), memory)
             estimates = network.camera_head.estimates(last[:, :, 0], memory)
-            tapped = [tokens[:, judged].flatten(0, 1) for tokens in tapped]
+            tapped = [tokens[:, seen.judged].flatten(0, 1) for tokens in tapped]
             if not self._has_tables:
                 # Once as it is: it then has the tables that it keeps, and is not compiled again for having them.
                 network.depth_head([tokens[:1].detach() for tokens in tapped], patches, size)
                 self._has_tables = True
             raw = self._dense(tapped, patches, size)
-        field_of_view = batch.field_of_view.to(self.device, non_blocking=True)
-        target = batch.camera_from_first.to(self.device, non_blocking=True)
-        scale = losses.first_frame_scale(depth[:, 0], field_of_view)
+        target = seen.camera_from_first
+        scale = losses.first_frame_scale(seen.depth[:, 0], seen.field_of_view)
         target = torch.cat((target[..., :3] / scale[:, None, None], target[..., 3:]), dim=-1)
-        unit = (depth[:, judged] / scale[:, None, None, None]).flatten(0, 1)
-        return Answers(raw, unit, estimates, target, field_of_view)
+        unit = (seen.depth[:, seen.judged] / scale[:, None, None, None]).flatten(0, 1)
+        return Answers(raw, unit, estimates, target, seen.field_of_view[:, None].expand(clips, frames, 2))
+
+    def learn(self, seen: Seen) -> dict[str, torch.Tensor]:
+        """The loss and its parts; gradients lie in the weights then. As recorded, where a step of that shape has been."""
+        recorded = self._recorded.get(seen.images.shape)
+        return self._learn(seen) if recorded is None else recorded.repeat(seen)
+
+    def _learn(self, seen: Seen) -> dict[str, torch.Tensor]:
+        parts = self.judge(self.answer(seen).flat())
+        parts['loss'].backward()
+        return {name: value.detach() for name, value in parts.items()}
+
+    def record(self, seen: Seen) -> None:
+        """Record a step on clips of that shape; raises PieceFailed where it cannot be, or goes wrong."""
+        beside = next(iter(self._recorded.values()), None)
+        self._recorded[seen.images.shape] = RecordedStep(self._learn, seen, list(self.network.parameters()), beside)

@@ -1,17 +1,18 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What of training is compiled, piece by piece, so that one that fails is the only one that is slower."""
+"""What of training is compiled or recorded, piece by piece, so that one that fails is the only one that is slower."""
 
 from collections.abc import Callable
 
 import torch
 
-PIECES = ('attention', 'blocks', 'dense', 'judge', 'render')
+RECORDING = 'recording'
+PIECES = (RECORDING, 'attention', 'blocks', 'dense', 'judge', 'render')
 """The likeliest to fail first."""
 
 
 class PieceFailed(RuntimeError):
-    """A compiled piece did not compile or did not run; ``piece`` says which."""
+    """A piece did not compile, was not recorded or did not run; ``piece`` says which."""
 
     def __init__(self, piece: str):
         super().__init__(piece)

@@ -20,21 +20,19 @@ def benchmark(training, steps: int = 10) -> None:
     start = now()
     warm_up(training)
     args, trainee = training.args, training.trainee
-    training.say(f'compiled in {now() - start:.1f} s: {", ".join(sorted(trainee.compiled)) or "nothing"}')
+    training.say(f'ready in {now() - start:.1f} s: compiled or recorded {", ".join(sorted(trainee.compiled)) or "nothing"}')
     for frames in args.lengths:
         start = time.monotonic()
         batch = make_batch(Lesson(1 + training.ranks.rank, max(1, args.frames_a_step // frames), frames, (1, 4)), args.size)
         drawn = time.monotonic() - start
         for _ in range(2):
             training.step(batch)
-        parts = dict.fromkeys(('render', 'forward', 'backward', 'optimizers'), 0.0)
+        parts = dict.fromkeys(('render', 'forward and backward', 'optimizers'), 0.0)
         for _ in range(steps):
             times = [now()]
-            images, depth = trainee.look(batch, args.size)
+            seen = trainee.look(batch, args.size, training.judged(frames))
             times.append(now())
-            loss = trainee.judge(trainee.answer(batch, images, depth, training.judged(frames)))['loss']
-            times.append(now())
-            loss.backward()
+            trainee.learn(seen)
             times.append(now())
             training.improve()
             times.append(now())

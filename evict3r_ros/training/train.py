@@ -113,10 +113,8 @@ class Training:
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """One step of training; nothing in it waits for the device."""
-        images, depth = self.trainee.look(batch, self.args.size)
-        parts = self.trainee.judge(self.trainee.answer(batch, images, depth, self.judged(batch.frames)))
-        parts['loss'].backward()
-        return {name: value.detach() for name, value in parts.items()} | {'gradient': self.improve()}
+        parts = self.trainee.learn(self.trainee.look(batch, self.args.size, self.judged(batch.frames)))
+        return parts | {'gradient': self.improve()}
 
     def improve(self) -> torch.Tensor:
         """From gradients to weights. Returns the gradients' norm."""
@@ -199,9 +197,8 @@ class Training:
         found = {}
         for frames, batch in self.watched.items():
             # With gradients that nobody uses: without them all would be compiled once more.
-            images, depth = self.trainee.look(batch, self.args.size)
             judged = torch.linspace(0, frames - 1, max(1, round(frames * self.args.depth_share))).round().long()
-            answers = self.trainee.answer(batch, images, depth, judged)
+            answers = self.trainee.answer(self.trainee.look(batch, self.args.size, judged))
             found |= {f'{name}_{frames}': value for name, value in watch.metrics(answers).items()}
         self.improver.swap()
         return found

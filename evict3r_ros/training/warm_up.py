@@ -1,14 +1,16 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Before the clock of a training starts: everything compiled and run once, and settings that fit the device."""
+"""Before the clock of a training starts: everything compiled, run once and recorded, and settings that fit the device."""
 
 import sys
+from collections.abc import Callable
 
 import torch
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.training.batches import Lesson, make_batch
-from evict3r_ros.training.pieces import PIECES, PieceFailed, is_out_of_memory
+from evict3r_ros.training.model import Seen
+from evict3r_ros.training.pieces import PIECES, RECORDING, PieceFailed, is_out_of_memory
 
 _FINE, _MEMORY = 0, len(PIECES) + 1
 
@@ -17,19 +19,22 @@ def warm_up(training) -> None:
     """
     Forward and backward for both lengths of clip, on all ranks at once; weights stay as they are.
 
-    Where a compiled piece fails, it runs as written from then on; where memory does not suffice, frames a step are
-    halved: with a warning, and on all ranks alike. Raises what went wrong where neither helps.
+    Where a piece fails, it runs as written from then on; where memory does not suffice, frames a step are halved: with a
+    warning, and on all ranks alike. Raises what went wrong where neither helps.
     """
     if not training.trainee.compiled and training.device.type != 'cuda':
         return
     args, ranks = training.args, training.ranks
-    while True:
-        outcome, reason = _try(training)
-        if training.device.type == 'cuda':
-            torch.cuda.empty_cache()
+    # What one rank has compiled, others of the same host find on the disk: they begin with different things.
+    works = [_look, _learn] if ranks.rank % 2 else [_learn, _look]
+    done = 0
+    while done < 3:
+        outcome, reason = _try(training, [*works, _record][done])
         worst = ranks.worst(outcome)
         if worst == _FINE:
-            return
+            done += 1
+            continue
+        done = 0
         reason = reason or 'at another rank'
         if worst == _MEMORY:
             if args.frames_a_step < 2 * args.lengths[1]:
@@ -39,19 +44,42 @@ def warm_up(training) -> None:
         else:
             piece = PIECES[worst - 1]
             training.trainee.give_up(piece)
-            told = f'{piece} cannot be compiled and runs as written, slower'
+            told = f'{piece} does not work here; that part runs as written, slower'
         print(f'warning: {told} ({reason})', file=sys.stderr, flush=True)
 
 
-def _try(training) -> tuple[int, str]:
+def _clips(training, frames: int) -> int:
+    return max(1, training.args.frames_a_step // frames)
+
+
+def _made_up(training, frames: int) -> Seen:
+    return Seen.made_up(_clips(training, frames), frames, training.judged(frames), training.args.size, training.device)
+
+
+def _look(training) -> None:
+    for frames in training.args.lengths:
+        batch = make_batch(Lesson(0, _clips(training, frames), frames, (1, 2)), training.args.size)
+        training.trainee.look(batch, training.args.size, training.judged(frames))
+
+
+def _learn(training) -> None:
+    for frames in training.args.lengths:
+        training.trainee.learn(_made_up(training, frames))
+        training.improver.forget_gradients()
+
+
+def _record(training) -> None:
+    for frames in training.args.lengths:
+        if RECORDING in training.trainee.compiled:
+            training.trainee.record(_made_up(training, frames))
+
+
+def _try(training, work: Callable) -> tuple[int, str]:
     """How it went, as a number, and what was wrong."""
-    args, trainee = training.args, training.trainee
+    trainee = training.trainee
     outcome, reason = _FINE, ''
     try:
-        for frames in args.lengths:
-            batch = make_batch(Lesson(0, max(1, args.frames_a_step // frames), frames, (1, 2)), args.size)
-            images, depth = trainee.look(batch, args.size)
-            trainee.judge(trainee.answer(batch, images, depth, training.judged(frames)))['loss'].backward()
+        work(training)
         if training.device.type == 'cuda':
             torch.cuda.synchronize()
     except PieceFailed as error:
@@ -60,12 +88,15 @@ def _try(training) -> tuple[int, str]:
         reason = _first_line(error)
         if is_out_of_memory(error):
             outcome = _MEMORY
-        elif trainee.compiled:
+        elif trainee.compiled - {RECORDING}:
             # In the backward pass nothing tells whose fault it is.
-            outcome = next(number for number, piece in enumerate(PIECES, start=1) if piece in trainee.compiled)
+            outcome = next(number for number, piece in enumerate(PIECES, start=1)
+                           if piece in trainee.compiled and piece != RECORDING)
         else:
             raise
     training.improver.forget_gradients()
+    if outcome != _FINE and training.device.type == 'cuda':
+        torch.cuda.empty_cache()
     return outcome, reason
 
 

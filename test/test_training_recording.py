@@ -1,0 +1,104 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A recorded step of training: the same as one that is not, and given up where it goes wrong."""
+
+import pytest
+import torch
+from evict3r_ros.network import load_network
+from evict3r_ros.training import recording, train
+from evict3r_ros.training.batches import Lesson, make_batch
+from evict3r_ros.training.model import Trainee
+from evict3r_ros.training.pieces import RECORDING, PieceFailed
+from evict3r_ros.training.warm_up import warm_up
+
+SIZE, FRAMES = (42, 56), 3
+
+
+class Replayed:
+    """A graph's stand-in where there is no CUDA: it does the work anew, into the tensors of the first time."""
+
+    drift = 1.0
+
+    def __init__(self, work, after=None):
+        self._work, self.answer = work, work()
+        self._parameters = self._gradients = None
+
+    def watch(self, parameters):
+        """Whose gradients are to stay where they were first written."""
+        self._parameters, self._gradients = parameters, [parameter.grad for parameter in parameters]
+
+    def replay(self):
+        """As frame_graph.FrameGraph."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        for name, value in self._work().items():
+            self.answer[name].copy_(value)
+        for place, parameter in zip(self._gradients, self._parameters, strict=True):
+            if place is not None:
+                place.copy_(parameter.grad * self.drift)
+            parameter.grad = None
+        return self.answer
+
+
+@pytest.fixture
+def trainee(monkeypatch):
+    """One whose steps can be recorded, on a CPU by the stand-in."""
+    network = load_network('random', 'tiny').requires_grad_(True)
+    found = Trainee(network.to('cuda' if torch.cuda.is_available() else 'cpu'), compile_pieces=False)
+    if found.device.type == 'cpu':
+        def graph(work, after=None):
+            made = Replayed(work)
+            made.watch(list(found.network.parameters()))
+            return made
+        monkeypatch.setattr(recording, 'FrameGraph', graph)
+    return found
+
+
+def learnt(trainee, seen) -> tuple[float, list[torch.Tensor]]:
+    """The loss and all gradients of a step."""
+    loss = float(trainee.learn(seen)['loss'])
+    gradients = [p.grad.clone() for p in trainee.network.parameters() if p.grad is not None]
+    for parameter in trainee.network.parameters():
+        parameter.grad = None
+    return loss, gradients
+
+
+def test_a_recorded_step_does_what_the_step_does_on_any_clips(trainee):
+    first, other = (trainee.look(make_batch(Lesson(number, 1, FRAMES, (1, 2)), SIZE), SIZE, torch.tensor(judged))
+                    for number, judged in ((1, [0, 2]), (2, [1, 2])))
+    expected = [learnt(trainee, seen) for seen in (first, other)]
+    trainee.record(first)
+    assert all(parameter.grad is None for parameter in trainee.network.parameters())
+    for seen, (loss, gradients) in zip((other, first), reversed(expected)):
+        found_loss, found = learnt(trainee, seen)
+        assert found_loss == pytest.approx(loss, rel=0.02) and len(found) == len(gradients)
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        apart = torch.stack([(a - b).norm() for a, b in zip(found, gradients)]).norm()
+        assert apart < 0.05 * norm
+    assert expected[0][0] != pytest.approx(expected[1][0], rel=0.02)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a real graph does not go wrong on demand')
+def test_a_recorded_step_that_goes_wrong_is_refused(trainee, monkeypatch):
+    seen = trainee.look(make_batch(Lesson(1, 1, FRAMES, (1, 2)), SIZE), SIZE, torch.arange(FRAMES))
+    monkeypatch.setattr(Replayed, 'drift', 1.2)
+    with pytest.raises(PieceFailed) as raised:
+        trainee.record(seen)
+    assert raised.value.piece == RECORDING and 'recorded says' in str(raised.value.__cause__)
+    monkeypatch.setattr(Replayed, 'drift', float('nan'))
+    with pytest.raises(PieceFailed):
+        trainee.record(seen)
+
+
+def test_where_nothing_can_be_recorded_training_goes_on(capsys, monkeypatch):
+    def fails(*_):
+        raise RuntimeError('operation not permitted when stream is capturing')
+
+    monkeypatch.setattr(recording, 'FrameGraph', fails)
+    training = train.Training(train.parse(['--out', 'unused', '--device', 'cpu', '--size', '42', '56', '--lengths', '2', '3',
+                                           '--workers', '0', '--batch', '1']))
+    training.trainee.compiled = {RECORDING}
+    warm_up(training)
+    assert not training.trainee.compiled and 'recording does not work here' in capsys.readouterr().err
+    batch = make_batch(Lesson(1, 1, 2, (1, 2)), SIZE)
+    assert torch.isfinite(training.step(batch)['loss'])
