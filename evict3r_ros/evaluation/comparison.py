@@ -5,10 +5,11 @@
 import hashlib
 import multiprocessing
 import os
+import queue
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing.synchronize import Event
 
@@ -135,15 +136,16 @@ def run(tasks: Sequence[Task], load: Callable[[], StreamVGGT], image_width: int,
     stop = context.Event()
     threads = max(1, (os.cpu_count() or 1) // processes)
     with ProcessPoolExecutor(processes, context, _start_worker, (load, image_width, stop, deadline, threads)) as pool:
+        # Not futures.wait: Ctrl-C inside it can leave futures locked, and then the pool never ends.
+        done: queue.SimpleQueue[Future] = queue.SimpleQueue()
         try:
-            pending = {pool.submit(_work, task) for task in tasks}
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    record = future.result()
-                    if record is not None:
-                        progress(record['stream']['frames'])
-                        yield record
+            for task in tasks:
+                pool.submit(_work, task).add_done_callback(done.put)
+            for _ in tasks:
+                record = done.get().result()
+                if record is not None:
+                    progress(record['stream']['frames'])
+                    yield record
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
