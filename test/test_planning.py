@@ -100,7 +100,7 @@ def test_bench():
     report = json.loads(done.stdout)
     for key in ('median_ms', 'p99_ms', 'first_500_median_ms', 'last_100_median_ms', 'peak_gib'):
         assert report[key] > 0.0
-    assert (report['frames'], report['tokens_per_layer'], report['bits'], report['policy']) == (6, 200, 4, 'evict3r')
+    assert (report['frames'], report['tokens_per_layer'], report['bits'], report['policy']) == (6, 200, 4, 'random')
     assert (report['preset'], report['height'], report['width'], report['device']) == ('small', 28, 154, 'cpu')
     parts = ('patch encoder', 'frame blocks', 'global blocks', 'camera head', 'depth head', 'eviction')
     assert 0.5 * report['median_ms'] < sum(report['stages'][part] for part in parts) < 1.5 * report['median_ms']

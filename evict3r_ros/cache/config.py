@@ -39,8 +39,8 @@ def parse_bits(text: str) -> int | TierBits:
 class CacheConfig:
     """A user's settings; the defaults suit the official weights on a desktop card."""
 
-    policy: str = 'evict3r'
-    """A name in ``policies.POLICIES``."""
+    policy: str = 'random'
+    """A name in ``policies.POLICIES``; the default by ``docs/accuracy.md``."""
     tokens: int = 8192
     """Budget: tokens a layer that survive a frame, pinned and current ones included (mean over layers where a policy
     moves budgets between them). A frame attends to its own N tokens besides."""

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Baseline: tokens by lot."""
+"""Tokens by lot: the default, since no score was found that chooses better (``docs/accuracy.md``)."""
 
 import torch
 
@@ -15,10 +15,9 @@ class RandomTokens(Policy):
     """
     Every token draws a number once, from the seed, its layer, frame and place; the highest stay.
 
-    So each token of the stream so far is kept with the same probability, but for the first frame, which is pinned.
+    So each token of the stream so far is kept with the same probability, as by reservoir sampling (Vitter 1985), but for the
+    first frame, which is pinned. It asks nothing of attention, and costs nothing.
     """
-
-    pins_frames = False
 
     def priorities(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.priorities."""
