@@ -120,7 +120,7 @@ from evict3r_ros.stream import Stream
 def main(frames, leak):
     rng = np.random.default_rng(0)
     kept, live, rss = [], [], []
-    with Stream(load_network('random', 'small'), CacheConfig('evict3r', tokens=150, camera_frames=16),
+    with Stream(load_network('random', 'nano'), CacheConfig('evict3r', tokens=150, camera_frames=16),
                 camera_size=(28, 154)) as stream:
         for index in range(frames):
             prediction = stream.step(rng.integers(0, 256, (28, 154, 3), dtype=np.uint8))

@@ -12,11 +12,11 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 def orthogonal(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """
-    The nearest orthogonal matrices, about: (n, rows, columns) -> the same shape, bfloat16.
+    The nearest orthogonal matrices, about: (n, rows, columns) -> the same shape; bfloat16 but on a CPU, which is slow at it.
 
     Newton-Schulz with a polynomial of fifth degree (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
     """
-    x = matrices.to(torch.bfloat16)
+    x = matrices.to(torch.float32 if matrices.device.type == 'cpu' else torch.bfloat16)
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
     x = x / (x.float().norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7).to(x.dtype)
