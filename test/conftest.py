@@ -125,6 +125,16 @@ def data_folder(variable: str, default: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+@pytest.fixture
+def one_thread():
+    """For tensors of a few hundred numbers: waking a second thread costs more than it gives."""
+    import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope='session')
 def parity_dir() -> Path:
     """Folder with numbers computed by the published implementation."""
