@@ -90,6 +90,28 @@ def test_a_recorded_step_that_goes_wrong_is_refused(trainee, monkeypatch):
         trainee.record(seen)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a real card does not run out of memory on demand')
+def test_a_step_too_large_to_record_is_halved_and_leaves_nothing(trainee, monkeypatch, capsys):
+    graph, asked = recording.FrameGraph, []
+
+    def hungry(work, after=None):
+        asked.append(after)
+        if len(asked) == 2:
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate')
+        return graph(work)
+
+    training = train.Training(train.parse(['--out', 'unused', '--device', 'cpu', '--size', '42', '56', '--lengths', '2', '3',
+                                           '--workers', '0', '--batch', '4']))
+    # The stand-in must know whose gradients to keep.
+    training.trainee, training.network = trainee, trainee.network
+    training.trainee.compiled = {RECORDING}
+    monkeypatch.setattr(recording, 'FrameGraph', hungry)
+    warm_up(training)
+    assert training.args.frames_a_step == 4 and '4 frames a step' in capsys.readouterr().err
+    assert asked[0] is None and asked[1] is not None and asked[2] is None
+    assert sorted(shape[:2] for shape in trainee._recorded) == [(1, 3), (2, 2)]
+
+
 def test_where_nothing_can_be_recorded_training_goes_on(capsys, monkeypatch):
     def fails(*_):
         raise RuntimeError('operation not permitted when stream is capturing')

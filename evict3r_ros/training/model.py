@@ -136,10 +136,14 @@ class Trainee:
         """From now on that piece runs as written, which is slower."""
         self.compiled.discard(piece)
         if piece == RECORDING:
-            self._recorded.clear()
+            self.forget_recordings()
             return
         torch._dynamo.reset()
         self._arrange()
+
+    def forget_recordings(self) -> None:
+        """Steps run as they are from now on; what recorded ones had allocated is free."""
+        self._recorded.clear()
 
     def _arrange(self) -> None:
         torch._dynamo.config.recompile_limit = 64

@@ -25,10 +25,11 @@ class RecordedStep:
         """
         learn: must have run on that shape before; beside: another step, whose memory this one may use again.
 
-        Gradients are None before and afterwards. Raises PieceFailed where a step cannot be recorded or goes wrong then.
+        Gradients are None afterwards. Raises PieceFailed where a step cannot be recorded or goes wrong then.
         """
         self._parameters = parameters
         self._seen = type(seen)(*(tensor.clone() for tensor in seen.tensors()))
+        self._forget()
         try:
             plain = learn(self._seen)
             expected = self._norm()

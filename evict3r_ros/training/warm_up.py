@@ -40,6 +40,7 @@ def warm_up(training) -> None:
             if args.frames_a_step < 2 * args.lengths[1]:
                 raise UserError(f'{args.frames_a_step} frames a step do not fit into the memory of {training.device}')
             args.frames_a_step //= 2
+            training.trainee.forget_recordings()
             told = f'out of memory; {args.frames_a_step} frames a step from now on'
         else:
             piece = PIECES[worst - 1]
