@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -236,6 +237,31 @@ def test_ctrl_c_leaves_whole_lines(tmp_path):
     assert process.returncode == 130 and 'interrupted' in errors and 'Traceback' not in errors
     records = list(read_lines(lines))
     assert 1 <= len(records) < 200 and lines.read_bytes().endswith(b'\n')
+
+
+def runs(process: str) -> bool:
+    """Whether a process is there and not merely waiting to be counted by its parent."""
+    try:
+        return Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='children are looked up in /proc')
+def test_killed_it_leaves_no_process_behind(tmp_path):
+    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'eval', 'synthetic', *SMALL, '--clips', '200',
+               '--frames', '4', '--processes', '2', '--out', str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        lines, deadline = tmp_path / 'streams.jsonl', time.monotonic() + 60
+        while not (lines.is_file() and lines.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        children = [child for thread in Path(f'/proc/{process.pid}/task').glob('*')
+                    for child in (thread / 'children').read_text().split()]
+        process.kill()
+    assert len(children) >= 2
+    while any(map(runs, children)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(runs, children))
 
 
 def test_a_damaged_file_is_named(tmp_path):

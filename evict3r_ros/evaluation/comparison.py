@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -107,9 +108,16 @@ _worker: Worker | None = None
 def _start_worker(load: Callable[[], StreamVGGT], image_width: int, stop: Event, deadline: float, threads: int) -> None:
     # Ctrl-C reaches every process of a terminal; the one that started these decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     global _worker
     _worker = Worker(load(), image_width, lambda: stop.is_set() or time.time() > deadline)
+
+
+def _end_with_parent() -> None:
+    # Killed, it cannot tell; a pool's process would wait for its next task for ever.
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _work(task: Task) -> dict | None:
