@@ -20,6 +20,7 @@ from evict3r_ros.io.image_bag import CameraTopics
 from evict3r_ros.io.image_folder import read_image_folder
 from evict3r_ros.io.ply import read_ply
 from evict3r_ros.io.tum import read_tum
+from processes import children_of
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
 
@@ -113,10 +114,6 @@ def test_at_a_fixed_rate_what_is_dropped_is_counted(tmp_path):
         last = [header_stamp_ns(raw) for _, _, raw in played.raw([CameraTopics().image])][-1]
         answered = [header_stamp_ns(raw) for _, _, raw in answer.raw([TOPICS.depth])]
     assert answered[-1] == last and len(answered) == frames['answered']
-
-
-def children_of(process):
-    return [int(number) for number in Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()]
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from evict3r_ros import __version__
+from evict3r_ros.cache import CacheConfig
 from evict3r_ros.cli import demo
+from evict3r_ros.cli.cache_options import DEFAULT_POLICY
 from evict3r_ros.cli.main import main
 from evict3r_ros.errors import UserError
 
@@ -28,6 +30,10 @@ def test_help_names_the_commands_and_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
     assert 'node' in done.stdout and 'demo' in done.stdout
     assert 'heavy: []' in done.stdout
+
+
+def test_commands_and_core_have_one_default_policy():
+    assert CacheConfig().policy == DEFAULT_POLICY
 
 
 def test_version(capsys):

@@ -25,6 +25,7 @@ from evict3r_ros.io.bag import BagReader, BagWriter, stamp_ns  # noqa: E402
 from evict3r_ros.io.image_bag import CameraTopics, _header, _make, write_image_bag  # noqa: E402
 from evict3r_ros.io.image_folder import CameraModel  # noqa: E402
 from evict3r_ros.geometry import BODY_FROM_OPTICAL  # noqa: E402
+from processes import children_of  # noqa: E402
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 
@@ -252,7 +253,7 @@ def test_a_signal_ends_live_with_a_whole_bag_and_without_its_node(tmp_path):
     bag, out = write_bag(tmp_path / 'long', 900), tmp_path / 'answer'
     process = start(str(bag), '--live', '--out', str(out), *NODE)
     until_answered(process, out)
-    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    children = children_of(process)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=30)[0]
     assert process.returncode == 130 and 'Traceback' not in said, said

@@ -26,6 +26,7 @@ from evict3r_ros.evaluation.streaming import Answers, TrueClip, measure, stream_
 from evict3r_ros.evaluation.summary import Group, groups
 from evict3r_ros.network import load_network
 from evict3r_ros.training.batches import FIRST_TRAINING_SEED
+from processes import children_of, runs
 from scipy.spatial.transform import Rotation
 
 SMALL = ['--weights', 'random', '--preset', 'nano', '--image-width', '56', '--device', 'cpu']
@@ -225,40 +226,34 @@ def test_time_runs_out_between_two_frames(tmp_path, capsys):
     assert 'no stream was done' in capsys.readouterr().err and time.monotonic() - start < 60
 
 
-def test_ctrl_c_leaves_whole_lines(tmp_path):
+def under_way(out: Path) -> subprocess.Popen:
+    """A comparison in two processes of which the first stream is done."""
     command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'eval', 'synthetic', *SMALL, '--clips', '200',
-               '--frames', '4', '--processes', '2', '--out', str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        lines, deadline = tmp_path / 'streams.jsonl', time.monotonic() + 60
-        while not (lines.is_file() and lines.stat().st_size) and time.monotonic() < deadline:
-            time.sleep(0.1)
+               '--frames', '4', '--processes', '2', '--out', str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    lines, deadline = out / 'streams.jsonl', time.monotonic() + 60
+    while not (lines.is_file() and lines.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return process
+
+
+def test_ctrl_c_leaves_whole_lines(tmp_path):
+    with under_way(tmp_path) as process:
         os.kill(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and 'interrupted' in errors and 'Traceback' not in errors
+    lines = tmp_path / 'streams.jsonl'
     records = list(read_lines(lines))
     assert 1 <= len(records) < 200 and lines.read_bytes().endswith(b'\n')
 
 
-def runs(process: str) -> bool:
-    """Whether a process is there and not merely waiting to be counted by its parent."""
-    try:
-        return Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-    except OSError:
-        return False
-
-
 @pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='children are looked up in /proc')
 def test_killed_it_leaves_no_process_behind(tmp_path):
-    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'eval', 'synthetic', *SMALL, '--clips', '200',
-               '--frames', '4', '--processes', '2', '--out', str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        lines, deadline = tmp_path / 'streams.jsonl', time.monotonic() + 60
-        while not (lines.is_file() and lines.stat().st_size) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        children = [child for thread in Path(f'/proc/{process.pid}/task').glob('*')
-                    for child in (thread / 'children').read_text().split()]
+    with under_way(tmp_path) as process:
+        children = children_of(process)
         process.kill()
     assert len(children) >= 2
+    deadline = time.monotonic() + 30
     while any(map(runs, children)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(runs, children))

@@ -19,24 +19,21 @@ class Replayed:
 
     drift = 1.0
 
-    def __init__(self, work, after=None):
+    def __init__(self, work, network):
+        """network: its gradients stay where they were first written."""
         self._work, self.answer = work, work()
-        self._parameters = self._gradients = None
-
-    def watch(self, parameters):
-        """Whose gradients are to stay where they were first written."""
-        self._parameters, self._gradients = parameters, [parameter.grad for parameter in parameters]
+        self._network = network
+        self._gradients = [parameter.grad for parameter in network.parameters()]
 
     def replay(self):
         """As frame_graph.FrameGraph."""
-        for parameter in self._parameters:
-            parameter.grad = None
+        self._network.zero_grad()
         for name, value in self._work().items():
             self.answer[name].copy_(value)
-        for place, parameter in zip(self._gradients, self._parameters, strict=True):
+        for place, parameter in zip(self._gradients, self._network.parameters(), strict=True):
             if place is not None:
                 place.copy_(parameter.grad * self.drift)
-            parameter.grad = None
+        self._network.zero_grad()
         return self.answer
 
 
@@ -46,11 +43,7 @@ def trainee(monkeypatch):
     network = load_network('random', 'tiny').requires_grad_(True)
     found = Trainee(network.to('cuda' if torch.cuda.is_available() else 'cpu'), compile_pieces=False)
     if found.device.type == 'cpu':
-        def graph(work, after=None):
-            made = Replayed(work)
-            made.watch(list(found.network.parameters()))
-            return made
-        monkeypatch.setattr(recording, 'FrameGraph', graph)
+        monkeypatch.setattr(recording, 'FrameGraph', lambda work, after=None: Replayed(work, network))
     return found
 
 
@@ -58,8 +51,7 @@ def learnt(trainee, seen) -> tuple[float, list[torch.Tensor]]:
     """The loss and all gradients of a step."""
     loss = float(trainee.learn(seen)['loss'])
     gradients = [p.grad.clone() for p in trainee.network.parameters() if p.grad is not None]
-    for parameter in trainee.network.parameters():
-        parameter.grad = None
+    trainee.network.zero_grad()
     return loss, gradients
 
 

@@ -9,10 +9,14 @@ if TYPE_CHECKING:
     from evict3r_ros.cache import CacheConfig
 
 
+DEFAULT_POLICY = 'random'
+"""That of CacheConfig, which ``--help`` must not load torch for; a test holds them together."""
+
+
 def add_cache_options(parser: argparse.ArgumentParser, tokens: int, of_a_sequence: bool = False) -> None:
     """Add them; ``tokens`` is the default budget. of_a_sequence: the command knows how many frames come: --P too."""
     group = parser.add_argument_group('cache')
-    group.add_argument('--policy', default='random', help='who stays when the cache is full (default: %(default)s)')
+    group.add_argument('--policy', default=DEFAULT_POLICY, help='who stays when the cache is full (default: %(default)s)')
     budget = group.add_mutually_exclusive_group()
     budget.add_argument('--tokens', type=int, default=tokens, metavar='T',
                        help='tokens a layer that survive a frame (default: %(default)s)')

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from evict3r_ros.cli.cache_options import DEFAULT_POLICY
+
 IMAGES_VARIABLE = 'EVICT3R_DEMO_IMAGES'
 _FRAMES = 100
 
@@ -27,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--weights', default='tiny',
                         help="what the node's network knows: this package's own, 'tiny' (default), 'official', a file, or"
                              " 'random', which shows the plumbing alone")
-    parser.add_argument('--policy', default='random', help='which tokens leave the full cache (default: %(default)s)')
+    parser.add_argument('--policy', default=DEFAULT_POLICY, help='which tokens leave the full cache (default: %(default)s)')
     parser.add_argument('--rate', type=positive, metavar='R',
                         help='play at R times real time and let the node drop what it cannot follow'
                              ' (default: each image waits until the one before is answered)')

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evict3r_ros.cli.cache_options import DEFAULT_POLICY
 from evict3r_ros.cli.network_options import add_network_options, device_and_dtype
 
 _TASKS = {
@@ -39,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
         add_network_options(parser)
         if task != 'monodepth':
             cache = parser.add_argument_group('cache')
-            cache.add_argument('--policy', default='random', metavar='A', help='with more settings behind colons: '
+            cache.add_argument('--policy', default=DEFAULT_POLICY, metavar='A', help='with more settings behind colons: '
                                'evict3r:temperature=1.5 (default: %(default)s)')
             cache.add_argument('--budget', default='8192', metavar='B', help='tokens a layer, a share of all tokens of '
                                "the sequence (Evict3R's P), or bytes: 8192, 20%%, 800MiB (default: %(default)s)")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evict3r_ros.cli.cache_options import DEFAULT_POLICY
 from evict3r_ros.cli.network_options import add_network_options, device_and_dtype
 
 LINES = 'streams.jsonl'
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
                        help='noise, blur, exposure and the like of a real camera')
     world.add_argument('--loop', action='store_true', help='paths that come back to where they began')
     cache = parser.add_argument_group('cache, each a list with commas')
-    cache.add_argument('--policies', default='random', metavar='A,B', help='with more settings behind colons: '
+    cache.add_argument('--policies', default=DEFAULT_POLICY, metavar='A,B', help='with more settings behind colons: '
                        'uniform,evict3r:scores=pooled,ovggt:anchors=3 (default: %(default)s)')
     cache.add_argument('--budgets', default='2500', metavar='A,B', help="tokens a layer, shares of all tokens of the "
                        'stream, or bytes: 2500,10%%,12MiB (default: %(default)s)')

@@ -17,7 +17,7 @@ class Improver:
     """The optimizers of a network and the running mean of its weights, which is what is judged and shipped."""
 
     def __init__(self, network: StreamVGGT, learning_rate: float, ranks: Ranks):
-        self.ranks, self.parameters = ranks, list(network.parameters())
+        self._network, self.ranks, self.parameters = network, ranks, list(network.parameters())
         self.optimizers = make_optimizers(network, learning_rate)
         self.mean = [parameter.detach().clone() for parameter in self.parameters]
 
@@ -34,17 +34,12 @@ class Improver:
             for group in optimizer.param_groups:
                 group['lr'] = rate
             optimizer.step()
-        self.forget_gradients()
+        self._network.zero_grad()
         if step % _EQUAL_EVERY == 0:
             self.ranks.make_equal([parameter.data for parameter in self.parameters])
         kept = min(_EMA, (step + 1) / (step + 10))
         torch._foreach_lerp_(self.mean, self.parameters, 1 - kept)
         return norm
-
-    def forget_gradients(self) -> None:
-        """As before a step."""
-        for parameter in self.parameters:
-            parameter.grad = None
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -3,7 +3,7 @@
 """The network as training sees it: weights to begin with, one pass over clips, the loss, and what is compiled."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MethodType
 
 import torch
@@ -74,7 +74,7 @@ class Seen:
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """All of them, in the order of the fields."""
-        return self.images, self.depth, self.judged, self.camera_from_first, self.field_of_view
+        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True)
@@ -221,4 +221,4 @@ class Trainee:
     def record(self, seen: Seen) -> None:
         """Record a step on clips of that shape; raises PieceFailed where it cannot be, or goes wrong."""
         beside = next(iter(self._recorded.values()), None)
-        self._recorded[seen.images.shape] = RecordedStep(self._learn, seen, list(self.network.parameters()), beside)
+        self._recorded[seen.images.shape] = RecordedStep(self._learn, seen, self.network, beside)

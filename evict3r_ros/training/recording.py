@@ -20,22 +20,23 @@ _TOLERANCE = 0.05
 class RecordedStep:
     """Clips in, gradients in the weights out; for clips of one shape, and only while the weights stay where they lie."""
 
-    def __init__(self, learn: Callable[['Seen'], dict[str, torch.Tensor]], seen: 'Seen', parameters: list[torch.nn.Parameter],
+    def __init__(self, learn: Callable[['Seen'], dict[str, torch.Tensor]], seen: 'Seen', network: torch.nn.Module,
                  beside: 'RecordedStep | None' = None):
         """
-        learn: must have run on that shape before; beside: another step, whose memory this one may use again.
+        learn: must have run on that shape before; network: whose gradients it leaves; beside: another step, whose memory
+        this one may use again.
 
         Gradients are None afterwards. Raises PieceFailed where a step cannot be recorded or goes wrong then.
         """
-        self._parameters = parameters
+        self._parameters = list(network.parameters())
         self._seen = type(seen)(*(tensor.clone() for tensor in seen.tensors()))
-        self._forget()
+        network.zero_grad()
         try:
             plain = learn(self._seen)
             expected = self._norm()
-            self._forget()
+            network.zero_grad()
             self._graph = FrameGraph(lambda: learn(self._seen), beside and beside._graph)
-            self._gradients = [parameter.grad for parameter in parameters]
+            self._gradients = [parameter.grad for parameter in self._parameters]
             found = self.repeat(seen)
             pairs = ((plain['loss'], found['loss']), (expected, self._norm()))
             wrong = [f'{float(now):.6g} for {float(before):.6g}' for before, now in pairs
@@ -45,7 +46,7 @@ class RecordedStep:
                 raise
             raise PieceFailed(RECORDING) from error
         finally:
-            self._forget()
+            network.zero_grad()
         if wrong:
             raise PieceFailed(RECORDING) from RuntimeError(f'what was recorded says {", ".join(wrong)}')
 
@@ -61,7 +62,3 @@ class RecordedStep:
     def _norm(self) -> torch.Tensor:
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         return torch.stack(torch._foreach_norm(gradients)).norm()
-
-    def _forget(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None

@@ -32,9 +32,14 @@ def strides(progress: float, frames: int) -> tuple[int, int]:
     return (1, round(3 + 3 * grown)) if frames == SHORT else (1, round(2 + 2 * min(1.0, progress)))
 
 
+def clips(frames_a_step: int, frames: int) -> int:
+    """How many clips of that many frames a step has."""
+    return max(1, frames_a_step // frames)
+
+
 def lesson(step: int, progress: float, frames_a_step: int, lengths: tuple[int, int] = (SHORT, LONG), rank: int = 0,
            ranks: int = 1) -> Lesson:
     """What step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'."""
     by_lot = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED - 1 - step)).random()
     frames = lengths[1] if by_lot < long_share(progress) else lengths[0]
-    return Lesson(step * ranks + rank, max(1, frames_a_step // frames), frames, strides(progress, frames))
+    return Lesson(step * ranks + rank, clips(frames_a_step, frames), frames, strides(progress, frames))

@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from evict3r_ros.training import schedule
 from evict3r_ros.training.batches import Lesson, make_batch
 from evict3r_ros.training.warm_up import warm_up
 
@@ -23,7 +24,7 @@ def benchmark(training, steps: int = 10) -> None:
     training.say(f'ready in {now() - start:.1f} s: compiled or recorded {", ".join(sorted(trainee.compiled)) or "nothing"}')
     for frames in args.lengths:
         start = time.monotonic()
-        batch = make_batch(Lesson(1 + training.ranks.rank, max(1, args.frames_a_step // frames), frames, (1, 4)), args.size)
+        batch = make_batch(Lesson(1 + training.ranks.rank, schedule.clips(args.frames_a_step, frames), frames, (1, 4)), args.size)
         drawn = time.monotonic() - start
         for _ in range(2):
             training.step(batch)

@@ -136,7 +136,7 @@ class Training:
             self.asked = progress.step
             lessons = batches(self._next_lesson, args.size, args.workers)
         if self.ranks.first:
-            self.watched = {frames: held_out_batch(max(1, args.frames_a_step // frames), frames, stride, args.size)
+            self.watched = {frames: held_out_batch(schedule.clips(args.frames_a_step, frames), frames, stride, args.size)
                             for frames, stride in ((args.lengths[0], 4), (args.lengths[1], 2))}
         self.say(f'ready after {self.elapsed:.1f} s: {self.ranks.count} x {args.frames_a_step} frames a step, learning '
                  f'rate {self.highest_rate:.2g}')

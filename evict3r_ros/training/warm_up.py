@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.training import schedule
 from evict3r_ros.training.batches import Lesson, make_batch
 from evict3r_ros.training.model import Seen
 from evict3r_ros.training.pieces import PIECES, RECORDING, PieceFailed, is_out_of_memory
@@ -26,10 +27,10 @@ def warm_up(training) -> None:
         return
     args, ranks = training.args, training.ranks
     # What one rank has compiled, others of the same host find on the disk: they begin with different things.
-    works = [_look, _learn] if ranks.rank % 2 else [_learn, _look]
+    works = (_look, _learn, _record) if ranks.rank % 2 else (_learn, _look, _record)
     done = 0
-    while done < 3:
-        outcome, reason = _try(training, [*works, _record][done])
+    while done < len(works):
+        outcome, reason = _try(training, works[done])
         worst = ranks.worst(outcome)
         if worst == _FINE:
             done += 1
@@ -49,35 +50,32 @@ def warm_up(training) -> None:
         print(f'warning: {told} ({reason})', file=sys.stderr, flush=True)
 
 
-def _clips(training, frames: int) -> int:
-    return max(1, training.args.frames_a_step // frames)
-
-
 def _made_up(training, frames: int) -> Seen:
-    return Seen.made_up(_clips(training, frames), frames, training.judged(frames), training.args.size, training.device)
+    clips = schedule.clips(training.args.frames_a_step, frames)
+    return Seen.made_up(clips, frames, training.judged(frames), training.args.size, training.device)
 
 
 def _look(training) -> None:
     for frames in training.args.lengths:
-        batch = make_batch(Lesson(0, _clips(training, frames), frames, (1, 2)), training.args.size)
+        clips = schedule.clips(training.args.frames_a_step, frames)
+        batch = make_batch(Lesson(0, clips, frames, (1, 2)), training.args.size)
         training.trainee.look(batch, training.args.size, training.judged(frames))
 
 
 def _learn(training) -> None:
     for frames in training.args.lengths:
         training.trainee.learn(_made_up(training, frames))
-        training.improver.forget_gradients()
+        training.network.zero_grad()
 
 
 def _record(training) -> None:
-    for frames in training.args.lengths:
-        if RECORDING in training.trainee.compiled:
+    if RECORDING in training.trainee.compiled:
+        for frames in training.args.lengths:
             training.trainee.record(_made_up(training, frames))
 
 
-def _try(training, work: Callable) -> tuple[int, str]:
+def _try(training, work: Callable[..., None]) -> tuple[int, str]:
     """How it went, as a number, and what was wrong."""
-    trainee = training.trainee
     outcome, reason = _FINE, ''
     try:
         work(training)
@@ -89,13 +87,12 @@ def _try(training, work: Callable) -> tuple[int, str]:
         reason = _first_line(error)
         if is_out_of_memory(error):
             outcome = _MEMORY
-        elif trainee.compiled - {RECORDING}:
+        elif suspects := [piece for piece in PIECES if piece in training.trainee.compiled - {RECORDING}]:
             # In the backward pass nothing tells whose fault it is.
-            outcome = next(number for number, piece in enumerate(PIECES, start=1)
-                           if piece in trainee.compiled and piece != RECORDING)
+            outcome = PIECES.index(suspects[0]) + 1
         else:
             raise
-    training.improver.forget_gradients()
+    training.network.zero_grad()
     if outcome != _FINE and training.device.type == 'cuda':
         torch.cuda.empty_cache()
     return outcome, reason
