@@ -32,7 +32,8 @@ def test_picture_json_and_card(curve, tmp_path, capsys):
     assert cv2.imread(str(tmp_path / 'training.png')).std() > 10
     kept = json.loads((tmp_path / 'training.json').read_text())
     assert kept['curve'] == [{name: pytest.approx(value, rel=1e-4) for name, value in entry.items()} for entry in ENTRIES]
-    assert 'out' not in kept['settings'] and kept['settings']['seed'] == '3'
+    settings, = kept['calls']
+    assert 'out' not in settings and settings['seed'] == '3'
     table = plot.markdown(kept)
     assert card.read_text() == f'before\n{plot._BEGIN}{table}{plot._END}after\n' and table in capsys.readouterr().out
     for words in ('`python -m x --out DIR`', '4 x a card', '| frames a step | 1536 |', '12 and 64 frames', '| 40 |'):
@@ -41,10 +42,29 @@ def test_picture_json_and_card(curve, tmp_path, capsys):
 
 def test_another_command_can_be_told(curve, tmp_path):
     assert plot.main([str(curve), '--out', str(tmp_path / 'a.png'), '--command', 'two calls']) == 0
-    assert json.loads((tmp_path / 'a.json').read_text())['settings']['command'] == 'two calls'
+    assert json.loads((tmp_path / 'a.json').read_text())['calls'][-1]['command'] == 'two calls'
 
 
-@pytest.mark.parametrize('content', ['', '[]', '{"settings": {}}', '{"settings": {}, "curve": []}', '{"curve": [{"a": 1}]}'])
+def test_a_training_that_went_on_from_weights_is_one_curve(curve, tmp_path, capsys):
+    later = tmp_path / 'later.json'
+    later.write_text(json.dumps({'settings': SETTINGS | {'command': 'python -m x --resume', 'processes': '2'},
+                                 'curve': [entry | {'step': entry['step'] + 40} for entry in ENTRIES]}))
+    kept = tmp_path / 'training.json'
+    assert plot.main([str(curve), '--out', str(kept.with_suffix('.png'))]) == 0
+    assert plot.main([str(kept), str(later), '--out', str(kept.with_suffix('.png'))]) == 0
+    joined = plot.read_curve(kept)
+    assert [entry['step'] for entry in joined['curve']] == [10, 20, 30, 40, 50, 60, 70, 80]
+    table = plot.markdown(joined)
+    for words in ('`python -m x --out DIR`, then `python -m x --resume`', '| 4 x a card, then 2 x a card |', '| seed | 3 |',
+                  '| 1536, then 768 |', '| steps | 80 |'):
+        assert words in table
+    before = kept.read_text()
+    assert plot.main([str(kept), str(later), '--out', str(kept.with_suffix('.png'))]) == 2
+    assert kept.read_text() == before and 'does not go on' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"settings": {}}', '{"settings": {}, "curve": []}', '{"curve": [{"a": 1}]}',
+                                     '{"calls": [], "curve": [{"minutes": 1, "loss": 1}]}'])
 def test_what_is_no_curve_is_refused(content, tmp_path, capsys):
     (tmp_path / 'curve.json').write_text(content)
     assert plot.main([str(tmp_path / 'curve.json'), '--out', str(tmp_path / 'a.png')]) == 2

@@ -5,6 +5,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run. Returns the exit code: 2 for an error that the user can mend."""
     parser = argparse.ArgumentParser(prog='python -m evict3r_ros.training.plot', description='Draws the curve of a '
                                      'training, and writes it as JSON beside the picture.')
-    parser.add_argument('curve', type=Path, metavar='CURVE.json', help='what the training wrote')
+    parser.add_argument('curves', nargs='+', type=Path, metavar='CURVE.json', help='what the training wrote; several, in '
+                        'order, where it went on from weights alone, which know of no curve')
     parser.add_argument('--out', type=Path, required=True, metavar='PNG', help='the picture; the curve goes to the same '
                         'name with .json')
     parser.add_argument('--card', type=Path, metavar='MD', help='put the settings and the last figures between the marks '
                         'in this file')
-    parser.add_argument('--command', help='the command of the training, where the curve does not say it itself')
+    parser.add_argument('--command', help='the command of the (last) call, where the curve does not say it itself')
     args = parser.parse_args(arguments)
     try:
-        curve = read_curve(args.curve)
+        curve = join([read_curve(path) for path in args.curves])
         if args.command is not None:
-            curve['settings']['command'] = args.command
+            curve['calls'][-1]['command'] = args.command
         draw(curve, args.out)
         args.out.with_suffix('.json').write_text(as_text(curve), encoding='utf-8')
         if args.card is not None:
@@ -42,23 +44,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def read_curve(path: Path) -> dict[str, Any]:
-    """Settings (text by name) and curve (a list of figures by name). Raises UserError for what is none."""
+    """
+    ``calls``: the settings (text by name) of each; ``curve``: figures by name, a dict an entry.
+
+    path: of what the training wrote, or of what this wrote beside a picture. Raises UserError for what is neither.
+    """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-        curve, settings = content['curve'], content['settings']
-        if not curve or not all('minutes' in entry and 'loss' in entry for entry in curve):
+        curve, calls = content['curve'], content['calls'] if 'calls' in content else [content['settings']]
+        if not calls or not curve or not all('minutes' in entry and 'loss' in entry for entry in curve):
             raise ValueError('it has no entries')
-        return {'settings': {key: value for key, value in settings.items() if key not in ('out', 'pieces_to', 'resume')},
-                'curve': curve}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {'calls': [{key: value for key, value in settings.items() if key not in ('out', 'pieces_to', 'resume')}
+                          for settings in calls], 'curve': curve}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f'{path}: no curve of a training ({error})') from error
+
+
+def join(curves: list[dict[str, Any]]) -> dict[str, Any]:
+    """One after the other as one. Raises UserError where one does not begin after the one before it."""
+    for before, after in zip(curves, curves[1:]):
+        if after['curve'][0]['step'] <= before['curve'][-1]['step']:
+            raise UserError(f'a curve from step {after["curve"][0]["step"]} on does not go on from one that ends at step '
+                            f'{before["curve"][-1]["step"]}')
+    return {name: [each for curve in curves for each in curve[name]] for name in ('calls', 'curve')}
 
 
 def as_text(curve: dict[str, Any]) -> str:
     """The curve as JSON, an entry a line, rounded to what can be told apart."""
     entries = ',\n'.join(json.dumps({name: float(f'{value:.5g}') if isinstance(value, float) else value
                                      for name, value in entry.items()}) for entry in curve['curve'])
-    return f'{{"settings": {json.dumps(curve["settings"])},\n"curve": [\n{entries}\n]}}\n'
+    return f'{{"calls": {json.dumps(curve["calls"])},\n"curve": [\n{entries}\n]}}\n'
 
 
 def draw(curve: dict[str, Any], path: Path) -> None:
@@ -101,21 +116,26 @@ def draw(curve: dict[str, Any], path: Path) -> None:
 
 
 def markdown(curve: dict[str, Any]) -> str:
-    """Settings and last figures as a table."""
-    settings, entries = curve['settings'], curve['curve']
-    last = entries[-1]
-    processes = int(settings.get('processes', 1))
-    device = settings.get('device_name', 'unknown')
-    rows = [('command', f'`{settings["command"]}`' if settings.get('command') else 'not recorded'),
-            ('seed', settings.get('seed', 'not recorded')),
-            ('device', f'{processes} x {device}' if processes > 1 else device),
-            ('PyTorch', settings.get('torch', 'not recorded')),
+    """Settings of the calls, where they differ one after the other, and last figures as a table."""
+    calls, last = curve['calls'], curve['curve'][-1]
+
+    def told(say: Callable[[dict[str, str]], str]) -> str:
+        return ', then '.join(dict.fromkeys(say(settings) for settings in calls))
+
+    def device(settings: dict[str, str]) -> str:
+        processes, name = int(settings.get('processes', 1)), settings.get('device_name', 'unknown')
+        return f'{processes} x {name}' if processes > 1 else name
+
+    rows = [('command', told(lambda of: f'`{of["command"]}`' if of.get('command') else 'not recorded')),
+            ('seed', told(lambda of: of.get('seed', 'not recorded'))),
+            ('device', told(device)),
+            ('PyTorch', told(lambda of: of.get('torch', 'not recorded'))),
             ('minutes of training, by the clock, compiling not included', f'{last["minutes"]:.1f}'),
             ('steps', str(last['step'])),
-            ('frames a step', str(processes * int(settings['frames_a_step']))),
-            ('highest learning rate', f'{float(settings["learning_rate"]):.2g}'),
-            ('clips', ' and '.join(settings['lengths'].strip('()').split(', ')) + ' frames'),
-            ('images', settings['size'].strip('()').replace(', ', ' x ') + ' pixels'),
+            ('frames a step', told(lambda of: str(int(of.get('processes', 1)) * int(of['frames_a_step'])))),
+            ('highest learning rate', told(lambda of: f'{float(of["learning_rate"]):.2g}')),
+            ('clips', told(lambda of: ' and '.join(of['lengths'].strip('()').split(', ')) + ' frames')),
+            ('images', told(lambda of: of['size'].strip('()').replace(', ', ' x ') + ' pixels')),
             ('loss at the end', f'{last["loss"]:.3g}')]
     lines = ['| | |', '|---|---|', *(f'| {name} | {value} |' for name, value in rows)]
     return '\n'.join(lines) + '\n'
