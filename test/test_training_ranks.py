@@ -3,11 +3,13 @@
 """Training on several processes: the same as on one with all their clips, and the same weights in each."""
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 import torch
-from evict3r_ros.training import train
-from evict3r_ros.training.batches import Batch, Lesson, make_batch
+from evict3r_ros.errors import UserError
+from evict3r_ros.training import schedule, train
+from evict3r_ros.training.batches import LOOPS, Batch, Lesson, make_batch
 from evict3r_ros.training.pieces import PIECES, RECORDING, PieceFailed
 from evict3r_ros.training.warm_up import warm_up
 
@@ -87,10 +89,15 @@ def test_ranks_take_the_same_steps_and_stay_equal(ranks):
 
 
 def test_ranks_see_different_worlds():
-    from evict3r_ros.training import schedule
-    seeds = [int(make_batch(schedule.lesson(step, 0.5, 24, (2, 3), rank, 2), (42, 56)).scene.seeds[0])
-             for step in range(4) for rank in range(2)]
-    assert len(set(seeds)) == 8
+    lessons = [[schedule.lesson(step, 0.5, 24, (2, 3), rank) for step in range(8)] for rank in range(4)]
+    assert all(any(lesson.number % LOOPS == 0 for lesson in of_rank) for of_rank in lessons)
+    seeds = [make_batch(lesson, (42, 56)).scene.seeds.tolist() for of_rank in lessons for lesson in of_rank[:3]]
+    assert len(set(sum(seeds, []))) == sum(map(len, seeds))
+
+
+def test_more_ranks_than_have_worlds_are_refused():
+    with pytest.raises(UserError, match='at most 63'):
+        train.Training(train.parse(['--out', 'unused', *SMALL]), SimpleNamespace(count=schedule.MOST_RANKS + 1))
 
 
 @pytest.mark.parametrize('piece', ['blocks', None])

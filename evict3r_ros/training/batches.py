@@ -15,7 +15,7 @@ from evict3r_ros.synthetic.world import Scene, Worlds, make_worlds
 FIRST_TRAINING_SEED = 2 ** 32
 """Seeds below this are never trained on: whoever evaluates may take any of them."""
 _WATCHED_SEED = 3_000_000_000
-_LOOPS = 4
+LOOPS = 4
 """One batch in so many is of loops."""
 _LONG_ENOUGH_FOR_A_LOOP = 32
 
@@ -76,7 +76,7 @@ def make_batch(lesson: Lesson, size: tuple[int, int]) -> Batch:
     """The batch of a lesson; the same lesson gives the same batch. size: (height, width) of its images."""
     generator = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED + lesson.number))
     first_seed = FIRST_TRAINING_SEED + lesson.number * 1024
-    loop = lesson.number % _LOOPS == 0
+    loop = lesson.number % LOOPS == 0
     worlds = make_worlds(range(first_seed, first_seed + lesson.clips), loop=loop)
     # On a loop the time says how far round one is; its length is that of loops that are evaluated.
     length = float(generator.integers(500, 1200)) if loop else None

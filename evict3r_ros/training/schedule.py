@@ -12,6 +12,8 @@ SHORT, LONG = 12, 64
 """Frames of a clip. Two lengths, since each is compiled for."""
 _WARM_UP, _DECAY_FROM, _LAST_SHARE = 0.02, 0.4, 0.01
 _LONG_FROM, _LONG_FULLY, _LONG_SHARE = 0.2, 0.55, 0.7
+MOST_RANKS = 63
+"""Odd, so that every rank has loops in turn."""
 
 
 def learning_rate_factor(progress: float) -> float:
@@ -37,9 +39,13 @@ def clips(frames_a_step: int, frames: int) -> int:
     return max(1, frames_a_step // frames)
 
 
-def lesson(step: int, progress: float, frames_a_step: int, lengths: tuple[int, int] = (SHORT, LONG), rank: int = 0,
-           ranks: int = 1) -> Lesson:
-    """What step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'."""
+def lesson(step: int, progress: float, frames_a_step: int, lengths: tuple[int, int] = (SHORT, LONG),
+           rank: int = 0) -> Lesson:
+    """
+    What step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'.
+
+    No two steps have the same, whether or not a training goes on with as many ranks as it had.
+    """
     by_lot = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED - 1 - step)).random()
     frames = lengths[1] if by_lot < long_share(progress) else lengths[0]
-    return Lesson(step * ranks + rank, clips(frames_a_step, frames), frames, strides(progress, frames))
+    return Lesson(step * MOST_RANKS + rank, clips(frames_a_step, frames), frames, strides(progress, frames))

@@ -32,6 +32,8 @@ class Training:
     def __init__(self, args: argparse.Namespace, ranks: Ranks | None = None):
         self.args, self.began = args, time.monotonic()
         self.ranks = ranks or Ranks(args.device)
+        if self.ranks.count > schedule.MOST_RANKS:
+            raise UserError(f'{self.ranks.count} processes: at most {schedule.MOST_RANKS} have worlds of their own')
         self.device = torch.device(args.device)
         torch.set_float32_matmul_precision('high')
         torch.backends.cudnn.benchmark = True
@@ -101,8 +103,7 @@ class Training:
     def _next_lesson(self) -> Lesson:
         # Asked for by all ranks after the same step, with the same share: so all get lessons of the same shape.
         args = self.args
-        lesson = schedule.lesson(self.asked, self.done, args.frames_a_step, tuple(args.lengths), self.ranks.rank,
-                                 self.ranks.count)
+        lesson = schedule.lesson(self.asked, self.done, args.frames_a_step, tuple(args.lengths), self.ranks.rank)
         self.asked += 1
         return lesson
 
