@@ -214,7 +214,14 @@ def test_a_comparison_in_processes_is_resumed_and_reported(tmp_path, capsys):
     assert main([*report_of, 'evict3r']) == 0
     tables = (tmp_path / 'docs' / 'accuracy_tables.md').read_text()
     assert 'Difference to `evict3r`' in tables and 'Difference to `uniform`' not in tables
+    assert main([*report_of, 'unbounded, 16 bits, camera 96']) == 0
+    tables = (tmp_path / 'docs' / 'accuracy_tables.md').read_text()
+    _, _, differences = tables.partition('Difference to `unbounded, 16 bits, camera 96`')
+    rows = [line for line in differences.partition('The same')[0].splitlines() if line.endswith(' |')][1:]
+    assert [row.split(' | ')[0] for row in rows] == ['| evict3r', '| evict3r', '| uniform', '| uniform', '| unbounded']
+    capsys.readouterr()
     assert main([*report_of, 'nobody']) == 2
+    assert 'unbounded, 4 bits, camera 96' in capsys.readouterr().err
     assert main(['eval', 'report', str(tmp_path / 'run'), '--split', 'test', '--out', str(tmp_path / 'docs')]) == 2
     assert main(['eval', 'report', str(tmp_path), '--out', str(tmp_path / 'docs')]) == 2
 

@@ -19,8 +19,9 @@ def add_parser(subparsers: Any) -> None:
                     'stream with 95 %% intervals (bootstrap over streams), each policy against a baseline on the same '
                     'streams under the same budget (paired), errors against frame number and against bytes.')
     parser.add_argument('runs', nargs='+', type=Path, metavar='DIR', help='folders that --out named')
-    parser.add_argument('--baseline', default='uniform', metavar='POLICY', help='whom the others are compared with '
-                        '(default: %(default)s)')
+    parser.add_argument('--baseline', default='uniform', metavar='WHOM', help='whom the others are compared with: a policy '
+                        'under the same budget, bits and camera frames (default: %(default)s), or one configuration as '
+                        'the tables name it, such as "random 10%%, 4 bits, camera 96"')
     parser.add_argument('--split', choices=('dev', 'test'), help='streams of this split alone')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where tables and plots go')
     parser.set_defaults(run=run)
@@ -35,7 +36,6 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation.held_out import SPLITS
     from evict3r_ros.evaluation.lines import key, read_lines
     from evict3r_ros.evaluation.summary import groups
-    parse_policy(args.baseline)
     records = {}
     for folder in args.runs:
         if not (folder / LINES).is_file():
@@ -43,6 +43,14 @@ def run(args: argparse.Namespace) -> int:
         for record in read_lines(folder / LINES, KEY):
             if args.split is None or record['stream']['seed'] in SPLITS[args.split]:
                 records[key(record, KEY)] = record
+    sets = groups(records.values())
+    names = {group.configuration.name for found in sets.values() for group in found}
+    if args.baseline not in names:
+        try:
+            parse_policy(args.baseline)
+        except UserError as error:
+            raise UserError(f'--baseline {args.baseline!r} is no policy and none of the configurations here: '
+                            f'{"; ".join(sorted(names))}') from error
     if not records:
         raise UserError(f'no streams{f" of split {args.split}" if args.split else ""} in '
                         f'{", ".join(str(folder) for folder in args.runs)}')
@@ -51,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UserError(f'{args.out}: cannot be made: {error.strerror}') from error
     parts, stems = [report.DEFINITIONS], set()
-    for number, (which, found) in enumerate(groups(records.values()).items()):
+    for number, (which, found) in enumerate(sets.items()):
         # Processes finish in any order.
         found.sort(key=lambda group: group.configuration.rank())
         stem = f'accuracy_{which.frames}{"_loop" if which.loop else ""}{"" if which.effects else "_plain"}'

@@ -93,11 +93,11 @@ def table(which: StreamSet, found: Sequence[Group]) -> str:
     return '\n'.join(lines)
 
 
-def comparison_table(found: Sequence[Group], policy: str = BASELINE_POLICY) -> str:
-    """A Markdown table of each configuration against a policy under the same budget, paired; '' if that was not run."""
+def comparison_table(found: Sequence[Group], compared_with: str = BASELINE_POLICY) -> str:
+    """A Markdown table of each configuration against its baseline (``baseline_of``), paired; '' where none has one."""
     rows = []
     for group in found:
-        baseline = baseline_of(group, found, policy)
+        baseline = baseline_of(group, found, compared_with)
         if baseline is None:
             continue
         own, against = group.configuration, group.against(baseline)
@@ -106,7 +106,7 @@ def comparison_table(found: Sequence[Group], policy: str = BASELINE_POLICY) -> s
                     + ' | '.join(_with_interval(against[metric], signed=True) for metric in _DIFFERENCES) + ' |')
     if not rows:
         return ''
-    head = [f'Difference to `{policy}` on the same streams ({LEVEL:.0%} paired bootstrap over streams; '
+    head = [f'Difference to `{compared_with}` on the same streams ({LEVEL:.0%} paired bootstrap over streams; '
             'negative is better; bold: zero is outside).', '',
             '| policy | budget | bits | camera frames | streams | '
             + ' | '.join(f'Δ {TITLES[metric]}' for metric in _DIFFERENCES) + ' |', '|---' * (5 + len(_DIFFERENCES)) + '|']

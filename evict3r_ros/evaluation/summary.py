@@ -119,11 +119,16 @@ def groups(records: Iterable[dict]) -> dict[StreamSet, list[Group]]:
     return {which: [Group(*item) for item in found.items()] for which, found in sets.items()}
 
 
-def baseline_of(group: Group, others: Sequence[Group], policy: str = BASELINE_POLICY) -> Group | None:
-    """The group of another policy, evenly spaced whole frames, under the same budget, bits and camera memory."""
+def baseline_of(group: Group, others: Sequence[Group], baseline: str = BASELINE_POLICY) -> Group | None:
+    """
+    Whom a group is compared with, if that is among the others.
+
+    baseline: a policy, under the group's own budget, bits and camera memory; or the name of one configuration.
+    """
     own = group.configuration
-    wanted = Configuration(policy, own.budget, own.bits, own.camera_frames)
-    return next((other for other in others if other.configuration == wanted and other is not group), None)
+    alike = Configuration(baseline, own.budget, own.bits, own.camera_frames)
+    return next((other for other in others if other is not group
+                 and (other.configuration == alike or other.configuration.name == baseline)), None)
 
 
 def baselines(group: Group) -> dict[str, float]:
