@@ -40,15 +40,22 @@ def test_picture_json_and_card(curve, tmp_path, capsys):
         assert words in table
 
 
-def test_another_command_can_be_told(curve, tmp_path):
-    assert plot.main([str(curve), '--out', str(tmp_path / 'a.png'), '--command', 'two calls']) == 0
-    assert json.loads((tmp_path / 'a.json').read_text())['calls'][-1]['command'] == 'two calls'
+@pytest.fixture(params=['python -m x --resume', 'python -m x --out DIR && python -m x --resume'])
+def later(request, tmp_path):
+    """What a training wrote that went on from the first one's weights, which may have said their command."""
+    path = tmp_path / 'later.json'
+    path.write_text(json.dumps({'settings': SETTINGS | {'command': request.param, 'processes': '2'}, 'curve': [
+        entry | {'step': entry['step'] + 40, 'minutes': entry['minutes'] + 4} for entry in ENTRIES]}))
+    return path
 
 
-def test_a_training_that_went_on_from_weights_is_one_curve(curve, tmp_path, capsys):
-    later = tmp_path / 'later.json'
-    later.write_text(json.dumps({'settings': SETTINGS | {'command': 'python -m x --resume', 'processes': '2'},
-                                 'curve': [entry | {'step': entry['step'] + 40} for entry in ENTRIES]}))
+def test_another_command_can_be_told(curve, later, tmp_path):
+    assert plot.main([str(curve), str(later), '--out', str(tmp_path / 'a.png'), '--command', 'another']) == 0
+    calls = json.loads((tmp_path / 'a.json').read_text())['calls']
+    assert [call['command'] for call in calls] == ['python -m x --out DIR', 'another']
+
+
+def test_a_training_that_went_on_from_weights_is_one_curve(curve, later, tmp_path, capsys):
     kept = tmp_path / 'training.json'
     assert plot.main([str(curve), '--out', str(kept.with_suffix('.png'))]) == 0
     assert plot.main([str(kept), str(later), '--out', str(kept.with_suffix('.png'))]) == 0
@@ -64,7 +71,8 @@ def test_a_training_that_went_on_from_weights_is_one_curve(curve, tmp_path, caps
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"settings": {}}', '{"settings": {}, "curve": []}', '{"curve": [{"a": 1}]}',
-                                     '{"calls": [], "curve": [{"minutes": 1, "loss": 1}]}'])
+                                     '{"calls": [], "curve": [{"minutes": 1, "loss": 1, "step": 1, "done": 1}]}',
+                                     '{"calls": [{}], "curve": [{"minutes": 1, "loss": 1, "done": 1}]}'])
 def test_what_is_no_curve_is_refused(content, tmp_path, capsys):
     (tmp_path / 'curve.json').write_text(content)
     assert plot.main([str(tmp_path / 'curve.json'), '--out', str(tmp_path / 'a.png')]) == 2
@@ -75,3 +83,4 @@ def test_a_card_without_marks_is_left_alone(curve, tmp_path, capsys):
     (tmp_path / 'card.md').write_text('mine')
     assert plot.main([str(curve), '--out', str(tmp_path / 'a.png'), '--card', str(tmp_path / 'card.md')]) == 2
     assert (tmp_path / 'card.md').read_text() == 'mine' and 'no place for it' in capsys.readouterr().err
+    assert not (tmp_path / 'a.json').exists()

@@ -16,8 +16,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'report', help='tables, intervals and plots of finished comparisons',
         description=f'Makes {TABLES} and plots of what `evict3r eval synthetic --out` wrote: a table for each kind of '
-                    'stream with 95 %% intervals (bootstrap over streams), each policy against a baseline on the same '
-                    'streams under the same budget (paired), errors against frame number and against bytes.')
+                    'stream with 95 %% intervals (bootstrap over streams), each configuration against a baseline '
+                    'on the same streams (paired), errors against frame number and against bytes.')
     parser.add_argument('runs', nargs='+', type=Path, metavar='DIR', help='folders that --out named')
     parser.add_argument('--baseline', default='uniform', metavar='WHOM', help='whom the others are compared with: a policy '
                         'under the same budget, bits and camera frames (default: %(default)s), or one configuration as '
@@ -44,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
             if args.split is None or record['stream']['seed'] in SPLITS[args.split]:
                 records[key(record, KEY)] = record
     sets = groups(records.values())
+    if not records:
+        raise UserError(f'no streams{f" of split {args.split}" if args.split else ""} in '
+                        f'{", ".join(str(folder) for folder in args.runs)}')
     names = {group.configuration.name for found in sets.values() for group in found}
     if args.baseline not in names:
         try:
@@ -51,9 +54,6 @@ def run(args: argparse.Namespace) -> int:
         except UserError as error:
             raise UserError(f'--baseline {args.baseline!r} is no policy and none of the configurations here: '
                             f'{"; ".join(sorted(names))}') from error
-    if not records:
-        raise UserError(f'no streams{f" of split {args.split}" if args.split else ""} in '
-                        f'{", ".join(str(folder) for folder in args.runs)}')
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

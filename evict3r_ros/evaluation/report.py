@@ -71,12 +71,15 @@ def as_json(which: StreamSet, found: Sequence[Group]) -> dict:
                         for group in found}}}
 
 
+def _streams(found: Sequence[Group]) -> str:
+    counts = [len(group.records) for group in found]
+    return f'{min(counts)} to {max(counts)} streams' if min(counts) < max(counts) else f'{counts[0]} streams'
+
+
 def table(which: StreamSet, found: Sequence[Group]) -> str:
     """A Markdown table: figures with 95 % intervals, and what constant depth and a still camera score."""
     base = baselines(found[0])
-    streams = {len(group.records) for group in found}
-    count = f'{min(streams)} to {max(streams)}' if len(streams) > 1 else f'{streams.pop()}'
-    lines = [f'### {which.title}; {count} streams', '']
+    lines = [f'### {which.title}; {_streams(found)}', '']
     if which.untrained:
         lines += ['**UNTRAINED: random weights, the figures say nothing about a model.**', '']
     lines += ['| policy | budget | bits | camera frames | cache + camera head [MiB] | '
@@ -170,7 +173,7 @@ def _legend(figure, axes) -> None:
 
 
 def _title(which: StreamSet, found: Sequence[Group]) -> str:
-    return f'{"UNTRAINED: " if which.untrained else ""}{which.title}; {len(found[0].records)} streams'
+    return f'{"UNTRAINED: " if which.untrained else ""}{which.title}; {_streams(found)}'
 
 
 def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
         curve = join([read_curve(path) for path in args.curves])
         if args.command is not None:
             curve['calls'][-1]['command'] = args.command
+        # Looked at first: once the curve is written, it may be what the next call would join.
+        card = None if args.card is None else around_table(args.card)
         draw(curve, args.out)
         args.out.with_suffix('.json').write_text(as_text(curve), encoding='utf-8')
-        if args.card is not None:
-            write_card(args.card, curve)
+        if card is not None:
+            args.card.write_text(markdown(curve).join(card), encoding='utf-8')
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -52,8 +55,9 @@ def read_curve(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
         curve, calls = content['curve'], content['calls'] if 'calls' in content else [content['settings']]
-        if not calls or not curve or not all('minutes' in entry and 'loss' in entry for entry in curve):
-            raise ValueError('it has no entries')
+        needed = ('step', 'done', 'minutes', 'loss')
+        if not calls or not curve or not all(name in entry for entry in curve for name in needed):
+            raise ValueError(f'it has no calls, or no entries with {", ".join(needed)}')
         return {'calls': [{key: value for key, value in settings.items() if key not in ('out', 'pieces_to', 'resume')}
                           for settings in calls], 'curve': curve}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -62,11 +66,16 @@ def read_curve(path: Path) -> dict[str, Any]:
 
 def join(curves: list[dict[str, Any]]) -> dict[str, Any]:
     """One after the other as one. Raises UserError where one does not begin after the one before it."""
-    for before, after in zip(curves, curves[1:]):
-        if after['curve'][0]['step'] <= before['curve'][-1]['step']:
-            raise UserError(f'a curve from step {after["curve"][0]["step"]} on does not go on from one that ends at step '
-                            f'{before["curve"][-1]["step"]}')
-    return {name: [each for curve in curves for each in curve[name]] for name in ('calls', 'curve')}
+    calls, entries = [], []
+    for curve in curves:
+        if entries and curve['curve'][0]['step'] <= entries[-1]['step']:
+            raise UserError(f'a curve from step {curve["curve"][0]["step"]} on does not go on from one that ends at step '
+                            f'{entries[-1]["step"]}')
+        # Weights that a training goes on from may say the commands that made them.
+        told = ''.join(f'{call["command"]} && ' for call in calls if call.get('command'))
+        calls += [call | {'command': call.get('command', '').removeprefix(told)} for call in curve['calls']]
+        entries += curve['curve']
+    return {'calls': calls, 'curve': entries}
 
 
 def as_text(curve: dict[str, Any]) -> str:
@@ -120,7 +129,7 @@ def markdown(curve: dict[str, Any]) -> str:
     calls, last = curve['calls'], curve['curve'][-1]
 
     def told(say: Callable[[dict[str, str]], str]) -> str:
-        return ', then '.join(dict.fromkeys(say(settings) for settings in calls))
+        return ', then '.join(text for text, _ in groupby(map(say, calls)))
 
     def device(settings: dict[str, str]) -> str:
         processes, name = int(settings.get('processes', 1)), settings.get('device_name', 'unknown')
@@ -141,14 +150,14 @@ def markdown(curve: dict[str, Any]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def write_card(path: Path, curve: dict[str, Any]) -> None:
-    """Replace what stands between the marks. Raises UserError for a file without them."""
+def around_table(path: Path) -> tuple[str, str]:
+    """What stands before and after the table in a model card. Raises UserError for a file without the marks."""
     text = path.read_text(encoding='utf-8') if path.is_file() else ''
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
         raise UserError(f'{path}: no place for it: expected the lines {_BEGIN.strip()} and {_END.strip()}')
-    path.write_text(before + begin + markdown(curve) + end + after, encoding='utf-8')
+    return before + begin, end + after
 
 
 if __name__ == '__main__':

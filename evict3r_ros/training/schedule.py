@@ -13,7 +13,7 @@ SHORT, LONG = 12, 64
 _WARM_UP, _DECAY_FROM, _LAST_SHARE = 0.02, 0.4, 0.01
 _LONG_FROM, _LONG_FULLY, _LONG_SHARE = 0.2, 0.55, 0.7
 MOST_RANKS = 63
-"""Odd, so that every rank has loops in turn."""
+"""How many ranks have worlds of their own; odd, so that each of them has loops in turn."""
 
 
 def learning_rate_factor(progress: float) -> float:
@@ -44,7 +44,7 @@ def lesson(step: int, progress: float, frames_a_step: int, lengths: tuple[int, i
     """
     What step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'.
 
-    No two steps have the same, whether or not a training goes on with as many ranks as it had.
+    rank: below MOST_RANKS. No two steps have the same worlds, whether or not a training goes on with as many ranks as it had.
     """
     by_lot = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED - 1 - step)).random()
     frames = lengths[1] if by_lot < long_share(progress) else lengths[0]
