@@ -65,6 +65,8 @@ def test_a_training_that_went_on_from_weights_is_one_curve(curve, later, tmp_pat
     for words in ('`python -m x --out DIR`, then `python -m x --resume`', '| 4 x a card, then 2 x a card |', '| seed | 3 |',
                   '| 1536, then 768 |', '| steps | 80 |'):
         assert words in table
+    again = plot.markdown(joined | {'calls': [*joined['calls'], joined['calls'][-1]]})
+    assert ', then `python -m x --resume` (2 calls) |' in again and ', then 2 x a card |' in again
     before = kept.read_text()
     assert plot.main([str(kept), str(later), '--out', str(kept.with_suffix('.png'))]) == 2
     assert kept.read_text() == before and 'does not go on' in capsys.readouterr().err

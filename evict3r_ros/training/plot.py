@@ -128,14 +128,15 @@ def markdown(curve: dict[str, Any]) -> str:
     """Settings of the calls, where they differ one after the other, and last figures as a table."""
     calls, last = curve['calls'], curve['curve'][-1]
 
-    def told(say: Callable[[dict[str, str]], str]) -> str:
-        return ', then '.join(text for text, _ in groupby(map(say, calls)))
+    def told(say: Callable[[dict[str, str]], str], again: str = '{}') -> str:
+        groups = ((text, len(list(same))) for text, same in groupby(map(say, calls)))
+        return ', then '.join(again.format(text, count) if count > 1 else text for text, count in groups)
 
     def device(settings: dict[str, str]) -> str:
         processes, name = int(settings.get('processes', 1)), settings.get('device_name', 'unknown')
         return f'{processes} x {name}' if processes > 1 else name
 
-    rows = [('command', told(lambda of: f'`{of["command"]}`' if of.get('command') else 'not recorded')),
+    rows = [('command', told(lambda of: f'`{of["command"]}`' if of.get('command') else 'not recorded', '{} ({} calls)')),
             ('seed', told(lambda of: of.get('seed', 'not recorded'))),
             ('device', told(device)),
             ('PyTorch', told(lambda of: of.get('torch', 'not recorded'))),
