@@ -169,7 +169,7 @@ def _lines(found: Sequence[Group]) -> dict[Configuration, _Line]:
 def _legend(figure, axes) -> None:
     handles = {text: handle for axis in axes
                for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc='outside right upper', fontsize='small')
+    figure.legend(handles.values(), handles.keys(), loc='outside right center', fontsize='small')
 
 
 def _title(which: StreamSet, found: Sequence[Group]) -> str:
