@@ -36,6 +36,24 @@ def add_cache_options(parser: argparse.ArgumentParser, tokens: int, of_a_sequenc
                        help='frames that the camera head remembers (default: %(default)s)')
 
 
+def add_configuration_options(parser: argparse.ArgumentParser, budget: str, several: bool) -> None:
+    """
+    Those of evaluations, which say in the same words one configuration of the cache or, ``several``, lists with commas
+    that are combined: ``--policies`` and ``--budgets`` instead of ``--policy`` and ``--budget``. budget: the default.
+    """
+    group = parser.add_argument_group('cache, each a list with commas' if several else 'cache')
+    policy, budgets, metavar = ('--policies', '--budgets', 'A,B') if several else ('--policy', '--budget', 'A')
+    example = 'uniform,evict3r:scores=pooled,ovggt:anchors=3' if several else 'evict3r:temperature=1.5'
+    group.add_argument(policy, default=DEFAULT_POLICY, metavar=metavar,
+                       help=f'with more settings behind colons: {example} (default: %(default)s)')
+    group.add_argument(budgets, default=budget, metavar=metavar, help="tokens a layer, a share of all tokens of the "
+                       "stream (Evict3R's P), or bytes: 2500, 10%%, 12MiB (default: %(default)s)")
+    group.add_argument('--bits', default='4', metavar=metavar, help='32, 16, 8, 4, 2 or mixed as 16/8/4 (default: '
+                       '%(default)s)')
+    group.add_argument('--camera-frames', default='96', metavar=metavar, help='frames that the camera head remembers: a '
+                       "number, a share, or 'all' (default: %(default)s)")
+
+
 def cache_config(args: argparse.Namespace, frames: int | None = None) -> 'CacheConfig':
     """
     The settings that the options say; frames: how many will come, for --P. Raises UserError for those that cannot be.

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.cache_options import DEFAULT_POLICY
+from evict3r_ros.cli.cache_options import add_configuration_options
 from evict3r_ros.cli.network_options import add_network_options, device_and_dtype
 
 _TASKS = {
@@ -39,15 +39,7 @@ def add_parser(subparsers: Any) -> None:
                               'image whose points count, 0: all of it (default: %(default)s, as published)')
         add_network_options(parser)
         if task != 'monodepth':
-            cache = parser.add_argument_group('cache')
-            cache.add_argument('--policy', default=DEFAULT_POLICY, metavar='A', help='with more settings behind colons: '
-                               'evict3r:temperature=1.5 (default: %(default)s)')
-            cache.add_argument('--budget', default='8192', metavar='B', help='tokens a layer, a share of all tokens of '
-                               "the sequence (Evict3R's P), or bytes: 8192, 20%%, 800MiB (default: %(default)s)")
-            cache.add_argument('--bits', default='4', metavar='B', help='32, 16, 8, 4, 2 or mixed as 16/8/4 (default: '
-                               '%(default)s)')
-            cache.add_argument('--camera-frames', default='96', metavar='F', help='frames that the camera head '
-                               "remembers: a number, a share, or 'all' (default: %(default)s)")
+            add_configuration_options(parser, '8192', several=False)
         parser.add_argument('--out', type=Path, metavar='DIR', help='keep results as JSON and Markdown'
                             + (', trajectories as TUM and PNG' if task == 'pose' else ''))
         parser.add_argument('--resume', action='store_true', help='go on with what --out holds')

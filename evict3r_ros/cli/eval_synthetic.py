@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.cache_options import DEFAULT_POLICY
+from evict3r_ros.cli.cache_options import add_configuration_options
 from evict3r_ros.cli.network_options import add_network_options, device_and_dtype
 
 LINES = 'streams.jsonl'
@@ -38,15 +38,7 @@ def add_parser(subparsers: Any) -> None:
     world.add_argument('--effects', action=argparse.BooleanOptionalAction, default=True,
                        help='noise, blur, exposure and the like of a real camera')
     world.add_argument('--loop', action='store_true', help='paths that come back to where they began')
-    cache = parser.add_argument_group('cache, each a list with commas')
-    cache.add_argument('--policies', default=DEFAULT_POLICY, metavar='A,B', help='with more settings behind colons: '
-                       'uniform,evict3r:scores=pooled,ovggt:anchors=3 (default: %(default)s)')
-    cache.add_argument('--budgets', default='2500', metavar='A,B', help="tokens a layer, shares of all tokens of the "
-                       'stream, or bytes: 2500,10%%,12MiB (default: %(default)s)')
-    cache.add_argument('--bits', default='4', metavar='A,B', help='32, 16, 8, 4, 2 or mixed as 16/8/4 (default: '
-                       '%(default)s)')
-    cache.add_argument('--camera-frames', default='96', metavar='A,B', help='frames that the camera head remembers: a '
-                       "number, a share, or 'all' (default: %(default)s)")
+    add_configuration_options(parser, '2500', several=True)
     add_network_options(parser)
     work = parser.add_argument_group('work')
     work.add_argument('--out', type=Path, metavar='DIR', help='append a line a stream and configuration to '
