@@ -1,9 +1,11 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM as a wish that long work sees between two steps, so that its files end whole."""
+"""Ctrl-C and SIGTERM, alike: as a wish that long work sees between two steps, or as an end at once, with files closed."""
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 
@@ -34,3 +36,16 @@ class Stopping:
             raise KeyboardInterrupt
         self.requested = True
         print(f'\nevict3r: stopping after {self._what} (once more: at once)', file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def sigterm_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does, so that processes are ended and files are closed."""
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
