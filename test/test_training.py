@@ -9,7 +9,7 @@ import pytest
 import torch
 from evict3r_ros import geometry
 from evict3r_ros.network import PRESETS, StreamVGGT, load_network
-from evict3r_ros.training import export, losses, schedule, state, train, watch
+from evict3r_ros.training import export, losses, plot, schedule, state, train, watch
 from evict3r_ros.training.batches import FIRST_TRAINING_SEED, Lesson, make_batch
 from evict3r_ros.training.model import Answers, Trainee, initialise
 from evict3r_ros.training.muon import orthogonal
@@ -60,7 +60,9 @@ def test_exported_weights_can_be_trained_on(trained, tmp_path):
     for key, value in saved['network'].items():
         assert (tensors['network'][key] - value).abs().max() <= 0.01 * value.abs().max() + 1e-6
     assert train.main(['--out', str(tmp_path), '--steps', '1', '--resume', str(tmp_path / 'packed.safetensors'), *SMALL]) == 0
-    assert state.load(tmp_path / 'state.pt')[1].step == before.step + 1
+    after = state.load(tmp_path / 'state.pt')[1]
+    assert after.step == before.step + 1 and after.calls[:-1] == before.calls == progress.calls != []
+    assert plot.join([plot.read_curve(trained / 'curve.json'), plot.read_curve(tmp_path / 'curve.json')])['calls'] == after.calls
 
 
 def test_a_call_without_total_minutes_ends_the_training(trained, tmp_path):

@@ -14,6 +14,9 @@ from evict3r_ros.training import export, state
 from safetensors import safe_open
 
 
+CALLS = [{'command': 'python -m x', 'seed': '0'}, {'command': 'python -m x --resume it', 'seed': '0'}]
+
+
 @pytest.fixture(scope='module')
 def network():
     """Weights to export: untrained ones of the right sizes."""
@@ -24,7 +27,7 @@ def network():
 def pieces(network, tmp_path_factory):
     """What a training leaves of them."""
     folder = tmp_path_factory.mktemp('pieces')
-    progress = state.Progress(step=7, frames=84, seconds=90.0, finished=True, settings={'command': 'python -m x', 'seed': '0'})
+    progress = state.Progress(step=7, frames=84, seconds=90.0, finished=True, calls=CALLS)
     state.save_pieces(folder, network.state_dict(), progress, 15)
     return folder
 
@@ -42,7 +45,12 @@ def test_the_file_is_small_and_says_what_it_is(exported):
     with safe_open(exported, framework='pt') as file:
         about = file.metadata()
     assert about[checkpoint.PRESET_KEY] == 'tiny' and about['license'] == 'Apache-2.0'
-    assert about['command'] == 'python -m x' and about['minutes'] == '1.5' and about['steps'] == '7'
+    assert about['minutes'] == '1.5' and about['steps'] == '7'
+
+
+def test_a_training_that_goes_on_from_it_knows_what_was_before(exported):
+    _, progress = state.load(exported)
+    assert progress.calls == CALLS and (progress.step, progress.frames, progress.seconds) == (7, 84, 90.0)
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])

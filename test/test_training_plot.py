@@ -12,7 +12,7 @@ ENTRIES = [{'minutes': minute, 'done': minute / 4, 'step': 10 * minute, 'loss': 
             **({'absrel_12': 0.3, 'rotation_deg_12': 9.0, 'late_rotation_deg_12': 12.5, 'loss_64': 3 / minute}
                if minute > 1 else {})}
            for minute in (1, 2, 3, 4)]
-SETTINGS = {'out': '/somewhere', 'command': 'python -m x --out DIR', 'seed': '3', 'device_name': 'a card', 'processes': '4',
+SETTINGS = {'command': 'python -m x --out DIR', 'seed': '3', 'device_name': 'a card', 'processes': '4',
             'torch': '2.11', 'frames_a_step': '384', 'learning_rate': '0.0016330', 'lengths': '(12, 64)', 'size': '(168, 224)'}
 
 
@@ -20,7 +20,7 @@ SETTINGS = {'out': '/somewhere', 'command': 'python -m x --out DIR', 'seed': '3'
 def curve(tmp_path):
     """What a training wrote."""
     path = tmp_path / 'curve.json'
-    path.write_text(json.dumps({'settings': SETTINGS, 'curve': ENTRIES}))
+    path.write_text(json.dumps({'calls': [SETTINGS], 'curve': ENTRIES}))
     return path
 
 
@@ -33,26 +33,21 @@ def test_picture_json_and_card(curve, tmp_path, capsys):
     kept = json.loads((tmp_path / 'training.json').read_text())
     assert kept['curve'] == [{name: pytest.approx(value, rel=1e-4) for name, value in entry.items()} for entry in ENTRIES]
     settings, = kept['calls']
-    assert 'out' not in settings and settings['seed'] == '3'
+    assert settings == SETTINGS
     table = plot.markdown(kept)
     assert card.read_text() == f'before\n{plot._BEGIN}{table}{plot._END}after\n' and table in capsys.readouterr().out
     for words in ('`python -m x --out DIR`', '4 x a card', '| frames a step | 1536 |', '12 and 64 frames', '| 40 |'):
         assert words in table
 
 
-@pytest.fixture(params=['python -m x --resume', 'python -m x --out DIR && python -m x --resume'])
-def later(request, tmp_path):
-    """What a training wrote that went on from the first one's weights, which may have said their command."""
+@pytest.fixture
+def later(tmp_path):
+    """What a training wrote that went on from the first one's weights, which say their calls."""
     path = tmp_path / 'later.json'
-    path.write_text(json.dumps({'settings': SETTINGS | {'command': request.param, 'processes': '2'}, 'curve': [
+    calls = [SETTINGS, SETTINGS | {'command': 'python -m x --resume', 'processes': '2'}]
+    path.write_text(json.dumps({'calls': calls, 'curve': [
         entry | {'step': entry['step'] + 40, 'minutes': entry['minutes'] + 4} for entry in ENTRIES]}))
     return path
-
-
-def test_another_command_can_be_told(curve, later, tmp_path):
-    assert plot.main([str(curve), str(later), '--out', str(tmp_path / 'a.png'), '--command', 'another']) == 0
-    calls = json.loads((tmp_path / 'a.json').read_text())['calls']
-    assert [call['command'] for call in calls] == ['python -m x --out DIR', 'another']
 
 
 def test_a_training_that_went_on_from_weights_is_one_curve(curve, later, tmp_path, capsys):
@@ -70,11 +65,15 @@ def test_a_training_that_went_on_from_weights_is_one_curve(curve, later, tmp_pat
     before = kept.read_text()
     assert plot.main([str(kept), str(later), '--out', str(kept.with_suffix('.png'))]) == 2
     assert kept.read_text() == before and 'does not go on' in capsys.readouterr().err
+    curve.write_text(curve.read_text().replace('"seed": "3"', '"seed": "4"'))
+    assert plot.main([str(curve), str(later), '--out', str(kept.with_suffix('.png'))]) == 2
+    assert kept.read_text() == before and 'of another training' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"settings": {}}', '{"settings": {}, "curve": []}', '{"curve": [{"a": 1}]}',
                                      '{"calls": [], "curve": [{"minutes": 1, "loss": 1, "step": 1, "done": 1}]}',
-                                     '{"calls": [{}], "curve": [{"minutes": 1, "loss": 1, "done": 1}]}'])
+                                     '{"calls": [{}], "curve": [{"minutes": 1, "loss": 1, "step": 1, "done": 1}]}',
+                                     '{"calls": [{"command": ""}], "curve": [{"minutes": 1, "loss": 1, "done": 1}]}'])
 def test_what_is_no_curve_is_refused(content, tmp_path, capsys):
     (tmp_path / 'curve.json').write_text(content)
     assert plot.main([str(tmp_path / 'curve.json'), '--out', str(tmp_path / 'a.png')]) == 2

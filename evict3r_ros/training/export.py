@@ -3,6 +3,7 @@
 """Makes the file of weights that ships with the package from the pieces of a training: ``--help`` says how."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -28,17 +29,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.safetensors')
     parser.add_argument('--float16', action='store_true', help='all of it in half precision, twice as large: to see what '
                         'int8 costs')
-    parser.add_argument('--command', help='the command of the training, where the pieces do not say it themselves')
     args = parser.parse_args(arguments)
     try:
-        export(args.pieces, args.out, args.command, args.float16)
+        export(args.pieces, args.out, args.float16)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def export(pieces: Path, out: Path, command: str | None = None, float16: bool = False) -> None:
+def export(pieces: Path, out: Path, float16: bool = False) -> None:
     """Write the file, and say what was written. Raises UserError for pieces that are not whole or not ``tiny``'s."""
     weights, progress = state.read_pieces(pieces), state.read_progress(pieces)
     with torch.device('meta'):
@@ -50,13 +50,11 @@ def export(pieces: Path, out: Path, command: str | None = None, float16: bool = 
     if wrong:
         raise UserError(f'{pieces}: {len(wrong)} tensors hold numbers that are not finite, such as {wrong[0]}')
     packed = {key: value.contiguous() for key, value in (weights if float16 else pack(weights)).items()}
-    about = progress.settings
     metadata = {
         PRESET_KEY: _PRESET, 'format': 'pt', 'license': 'Apache-2.0',
         'source': 'evict3r_ros, trained from scratch on its own synthetic worlds; see docs/model_card.md',
         'packing': 'float16' if float16 else 'int8 with a float32 scale an output channel; the rest float16',
-        'command': command or about.get('command', ''), 'seed': about.get('seed', ''), 'device': about.get('device_name', ''),
-        'processes': about.get('processes', ''), 'minutes': f'{progress.seconds / 60:.1f}', 'steps': str(progress.step),
+        'calls': json.dumps(progress.calls), 'minutes': f'{progress.seconds / 60:.1f}', 'steps': str(progress.step),
         'frames': str(progress.frames), 'finished': str(progress.finished).lower()}
     out.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -27,12 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
                         'name with .json')
     parser.add_argument('--card', type=Path, metavar='MD', help='put the settings and the last figures between the marks '
                         'in this file')
-    parser.add_argument('--command', help='the command of the (last) call, where the curve does not say it itself')
     args = parser.parse_args(arguments)
     try:
         curve = join([read_curve(path) for path in args.curves])
-        if args.command is not None:
-            curve['calls'][-1]['command'] = args.command
         # Looked at first: once the curve is written, it may be what the next call would join.
         card = None if args.card is None else around_table(args.card)
         draw(curve, args.out)
@@ -54,27 +51,30 @@ def read_curve(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-        curve, calls = content['curve'], content['calls'] if 'calls' in content else [content['settings']]
+        curve, calls = content['curve'], content['calls']
         needed = ('step', 'done', 'minutes', 'loss')
-        if not calls or not curve or not all(name in entry for entry in curve for name in needed):
-            raise ValueError(f'it has no calls, or no entries with {", ".join(needed)}')
-        return {'calls': [{key: value for key, value in settings.items() if key not in ('out', 'pieces_to', 'resume')}
-                          for settings in calls], 'curve': curve}
+        if not calls or not curve or not all(name in entry for entry in curve for name in needed) or not all(
+                'command' in call for call in calls):
+            raise ValueError(f'it has no calls with a command, or no entries with {", ".join(needed)}')
+        return {'calls': calls, 'curve': curve}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f'{path}: no curve of a training ({error})') from error
 
 
 def join(curves: list[dict[str, Any]]) -> dict[str, Any]:
-    """One after the other as one. Raises UserError where one does not begin after the one before it."""
-    calls, entries = [], []
+    """
+    One after the other as one: each knows the calls before it, but not always their figures. Raises UserError where one does
+    not go on from the one before it.
+    """
+    entries, calls = [], []
     for curve in curves:
         if entries and curve['curve'][0]['step'] <= entries[-1]['step']:
             raise UserError(f'a curve from step {curve["curve"][0]["step"]} on does not go on from one that ends at step '
                             f'{entries[-1]["step"]}')
-        # Weights that a training goes on from may say the commands that made them.
-        told = ''.join(f'{call["command"]} && ' for call in calls if call.get('command'))
-        calls += [call | {'command': call.get('command', '').removeprefix(told)} for call in curve['calls']]
-        entries += curve['curve']
+        if curve['calls'][:len(calls)] != calls:
+            raise UserError(f'a curve from step {curve["curve"][0]["step"]} on is of another training: its calls are not '
+                            'those of the one before it and more')
+        entries, calls = entries + curve['curve'], curve['calls']
     return {'calls': calls, 'curve': entries}
 
 
@@ -136,7 +136,7 @@ def markdown(curve: dict[str, Any]) -> str:
         processes, name = int(settings.get('processes', 1)), settings.get('device_name', 'unknown')
         return f'{processes} x {name}' if processes > 1 else name
 
-    rows = [('command', told(lambda of: f'`{of["command"]}`' if of.get('command') else 'not recorded', '{} ({} calls)')),
+    rows = [('command', told(lambda of: f'`{of["command"]}`', '{} ({} calls)')),
             ('seed', told(lambda of: of.get('seed', 'not recorded'))),
             ('device', told(device)),
             ('PyTorch', told(lambda of: of.get('torch', 'not recorded'))),

@@ -33,7 +33,8 @@ class Progress:
     frames: int = 0
     seconds: float = 0.0
     finished: bool = False
-    settings: dict[str, Any] = field(default_factory=dict)
+    calls: list[dict[str, str]] = field(default_factory=list)
+    """The settings of each call, its command among them, as text."""
     curve: list[dict[str, float]] = field(default_factory=list)
     """One entry for each line of the log."""
 
@@ -87,7 +88,7 @@ def _exported_progress(path: Path) -> Progress:
     with safe_open(path, framework='pt') as file:
         about = file.metadata() or {}
     return Progress(step=int(about.get('steps', 0)), frames=int(about.get('frames', 0)),
-                    seconds=60.0 * float(about.get('minutes', 0.0)), settings={'command': about.get('command', '')})
+                    seconds=60.0 * float(about.get('minutes', 0.0)), calls=json.loads(about.get('calls', '[]')))
 
 
 def read_progress(folder: Path) -> Progress:

@@ -49,11 +49,10 @@ class Training:
             raise UserError(f'nothing to resume from: none of {", ".join(map(str, args.resume))} is there')
         if found is not None:
             self._resume(found)
-        earlier = [self.progress.settings['command']] if self.progress.settings.get('command') else []
-        self.progress.settings = record(args) | {
-            'command': ' && '.join([*earlier, command_line(args, self.ranks.count)]),
-            'learning_rate': str(self.highest_rate), 'processes': str(self.ranks.count), 'torch': str(torch.__version__),
-            'device_name': torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'cpu'}
+        self.progress.calls.append(record(args) | {
+            'command': command_line(args, self.ranks.count), 'learning_rate': str(self.highest_rate),
+            'processes': str(self.ranks.count), 'torch': str(torch.__version__),
+            'device_name': torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'cpu'})
         self.seconds_before = self.progress.seconds
         self.until = 60 * args.minutes - min(_RESERVE_S, 6 * args.minutes)
         self.momenta_since = self.progress.step if found is None or found.suffix != '.pt' else -_NEW_MOMENTA_STEPS
@@ -214,7 +213,7 @@ class Training:
         if not all(value.isfinite().all() for value in weights.values()):
             self.say('warning: weights that are no numbers; what was saved before stays')
             return
-        curve = json.dumps({'settings': progress.settings, 'curve': progress.curve}) + '\n'
+        curve = json.dumps({'calls': progress.calls, 'curve': progress.curve}) + '\n'
         for folder in filter(None, (args.out, args.pieces_to)):
             paths = state.save_pieces(folder / 'pieces', weights, progress, args.piece_mb)
             (folder / 'curve.json').write_text(curve, encoding='utf-8')
