@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The weights in the package: there, small, ours, and they see."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ def test_the_file_is_small_finished_and_ours():
         about = file.metadata()
     assert about['evict3r_preset'] == 'tiny' and about['license'] == 'Apache-2.0' and about['finished'] == 'true'
     curve = plot.read_curve(ROOT / 'docs' / 'training.json')
-    assert int(about['steps']) == curve['curve'][-1]['step'] and plot.markdown(curve) in CARD.read_text()
+    assert int(about['steps']) == curve['curve'][-1]['step'] and json.loads(about['calls']) == curve['calls']
+    assert plot.markdown(curve) in CARD.read_text()
 
 
 def test_it_is_the_default_and_trained(network):
