@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'report', help='tables, intervals and plots of finished comparisons',
         description=f'Makes {TABLES} and plots of what `evict3r eval synthetic --out` wrote: a table for each kind of '
-                    'stream with 95 %% intervals (bootstrap over streams), each configuration against a baseline '
+                    'stream with 95 % intervals (bootstrap over streams), each configuration against a baseline '
                     'on the same streams (paired), errors against frame number and against bytes.')
     parser.add_argument('runs', nargs='+', type=Path, metavar='DIR', help='folders that --out named')
     parser.add_argument('--baseline', default='uniform', metavar='WHOM', help='whom the others are compared with: a policy '
