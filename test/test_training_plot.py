@@ -73,7 +73,8 @@ def test_a_training_that_went_on_from_weights_is_one_curve(curve, later, tmp_pat
 @pytest.mark.parametrize('content', ['', '[]', '{"settings": {}}', '{"settings": {}, "curve": []}', '{"curve": [{"a": 1}]}',
                                      '{"calls": [], "curve": [{"minutes": 1, "loss": 1, "step": 1, "done": 1}]}',
                                      '{"calls": [{}], "curve": [{"minutes": 1, "loss": 1, "step": 1, "done": 1}]}',
-                                     '{"calls": [{"command": ""}], "curve": [{"minutes": 1, "loss": 1, "done": 1}]}'])
+                                     json.dumps({'calls': [SETTINGS], 'curve': [{'minutes': 1, 'loss': 1, 'done': 1}]}),
+                                     json.dumps({'calls': [SETTINGS, {'command': ''}], 'curve': ENTRIES})])
 def test_what_is_no_curve_is_refused(content, tmp_path, capsys):
     (tmp_path / 'curve.json').write_text(content)
     assert plot.main([str(tmp_path / 'curve.json'), '--out', str(tmp_path / 'a.png')]) == 2

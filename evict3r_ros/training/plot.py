@@ -14,6 +14,8 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.plotting import new_figure
 from evict3r_ros.training.schedule import learning_rate_factor, long_share
 
+_FIGURES = ('step', 'done', 'minutes', 'loss')
+_SETTINGS = ('command', 'seed', 'device_name', 'processes', 'torch', 'frames_a_step', 'learning_rate', 'lengths', 'size')
 _BEGIN, _END = '<!-- training: written by evict3r_ros.training.plot -->\n', '<!-- end of training -->\n'
 
 
@@ -52,10 +54,9 @@ def read_curve(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
         curve, calls = content['curve'], content['calls']
-        needed = ('step', 'done', 'minutes', 'loss')
-        if not calls or not curve or not all(name in entry for entry in curve for name in needed) or not all(
-                'command' in call for call in calls):
-            raise ValueError(f'it has no calls with a command, or no entries with {", ".join(needed)}')
+        for name, those, needed in (('calls', calls, _SETTINGS), ('curve', curve, _FIGURES)):
+            if not those or not all(key in one for one in those for key in needed):
+                raise ValueError(f'{name}: one or more with {", ".join(needed)} expected')
         return {'calls': calls, 'curve': curve}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f'{path}: no curve of a training ({error})') from error
@@ -133,16 +134,16 @@ def markdown(curve: dict[str, Any]) -> str:
         return ', then '.join(again.format(text, count) if count > 1 else text for text, count in groups)
 
     def device(settings: dict[str, str]) -> str:
-        processes, name = int(settings.get('processes', 1)), settings.get('device_name', 'unknown')
+        processes, name = int(settings['processes']), settings['device_name']
         return f'{processes} x {name}' if processes > 1 else name
 
     rows = [('command', told(lambda of: f'`{of["command"]}`', '{} ({} calls)')),
-            ('seed', told(lambda of: of.get('seed', 'not recorded'))),
+            ('seed', told(lambda of: of['seed'])),
             ('device', told(device)),
-            ('PyTorch', told(lambda of: of.get('torch', 'not recorded'))),
+            ('PyTorch', told(lambda of: of['torch'])),
             ('minutes of training, by the clock, compiling not included', f'{last["minutes"]:.1f}'),
             ('steps', str(last['step'])),
-            ('frames a step', told(lambda of: str(int(of.get('processes', 1)) * int(of['frames_a_step'])))),
+            ('frames a step', told(lambda of: str(int(of['processes']) * int(of['frames_a_step'])))),
             ('highest learning rate', told(lambda of: f'{float(of["learning_rate"]):.2g}')),
             ('clips', told(lambda of: ' and '.join(of['lengths'].strip('()').split(', ')) + ' frames')),
             ('images', told(lambda of: of['size'].strip('()').replace(', ', ' x ') + ' pixels')),
