@@ -15,7 +15,7 @@ import torch
 
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.evaluation.plotting import new_figure
+from evict3r_ros.evaluation.plotting import new_figure, save
 from evict3r_ros.frame_graph import Transfer
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
@@ -191,4 +191,4 @@ def plot(runs: dict[str, Measurement], path: str) -> None:
     for axes in (above, below):
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=110)
+    save(figure, path)

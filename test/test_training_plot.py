@@ -86,3 +86,8 @@ def test_a_card_without_marks_is_left_alone(curve, tmp_path, capsys):
     assert plot.main([str(curve), '--out', str(tmp_path / 'a.png'), '--card', str(tmp_path / 'card.md')]) == 2
     assert (tmp_path / 'card.md').read_text() == 'mine' and 'no place for it' in capsys.readouterr().err
     assert not (tmp_path / 'a.json').exists()
+
+
+def test_a_place_that_is_not_there_is_told(curve, tmp_path, capsys):
+    assert plot.main([str(curve), '--out', str(tmp_path / 'not there' / 'a.png')]) == 2
+    assert 'could not be written' in capsys.readouterr().err

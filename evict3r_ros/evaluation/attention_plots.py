@@ -11,7 +11,7 @@ import numpy as np
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.attention_maps import AttentionMaps
-from evict3r_ros.evaluation.plotting import new_figure
+from evict3r_ros.evaluation.plotting import new_figure, save
 
 STRIP_ROWS, STRIP_COLUMNS = 6, 10
 _PAGE_WIDTH = 2400
@@ -130,7 +130,7 @@ def plot_tokens(path: Path, values: np.ndarray, maps: AttentionMaps, title: str)
              ylabel='query, by frame', xlim=(0, count), ylim=(count, 0))
     figure.suptitle(f'{title}\n{a_pixel}; grey: evicted, or yet to come', fontsize=9)
     figure.colorbar(picture, label="attention, mean over heads, over the row's largest", shrink=0.8)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
 
 
 def _square_root():
@@ -156,5 +156,5 @@ def plot_frames(path: Path, maps: AttentionMaps, title: str) -> None:
         place.set_axis_off()
     figure.suptitle(title, fontsize=10)
     figure.colorbar(picture, ax=axes, label="share of a frame's attention", shrink=0.7)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
 

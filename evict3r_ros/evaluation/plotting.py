@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """matplotlib, for files."""
 
+from pathlib import Path
 from typing import Any
 
 from evict3r_ros.errors import UserError
@@ -14,3 +15,11 @@ def new_figure(width: float, height: float) -> Any:
     except ModuleNotFoundError as error:
         raise UserError('plots need matplotlib: pip install matplotlib') from error
     return Figure(figsize=(width, height), layout='constrained')
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure. Raises UserError."""
+    try:
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path}: the plot could not be written: {error}') from error

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.configurations import Configuration
 from evict3r_ros.evaluation.intervals import LEVEL, Interval
-from evict3r_ros.evaluation.plotting import new_figure
+from evict3r_ros.evaluation.plotting import new_figure, save
 from evict3r_ros.evaluation.summary import (BASELINE_POLICY, ERRORS, METRICS, TITLES, Group, StreamSet, baseline_of,
                                             baselines)
 
@@ -127,14 +126,6 @@ def prefix_table(found: Sequence[Group]) -> str:
         cells = [' / '.join(_number(row[index]) for row in rows) for index in range(len(counts))]
         lines.append(f'| {group.configuration.name} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
-
-
-def save(figure, path: Path) -> None:
-    """Write a figure. Raises UserError."""
-    try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path}: the plot could not be written: {error}') from error
 
 
 _STYLES = ('-', '--', ':', '-.')

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.evaluation.plotting import new_figure
+from evict3r_ros.evaluation.plotting import new_figure, save
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
@@ -112,4 +112,4 @@ def plot(soak: Soak, path: Path, title: str) -> None:
     below.plot(soak.looked_at, soak.tensors / 2 ** 20, label='tensors', color='C2')
     below.set(xlabel='frame', ylabel='memory [MiB]', ylim=(0, None))
     below.legend(loc='lower right')
-    figure.savefig(path, dpi=110)
+    save(figure, path)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation.plotting import new_figure
+from evict3r_ros.evaluation.plotting import new_figure, save
 from evict3r_ros.evaluation.soak import resident_bytes
 from evict3r_ros.io.prediction_folder import FRAMES_FILE
 from evict3r_ros.io.video_file import VideoWriter
@@ -111,4 +111,4 @@ def plot(memory: VideoMemory, path: Path, title: str) -> None:
     export = memory.resident[memory.answered >= memory.frames] / 2 ** 20
     right.plot(np.arange(len(export)) * _LOOK_EVERY_S, export, color='C2')
     right.set(xlabel='cloud, scene, video [s]', ylim=(0, memory.resident.max() / 2 ** 20 * 1.1))
-    figure.savefig(path, dpi=110)
+    save(figure, path)

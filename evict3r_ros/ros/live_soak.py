@@ -17,6 +17,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from evict3r_ros.evaluation.plotting import new_figure, save
 from evict3r_ros.io.bag import header_stamp_ns
 from evict3r_ros.msg import StreamStatus
 from evict3r_ros.ros.conversions import image_from_rgb
@@ -117,17 +118,13 @@ def run(session: Session, process: NodeProcess, images: list[np.ndarray], rate: 
 
 def plot(soak: LiveSoak, path: Path, title: str) -> None:
     """Draw latency and memory against time, as PNG."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True, layout='constrained')
+    figure = new_figure(9, 6)
+    above, below = figure.subplots(2, sharex=True)
     above.plot(soak.answered_at, soak.latency_ms, '.', markersize=1.5, color='0.5')
     above.set(ylabel='stamp to answer [ms]', ylim=(0, float(np.percentile(soak.latency_ms, 99.5)) * 1.3), title=title)
     below.plot(soak.looked_at, soak.resident / 2**20)
     below.set(xlabel='time [s]', ylabel='resident memory [MiB]', ylim=(0, None))
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 def _resident_bytes(pid: int) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation.plotting import new_figure
+from evict3r_ros.evaluation.plotting import new_figure, save
 from evict3r_ros.training.schedule import learning_rate_factor, long_share
 
 _FIGURES = ('step', 'done', 'minutes', 'loss')
@@ -119,10 +119,7 @@ def draw(curve: dict[str, Any], path: Path) -> None:
     axes[0, 1].set_title('held-out worlds, running mean of the weights')
     axes[1, 0].set_title('held-out worlds, running mean of the weights')
     schedule.set_title('schedule')
-    try:
-        figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise UserError(f'{path}: cannot be written: {error.strerror}') from error
+    save(figure, path)
 
 
 def markdown(curve: dict[str, Any]) -> str:
