@@ -4,6 +4,9 @@
 
 pip cannot generate ROS messages: tools/build_interfaces.py does that, and `make setup` calls both.
 """
+
+from __future__ import annotations
+
 import re
 from pathlib import Path
 
@@ -84,22 +87,22 @@ INTERFACES = [
 
 SKY = [
     # runs the sky segmentation network that a user brings to `evict3r video --mask-sky`
-    'onnxruntime>=1.17',
+    'onnxruntime>=1.17'
 ]
 
 PLOTS = [
     # latency and memory against the frame number, as PNG
-    'matplotlib>=3.5',
+    'matplotlib>=3.5'
 ]
 
 VIEW = [
     # evict3r view: the 3-D picture, for machines without rviz
-    'rerun-sdk>=0.24',
+    'rerun-sdk>=0.24'
 ]
 
 EVALUATION = [
     # nearest neighbours, for clouds against the truth
-    'scipy>=1.9',
+    'scipy>=1.9'
 ]
 
 TEST = [
@@ -147,7 +150,15 @@ setup(
     data_files=[shared_files('launch'), shared_files('config')],
     zip_safe=False,
     install_requires=RUN_TIME,
-    extras_require={'ros': ROS, 'interfaces': INTERFACES, 'plots': PLOTS, 'view': VIEW, 'evaluation': EVALUATION,
-                    'sky': SKY, 'test': TEST, 'colcon': COLCON},
+    extras_require={
+        'ros': ROS,
+        'interfaces': INTERFACES,
+        'plots': PLOTS,
+        'view': VIEW,
+        'evaluation': EVALUATION,
+        'sky': SKY,
+        'test': TEST,
+        'colcon': COLCON,
+    },
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )

@@ -6,6 +6,9 @@ The modules of this folder and the generated messages (`evict3r_ros.msg`) may be
 places: extend_path makes one package of them. Nothing is imported here, so that the parts that do not
 need ROS or torch load without either.
 """
+
+from __future__ import annotations
+
 from pkgutil import extend_path
 
 __path__ = extend_path(__path__, __name__)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a frame takes and where the time goes, on random images that differ from each other."""
 
+from __future__ import annotations
+
 import functools
 import gc
 import resource
@@ -20,7 +22,7 @@ from evict3r_ros.frame_graph import Transfer
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
-GIB = 2 ** 30
+GIB = 2**30
 EARLY = 500
 LATE = 100
 STAGE_FRAMES = 30
@@ -49,18 +51,27 @@ class Measurement:
         """The figures, by the names that scripts rely on."""
         times = self.frames_ms
         return {
-            'median_ms': statistics.median(times), 'p99_ms': float(np.percentile(times, 99)),
+            'median_ms': statistics.median(times),
+            'p99_ms': float(np.percentile(times, 99)),
             'first_500_median_ms': statistics.median(times[:EARLY]),
             'last_100_median_ms': statistics.median(times[-LATE:]),
-            **{f'frame_{number}_median_ms': statistics.median(times[number - LATE:number])
-               for number in (500, 5000) if len(times) >= number},
-            'peak_gib': self.peak_gib, 'steady_gib': self.memory[-1] / GIB, 'first_frame_ms': self.first_ms,
-            'tokens_per_layer': self.tokens, 'frames': len(times), 'stages': self.stages_ms, **self.extra}
+            **{
+                f'frame_{number}_median_ms': statistics.median(times[number - LATE : number])
+                for number in (500, 5000)
+                if len(times) >= number
+            },
+            'peak_gib': self.peak_gib,
+            'steady_gib': self.memory[-1] / GIB,
+            'first_frame_ms': self.first_ms,
+            'tokens_per_layer': self.tokens,
+            'frames': len(times),
+            'stages': self.stages_ms,
+            **self.extra,
+        }
 
 
 class StageClock:
-    """
-    Times calls by stage: wall time on a CPU, events on a GPU, so that nothing waits inside a frame.
+    """Times calls by stage: wall time on a CPU, events on a GPU, so that nothing waits inside a frame.
 
     Calls made while a CUDA graph is recorded are timed in each of its replays.
     """
@@ -80,6 +91,7 @@ class StageClock:
 
     def timed(self, stage: str, call: Callable) -> Callable:
         """The call, timed as part of a stage; inner stages count in outer ones too."""
+
         @functools.wraps(call)
         def wrapper(*args, **kwargs):
             start = self._now()
@@ -87,6 +99,7 @@ class StageClock:
             spans = self._recorded if self._cuda and torch.cuda.is_current_stream_capturing() else self._spans
             spans.append((stage, start, self._now()))
             return answer
+
         return wrapper
 
     def end_frame(self) -> None:
@@ -103,9 +116,13 @@ class StageClock:
 def _time_stages(clock: StageClock, network: StreamVGGT, stream: Stream) -> Callable[[], None]:
     """Time the parts of a stream; call the answer to take the clocks off what outlives the stream."""
     aggregator, cache = network.aggregator, stream.cache
-    modules = {'patch encoder': [aggregator.patch_embed], 'frame blocks': list(aggregator.frame_blocks),
-               'global blocks': list(aggregator.global_blocks), 'camera head': [network.camera_head],
-               'depth head': [network.depth_head]}
+    modules = {
+        'patch encoder': [aggregator.patch_embed],
+        'frame blocks': list(aggregator.frame_blocks),
+        'global blocks': list(aggregator.global_blocks),
+        'camera head': [network.camera_head],
+        'depth head': [network.depth_head],
+    }
     for stage, parts in modules.items():
         for part in parts:
             part.forward = clock.timed(stage, part.forward)
@@ -123,6 +140,7 @@ def _time_stages(clock: StageClock, network: StreamVGGT, stream: Stream) -> Call
         for parts in modules.values():
             for part in parts:
                 del part.forward
+
     return restore
 
 
@@ -135,10 +153,15 @@ def random_images(size: tuple[int, int]) -> Iterator[np.ndarray]:
             yield np.roll(image, int(rng.integers(image.size)))
 
 
-def measure(network: StreamVGGT, config: CacheConfig, size: tuple[int, int], frames: int, warm_up: int = 4,
-            progress: Callable[[], object] = lambda: None) -> Measurement:
-    """
-    Run a stream over ``warm_up`` + ``frames`` random images of ``size`` (height, width), the network's.
+def measure(
+    network: StreamVGGT,
+    config: CacheConfig,
+    size: tuple[int, int],
+    frames: int,
+    warm_up: int = 4,
+    progress: Callable[[], object] = lambda: None,
+) -> Measurement:
+    """Run a stream over ``warm_up`` + ``frames`` random images of ``size`` (height, width), the network's.
 
     Then, with a cache as full as it was, a few more with clocks between the stages.
     """

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors that a user can mend, told in one line."""
 
+from __future__ import annotations
+
 
 class UserError(ValueError):
     """A wrong file, setting or input; the message says what was found, what was expected and what to do."""

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The field of view of a camera that nobody calibrated: the network's answers, steadied over time."""
 
+from __future__ import annotations
+
 import numpy as np
 
 FIRST = 15
@@ -13,8 +15,7 @@ MOST_STEP = 0.1
 
 
 class SteadyFocal:
-    """
-    The camera matrix over time, from one prediction a frame.
+    """The camera matrix over time, from one prediction a frame.
 
     A lens does not change, but what a network says of it moves by some percent from frame to frame, and the whole
     cloud with it. Focal lengths are averaged by their logarithms: the median of the first FIRST answers, then a

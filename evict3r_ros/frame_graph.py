@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A frame's work, the same for every frame, recorded once as a CUDA graph and launched as one."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -13,14 +15,13 @@ Answer = TypeVar('Answer')
 
 
 class FrameGraph(Generic[Answer]):
-    """
-    A piece of a frame's work; every replay reads and writes the same tensors.
+    """A piece of a frame's work; every replay reads and writes the same tensors.
 
     The work must have run before, so that libraries and kernels are ready, must not ask the device anything, and must
     keep its state in tensors that it changes in place. What it allocates stays its own until the graph is dropped.
     """
 
-    def __init__(self, work: Callable[[], Answer], after: 'FrameGraph | None' = None):
+    def __init__(self, work: Callable[[], Answer], after: FrameGraph | None = None):
         """after: another piece of the frame, always replayed before this one, whose memory it may use again."""
         self._graph = torch.cuda.CUDAGraph()
         pool = None if after is None else after._graph.pool()

@@ -1,20 +1,20 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Rotations, poses and pinhole cameras, without ROS and without a network.
+"""Rotations, poses and pinhole cameras, without ROS and without a network.
 
 Conventions: ``a_from_b`` is a 4 x 4 matrix that takes homogeneous points of frame b to frame a. Optical frames are
 OpenCV's (x right, y down, z forward), body frames REP-103's (x forward, y left, z up). Quaternions are xyzw.
 Pixel (u, v) counts columns and rows from 0, and integers are the pixels' positions.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 import torch
 
-BODY_FROM_OPTICAL = np.array(
-    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 """REP-103 body axes from the optical axes of a camera that looks along the body's x."""
 
 MIN_FOV, MAX_FOV = math.radians(1.0), math.radians(179.0)
@@ -28,15 +28,17 @@ def matrix_from_quaternion(quaternion: np.ndarray) -> np.ndarray:
     if not square > 0.0:
         raise ValueError('a quaternion of length zero is no rotation')
     s = 2.0 / square
-    return np.array([
-        [1.0 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
-        [s * (x * y + z * w), 1.0 - s * (x * x + z * z), s * (y * z - x * w)],
-        [s * (x * z - y * w), s * (y * z + x * w), 1.0 - s * (x * x + y * y)]])
+    return np.array(
+        [
+            [1.0 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
+            [s * (x * y + z * w), 1.0 - s * (x * x + z * z), s * (y * z - x * w)],
+            [s * (x * z - y * w), s * (y * z + x * w), 1.0 - s * (x * x + y * y)],
+        ]
+    )
 
 
 def quaternion_from_matrix(rotation: np.ndarray) -> np.ndarray:
-    """
-    Unit quaternion xyzw (4,) with w >= 0 from a rotation (3, 3).
+    """Unit quaternion xyzw (4,) with w >= 0 from a rotation (3, 3).
 
     The four squares 4 q_i^2 are read off the diagonal and the largest is the divisor, so no rotation is near a
     division by zero (Shepperd's method).
@@ -87,8 +89,9 @@ def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
 def interpolate_pose(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
     """The (4, 4) pose at a share, 0 to 1, of the way: straight on, and turning evenly about one axis (slerp)."""
     turn = rotation_vector(first[:3, :3].T @ second[:3, :3])
-    return transform(first[:3, :3] @ rotation_from_vector(share * turn),
-                     (1.0 - share) * first[:3, 3] + share * second[:3, 3])
+    return transform(
+        first[:3, :3] @ rotation_from_vector(share * turn), (1.0 - share) * first[:3, 3] + share * second[:3, 3]
+    )
 
 
 def skew(vector: np.ndarray) -> np.ndarray:
@@ -98,8 +101,7 @@ def skew(vector: np.ndarray) -> np.ndarray:
 
 
 def constant_twist(motion: np.ndarray) -> np.ndarray:
-    """
-    The (6,) linear and angular motion that, held for one unit of time, makes a (4, 4) rigid motion.
+    """The (6,) linear and angular motion that, held for one unit of time, makes a (4, 4) rigid motion.
 
     In the axes of the moving frame: the logarithm of SE(3) (Lynch and Park, Modern Robotics, eq. 3.91).
     """
@@ -113,8 +115,7 @@ def constant_twist(motion: np.ndarray) -> np.ndarray:
 
 
 def world_from_camera(pose_encoding: np.ndarray) -> np.ndarray:
-    """
-    The (4, 4) pose of a camera in the world, which is the stream's first camera.
+    """The (4, 4) pose of a camera in the world, which is the stream's first camera.
 
     ``pose_encoding`` (9,): translation 3, quaternion xyzw 4, vertical and horizontal field of view 2 (radians), of the
     transform camera-from-world.
@@ -127,15 +128,17 @@ def intrinsics(pose_encoding: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The camera matrix K (3, 3) for an image of ``size`` (height, width) from a pose encoding (9,)."""
     height, width = size
     fov_y, fov_x = np.clip(np.asarray(pose_encoding, dtype=np.float64)[7:9], MIN_FOV, MAX_FOV)
-    return np.array([
-        [width / 2.0 / math.tan(fov_x / 2.0), 0.0, width / 2.0],
-        [0.0, height / 2.0 / math.tan(fov_y / 2.0), height / 2.0],
-        [0.0, 0.0, 1.0]])
+    return np.array(
+        [
+            [width / 2.0 / math.tan(fov_x / 2.0), 0.0, width / 2.0],
+            [0.0, height / 2.0 / math.tan(fov_y / 2.0), height / 2.0],
+            [0.0, 0.0, 1.0],
+        ]
+    )
 
 
 def unproject(depth, camera_matrix):
-    """
-    Points (H, W, 3) in the camera's optical frame from depth (H, W) along z and K (3, 3).
+    """Points (H, W, 3) in the camera's optical frame from depth (H, W) along z and K (3, 3).
 
     Takes and returns a numpy array or a torch tensor, in the depth's precision. NaN depths give NaN points.
     """

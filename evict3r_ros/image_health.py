@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether an image is one at all: not black, not white, and not the same bytes again and again."""
 
+from __future__ import annotations
+
 import zlib
 
 import numpy as np
@@ -18,7 +20,7 @@ MOST_ELONGATED = 16
 
 def _sample(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
-    return image[::-(-height // SAMPLES), ::-(-width // SAMPLES)]
+    return image[:: -(-height // SAMPLES), :: -(-width // SAMPLES)]
 
 
 def contrast(image: np.ndarray) -> float:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pixels that are not to become points: black or white ones, and the sky."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import cv2
@@ -29,8 +31,7 @@ def white_pixels(image: np.ndarray) -> np.ndarray:
 
 
 class SkyModel:
-    """
-    A segmentation network in an ONNX file, run by onnxruntime on the CPU.
+    """A segmentation network in an ONNX file, run by onnxruntime on the CPU.
 
     Input: one float32 tensor (1, 3, h, w), RGB normalised by ImageNet's mean and deviation, of the size that the file
     fixes, or else 320 x 320. Output, the first one: a map of any size with one value a pixel, high for sky: a
@@ -41,9 +42,11 @@ class SkyModel:
         """Raises UserError for a file that is no such network, and where onnxruntime is not installed."""
         path = Path(path).expanduser()
         if not path.is_file():
-            raise UserError(f'--mask-sky {path}: no such file. It takes a sky segmentation network as ONNX (input '
-                            '(1, 3, h, w) RGB, output one value a pixel, high for sky); none comes with this package, '
-                            'and none is downloaded')
+            raise UserError(
+                f'--mask-sky {path}: no such file. It takes a sky segmentation network as ONNX (input '
+                '(1, 3, h, w) RGB, output one value a pixel, high for sky); none comes with this package, '
+                'and none is downloaded'
+            )
         try:
             import onnxruntime
         except ModuleNotFoundError as error:

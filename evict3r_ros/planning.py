@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Where the memory of a stream goes, before any of it is allocated.
+"""Where the memory of a stream goes, before any of it is allocated.
 
 The real stream runs one frame with a full cache on torch's meta device, where tensors have shapes and no bytes, while
 every storage that comes and goes is counted. So there is no second set of formulas that could drift from the code.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from evict3r_ros.network.checkpoint import DTYPES
 from evict3r_ros.preparation import ImageView
 from evict3r_ros.stream import Stream
 
-MIB = 2 ** 20
+MIB = 2**20
 CUDA_RUNTIME = 600 * MIB
 """An allowance for the CUDA context and the libraries' work spaces, which torch does not count."""
 
@@ -97,8 +98,16 @@ class Plan:
     @property
     def total(self) -> int:
         """All of it, at the worst moment."""
-        return (self.weights + self.cache + self.camera_cache + self.bookkeeping + self.scratch + self.tables
-                + self.activations + self.runtime)
+        return (
+            self.weights
+            + self.cache
+            + self.camera_cache
+            + self.bookkeeping
+            + self.scratch
+            + self.tables
+            + self.activations
+            + self.runtime
+        )
 
     def rows(self) -> list[tuple[str, int, str]]:
         """(what, bytes, a remark) for each part and the total."""
@@ -107,14 +116,19 @@ class Plan:
         return [
             ('weights', self.weights, f'{self.preset}, {self.dtype}'),
             ('cache', self.cache, f'{config.tokens} + {self.frame_tokens} tokens a layer, {_bits(config)}'),
-            ('  of these a layer', each, f'{self.layers} layers, {each / (config.tokens + self.frame_tokens):.0f} bytes a token'),
+            (
+                '  of these a layer',
+                each,
+                f'{self.layers} layers, {each / (config.tokens + self.frame_tokens):.0f} bytes a token',
+            ),
             ('camera head cache', self.camera_cache, f'{config.camera_frames} frames'),
             ('bookkeeping', self.bookkeeping, 'tables, scores, ranges'),
             ('scratch', self.scratch, 'one layer, unpacked'),
             ('size tables', self.tables, f'{self.size[1]} x {self.size[0]}'),
             ('activations', self.activations, 'the most inside a frame'),
             *([('CUDA runtime', self.runtime, 'an allowance')] if self.runtime else []),
-            ('total', self.total, '')]
+            ('total', self.total, ''),
+        ]
 
     def table(self) -> str:
         """The rows as text."""
@@ -127,10 +141,15 @@ def _bits(config: CacheConfig) -> str:
     return f'{config.bits.pinned}/{config.bits.recent}/{config.bits.rest} bits'
 
 
-def plan(preset: str, config: CacheConfig, size: tuple[int, int] | None = None, dtype: str = 'float32',
-         cuda: bool = False, heads: tuple[str, ...] = ('camera', 'depth')) -> Plan:
-    """
-    The plan for images of ``size`` (height, width), the network's, by default the largest of the preset's width.
+def plan(
+    preset: str,
+    config: CacheConfig,
+    size: tuple[int, int] | None = None,
+    dtype: str = 'float32',
+    cuda: bool = False,
+    heads: tuple[str, ...] = ('camera', 'depth'),
+) -> Plan:
+    """The plan for images of ``size`` (height, width), the network's, by default the largest of the preset's width.
 
     Raises UserError for settings that cannot work.
     """
@@ -157,16 +176,32 @@ def plan(preset: str, config: CacheConfig, size: tuple[int, int] | None = None, 
             stream.run(image)
     stats_bytes = cache.bytes + stream.camera_cache.bytes
     return Plan(
-        preset, size, dtype, stream.config, cache.shape.frame_tokens, cache.shape.layers,
-        weights=sum(weight.nbytes for weight in network.parameters()), cache=cache.bytes,
-        camera_cache=stream.camera_cache.bytes, bookkeeping=opened - stats_bytes - scratch, scratch=scratch,
-        tables=tables, activations=counter.peak - opened - tables, runtime=CUDA_RUNTIME if cuda else 0)
+        preset,
+        size,
+        dtype,
+        stream.config,
+        cache.shape.frame_tokens,
+        cache.shape.layers,
+        weights=sum(weight.nbytes for weight in network.parameters()),
+        cache=cache.bytes,
+        camera_cache=stream.camera_cache.bytes,
+        bookkeeping=opened - stats_bytes - scratch,
+        scratch=scratch,
+        tables=tables,
+        activations=counter.peak - opened - tables,
+        runtime=CUDA_RUNTIME if cuda else 0,
+    )
 
 
 def largest_tokens(fitting: Plan, memory: int) -> int:
     """How many tokens a layer fit into ``memory`` bytes, all else being as in a plan; 0 if not even one frame does."""
-    double = plan(fitting.preset, replace(fitting.config, tokens=2 * fitting.config.tokens, memory_mb=None, share=None,
-                                          sequence_length=None), fitting.size, fitting.dtype, fitting.runtime > 0)
+    double = plan(
+        fitting.preset,
+        replace(fitting.config, tokens=2 * fitting.config.tokens, memory_mb=None, share=None, sequence_length=None),
+        fitting.size,
+        fitting.dtype,
+        fitting.runtime > 0,
+    )
     token_bytes = (double.total - fitting.total) / fitting.config.tokens
     return max(0, int(fitting.config.tokens + (memory - fitting.total) / token_bytes))
 
@@ -185,6 +220,11 @@ def refuse_unless_fits(planned: Plan, memory: int) -> None:
         largest = largest_tokens(planned, memory)
         raise UserError(
             f'{planned.total / MIB:.0f} MiB are needed and the device has {memory / MIB:.0f}: '
-            + (f'the largest cache that fits is {largest} tokens a layer, all else as it is (a frame has '
-               f'{planned.frame_tokens})' if largest else 'even without a cache it does not fit')
-            + '; fewer bits, a smaller image or half precision take less')
+            + (
+                f'the largest cache that fits is {largest} tokens a layer, all else as it is (a frame has '
+                f'{planned.frame_tokens})'
+                if largest
+                else 'even without a cache it does not fit'
+            )
+            + '; fewer bits, a smaller image or half precision take less'
+        )

@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-From a camera's image to the network's and back.
+"""From a camera's image to the network's and back.
 
 As published: the width becomes the preset's (518), the height round(h * 518 / w / 14) * 14, bicubic with antialiasing;
 an image that is then taller than wide is cut to its middle 518 rows. Both sides are multiples of the patch, 14.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -21,8 +22,7 @@ PATCH = 14
 
 @dataclass(frozen=True)
 class ImageView:
-    """
-    What part of the camera's image the network sees, and at what size.
+    """What part of the camera's image the network sees, and at what size.
 
     Sizes are (height, width). Pixel centres lie at integers, and a resize maps (x + 1/2) linearly.
     """
@@ -33,7 +33,7 @@ class ImageView:
     network_size: tuple[int, int]
 
     @classmethod
-    def of(cls, camera_size: tuple[int, int], network_width: int) -> 'ImageView':
+    def of(cls, camera_size: tuple[int, int], network_width: int) -> ImageView:
         """The view of a camera with images of ``camera_size`` for a network of that width (a multiple of 14)."""
         height, width = camera_size
         if height < 1 or width < 1:
@@ -45,12 +45,14 @@ class ImageView:
         return cls((height, width), (resized, network_width), (resized - seen) // 2, (seen, network_width))
 
     @classmethod
-    def whole(cls, size: tuple[int, int]) -> 'ImageView':
+    def whole(cls, size: tuple[int, int]) -> ImageView:
         """The view of images that have the network's own ``size`` (height, width); UserError for one it cannot have."""
         view = cls.of(size, size[1])
         if view.network_size != size:
-            raise UserError(f"the network's images have sides that are multiples of {PATCH} and are not taller than wide, "
-                            f'not {size[1]} x {size[0]}')
+            raise UserError(
+                f"the network's images have sides that are multiples of {PATCH} and are not taller than wide, "
+                f'not {size[1]} x {size[0]}'
+            )
         return view
 
     @property
@@ -73,22 +75,20 @@ class ImageView:
     def _network_from_camera(self) -> np.ndarray:
         scale_y = self.resized_size[0] / self.camera_size[0]
         scale_x = self.resized_size[1] / self.camera_size[1]
-        return np.array([
-            [scale_x, 0.0, 0.5 * scale_x - 0.5],
-            [0.0, scale_y, 0.5 * scale_y - 0.5 - self.crop_top],
-            [0.0, 0.0, 1.0]])
+        return np.array(
+            [[scale_x, 0.0, 0.5 * scale_x - 0.5], [0.0, scale_y, 0.5 * scale_y - 0.5 - self.crop_top], [0.0, 0.0, 1.0]]
+        )
 
-    def to_network_K(self, camera_matrix: np.ndarray) -> np.ndarray:  # noqa: N802
+    def to_network_K(self, camera_matrix: np.ndarray) -> np.ndarray:
         """K (3, 3) of the network's image from K of the camera's."""
         return self._network_from_camera() @ camera_matrix
 
-    def to_camera_K(self, network_matrix: np.ndarray) -> np.ndarray:  # noqa: N802
+    def to_camera_K(self, network_matrix: np.ndarray) -> np.ndarray:
         """K (3, 3) of the camera's image from K of the network's."""
         return np.linalg.inv(self._network_from_camera()) @ network_matrix
 
     def to_camera(self, values: torch.Tensor) -> torch.Tensor:
-        """
-        A map (H, W) of the network's size as one (h, w) of the camera's, NaN where the network saw nothing.
+        """A map (H, W) of the network's size as one (h, w) of the camera's, NaN where the network saw nothing.
 
         Each pixel takes its nearest neighbour: a mean of a near and a far surface would be a point in mid-air.
         """
@@ -96,10 +96,21 @@ class ImageView:
             raise ValueError(f'a map of {tuple(values.shape)} is not of the network size {self.network_size}')
         height, width = self.camera_size
         device = values.device
-        rows = torch.arange(height, device=device).mul(2).add(1).mul(self.resized_size[0]).div(
-            2 * height, rounding_mode='floor') - self.crop_top
-        columns = torch.arange(width, device=device).mul(2).add(1).mul(self.resized_size[1]).div(
-            2 * width, rounding_mode='floor')
+        rows = (
+            torch.arange(height, device=device)
+            .mul(2)
+            .add(1)
+            .mul(self.resized_size[0])
+            .div(2 * height, rounding_mode='floor')
+            - self.crop_top
+        )
+        columns = (
+            torch.arange(width, device=device)
+            .mul(2)
+            .add(1)
+            .mul(self.resized_size[1])
+            .div(2 * width, rounding_mode='floor')
+        )
         inside = (rows >= 0) & (rows < self.network_size[0])
         answer = values[rows.clamp(0, self.network_size[0] - 1)][:, columns]
         return torch.where(inside[:, None], answer, torch.nan)
@@ -108,8 +119,11 @@ class ImageView:
         """A map (h, w) of the camera's size as one (H, W) of the network's, each pixel its nearest neighbour."""
         if tuple(values.shape) != self.camera_size:
             raise ValueError(f'a map of {tuple(values.shape)} is not of the camera size {self.camera_size}')
-        rows = (2 * (np.arange(self.network_size[0]) + self.crop_top) + 1) * self.camera_size[0] // (
-            2 * self.resized_size[0])
+        rows = (
+            (2 * (np.arange(self.network_size[0]) + self.crop_top) + 1)
+            * self.camera_size[0]
+            // (2 * self.resized_size[0])
+        )
         columns = (2 * np.arange(self.network_size[1]) + 1) * self.camera_size[1] // (2 * self.resized_size[1])
         return values[rows][:, columns]
 

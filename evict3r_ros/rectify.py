@@ -63,8 +63,10 @@ class Rectifier:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Return the rectified (h, w, 3) image; black where `valid` is False."""
         if image.shape[:2] != self.calibration.size:
-            raise ValueError(f'image of {image.shape[1]} x {image.shape[0]} pixels, but the calibration is for '
-                             f'{self.calibration.size[1]} x {self.calibration.size[0]}')
+            raise ValueError(
+                f'image of {image.shape[1]} x {image.shape[0]} pixels, but the calibration is for '
+                f'{self.calibration.size[1]} x {self.calibration.size[0]}'
+            )
         if self._maps is None:
             return image
         return cv2.remap(image, *self._maps, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
@@ -87,6 +89,8 @@ def _coefficients(calibration: Calibration) -> np.ndarray:
     if not D.any():
         return np.zeros(known[0])
     if D.size not in known:
-        raise ValueError(f'{D.size} coefficients do not fit {calibration.model} (it has '
-                         f'{" or ".join(str(count) for count in known)})')
+        raise ValueError(
+            f'{D.size} coefficients do not fit {calibration.model} (it has '
+            f'{" or ".join(str(count) for count in known)})'
+        )
     return D

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 import sys
+from pathlib import Path
 
 
 def find(name: str) -> Path:

@@ -7,6 +7,8 @@ Everything stands in the odom frame, z up (REP-103): clouds are moved there by t
 older ones stay where they were seen. The time line `stamp` is the messages' own.
 """
 
+from __future__ import annotations
+
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,14 +26,16 @@ try:
     import rerun as rr
     import rerun.blueprint as rrb
 except ImportError as error:
-    raise UserError('evict3r view needs rerun, which cannot be imported '
-                    f"({error}): pip install 'evict3r_ros[view]', or pip install rerun-sdk") from error
+    raise UserError(
+        'evict3r view needs rerun, which cannot be imported '
+        f"({error}): pip install 'evict3r_ros[view]', or pip install rerun-sdk"
+    ) from error
 
 _MOST_WAITING = 32  # clouds and poses without their counterpart
 _WIDEST = 640  # of images and maps that are shown
 ODOM, CAMERA, CLOUD, PATH = 'odom', 'odom/camera', 'odom/points', 'odom/path'
 _KEPT = 30  # clouds of the past that are shown beside the last one
-_LEAST_FREE = 2 ** 20  # bytes, for a picture to begin with
+_LEAST_FREE = 2**20  # bytes, for a picture to begin with
 
 
 class SceneView:
@@ -41,8 +45,13 @@ class SceneView:
     be the base, level. most_points: of a cloud; of larger ones every n-th point is shown. history_s: how long clouds stay.
     """
 
-    def __init__(self, topics: AnswerTopics, base_from_camera: Callable[[str, str], np.ndarray | None],
-                 most_points: int, history_s: float) -> None:
+    def __init__(
+        self,
+        topics: AnswerTopics,
+        base_from_camera: Callable[[str, str], np.ndarray | None],
+        most_points: int,
+        history_s: float,
+    ) -> None:
         self.clouds = 0
         self._topics, self._base_from_camera, self._most_points = topics, base_from_camera, most_points
         self._stream = rr.RecordingStream('evict3r')
@@ -53,9 +62,15 @@ class SceneView:
         self._slot = 0
         self._poses: OrderedDict[int, Any] = OrderedDict()
         self._waiting: OrderedDict[int, Any] = OrderedDict()
-        self._take = {topics.odometry: self._odometry, topics.points: self._cloud, topics.path: self._path,
-                      topics.depth: self._depth, topics.rgb: self._rgb, topics.depth_info: self._info,
-                      topics.status: self._status}
+        self._take = {
+            topics.odometry: self._odometry,
+            topics.points: self._cloud,
+            topics.path: self._path,
+            topics.depth: self._depth,
+            topics.rgb: self._rgb,
+            topics.depth_info: self._info,
+            topics.status: self._status,
+        }
 
     @property
     def wanted(self) -> list[str]:
@@ -145,29 +160,41 @@ class SceneView:
         K = np.asarray(message.k, np.float64).reshape(3, 3)
         # The image may be shown smaller: its frustum stays.
         step = _step(message.width)
-        self._stream.log(f'{CAMERA}/image', rr.Pinhole(
-            image_from_camera=np.diag([1 / step, 1 / step, 1.0]) @ K, camera_xyz=rr.ViewCoordinates.RDF,
-            resolution=[-(-message.width // step), -(-message.height // step)], image_plane_distance=0.3))
+        self._stream.log(
+            f'{CAMERA}/image',
+            rr.Pinhole(
+                image_from_camera=np.diag([1 / step, 1 / step, 1.0]) @ K,
+                camera_xyz=rr.ViewCoordinates.RDF,
+                resolution=[-(-message.width // step), -(-message.height // step)],
+                image_plane_distance=0.3,
+            ),
+        )
 
     def _status(self, message: Any) -> None:
         for name in ('rate_hz', 'latency_p50_ms', 'scale'):
             self._stream.log(f'status/{name}', rr.Scalars(float(getattr(message, name))))
-        text = (f'{message.weights}, {message.policy} on {message.device}: {message.frames_processed} processed, '
-                f'{message.frames_dropped} dropped, {message.frames_failed} failed; '
-                f'{"metric" if message.is_metric else "not metric"}. {message.last_error}')
+        text = (
+            f'{message.weights}, {message.policy} on {message.device}: {message.frames_processed} processed, '
+            f'{message.frames_dropped} dropped, {message.frames_failed} failed; '
+            f'{"metric" if message.is_metric else "not metric"}. {message.last_error}'
+        )
         self._stream.log('status/text', rr.TextLog(text, level='WARN' if message.untrained else 'INFO'))
 
 
-def _blueprint() -> 'rrb.Blueprint':
+def _blueprint() -> rrb.Blueprint:
     return rrb.Blueprint(
         rrb.Horizontal(
             rrb.Spatial3DView(name='odom', origin=ODOM),
-            rrb.Vertical(rrb.Spatial2DView(name='image', origin=f'{CAMERA}/image'),
-                         rrb.Spatial2DView(name='depth', origin='depth'),
-                         rrb.TimeSeriesView(name='status', origin='status')),
-            column_shares=[2, 1]),
+            rrb.Vertical(
+                rrb.Spatial2DView(name='image', origin=f'{CAMERA}/image'),
+                rrb.Spatial2DView(name='depth', origin='depth'),
+                rrb.TimeSeriesView(name='status', origin='status'),
+            ),
+            column_shares=[2, 1],
+        ),
         rrb.TimePanel(state='collapsed', timeline='stamp', play_state='following'),
-        collapse_panels=True)
+        collapse_panels=True,
+    )
 
 
 def _keep(waiting: OrderedDict[int, Any], stamp: int, message: Any) -> None:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stream: an image in, a prediction out, for hours, in memory that was decided before the first frame."""
 
+from __future__ import annotations
+
 import operator
 from dataclasses import dataclass
 from types import TracebackType
@@ -54,8 +56,7 @@ class StreamStats:
 
 
 class Stream:
-    """
-    Runs a network over images as they come.
+    """Runs a network over images as they come.
 
     Memory is allocated here, for the largest frame that the network takes (a square one), or for ``camera_size``
     (height, width) if that is given. Images become ``image_width`` wide, a multiple of 14, the preset's by default: less
@@ -63,22 +64,44 @@ class Stream:
     the cache grows. Not thread-safe. Raises UserError for settings that cannot work.
     """
 
-    def __init__(self, network: StreamVGGT, config: CacheConfig, camera_size: tuple[int, int] | None = None,
-                 image_width: int | None = None, graph: bool = True):
+    def __init__(
+        self,
+        network: StreamVGGT,
+        config: CacheConfig,
+        camera_size: tuple[int, int] | None = None,
+        image_width: int | None = None,
+        graph: bool = True,
+    ):
         preset = network.preset
         self.image_width = image_width or preset.image_width
         view = ImageView.of(camera_size or (self.image_width, self.image_width), self.image_width)
         self.network = network
-        self.cache = KeyValueCache(config, CacheShape(
-            preset.pairs, preset.heads, preset.head_dim, preset.special_tokens, view.patches, network.dtype,
-            network.device))
+        self.cache = KeyValueCache(
+            config,
+            CacheShape(
+                preset.pairs,
+                preset.heads,
+                preset.head_dim,
+                preset.special_tokens,
+                view.patches,
+                network.dtype,
+                network.device,
+            ),
+        )
         """Of the global blocks: to look at, for pictures and tests; the stream alone drives it."""
         self.config = self.cache.config
         """As given, with the budget in tokens."""
         camera_layers, camera_entries = preset.camera_memory
         self.camera_cache = CameraCache(
-            config.camera_frames, config.camera_policy, camera_layers, preset.camera_heads, camera_entries,
-            preset.camera_head_dim, network.dtype, network.device)
+            config.camera_frames,
+            config.camera_policy,
+            camera_layers,
+            preset.camera_heads,
+            camera_entries,
+            preset.camera_head_dim,
+            network.dtype,
+            network.device,
+        )
         self._anchor_chooser = AnchorChooser()
         self._has_graph = graph and network.device.type == 'cuda' and not self.cache.policy.grows
         if self._has_graph:
@@ -91,11 +114,12 @@ class Stream:
         self._view: ImageView | None = None
         self._index = 0
 
-    def __enter__(self) -> 'Stream':
+    def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -128,8 +152,7 @@ class Stream:
 
     @torch.inference_mode()
     def step(self, image: np.ndarray | torch.Tensor) -> Prediction:
-        """
-        The next image (h, w, 3), uint8 RGB, of any size, but of one size until ``reset``.
+        """The next image (h, w, 3), uint8 RGB, of any size, but of one size until ``reset``.
 
         Raises ValueError for anything else. A frame that fails leaves the stream to be ``reset``.
         """
@@ -141,8 +164,10 @@ class Stream:
         if self._view is None:
             self._open(camera_size)
         elif camera_size != self._view.camera_size:
-            raise ValueError(f'the stream runs at {self._view.camera_size} (height, width) and the image has '
-                             f'{camera_size}; reset the stream first')
+            raise ValueError(
+                f'the stream runs at {self._view.camera_size} (height, width) and the image has '
+                f'{camera_size}; reset the stream first'
+            )
         if self._transfer is not None and self.cache.is_steady:
             return self._step_recorded(image)
         prepared = self._view.prepare(image.to(self.network.device))
@@ -150,12 +175,18 @@ class Stream:
         pose_encoding = output.pose_encoding[0, 0].double().cpu().numpy()
         return self._prediction(pose_encoding, output.depth[0, 0], output.confidence[0, 0], _as_bytes(prepared))
 
-    def _prediction(self, pose_encoding: np.ndarray, depth: torch.Tensor, confidence: torch.Tensor,
-                    image: torch.Tensor) -> Prediction:
+    def _prediction(
+        self, pose_encoding: np.ndarray, depth: torch.Tensor, confidence: torch.Tensor, image: torch.Tensor
+    ) -> Prediction:
         return Prediction(
-            index=self._index - 1, depth=depth, confidence=confidence, image=image,
+            index=self._index - 1,
+            depth=depth,
+            confidence=confidence,
+            image=image,
             world_from_camera=geometry.world_from_camera(pose_encoding),
-            intrinsics=geometry.intrinsics(pose_encoding, self._view.network_size), view=self._view)
+            intrinsics=geometry.intrinsics(pose_encoding, self._view.network_size),
+            view=self._view,
+        )
 
     def _step_recorded(self, image: torch.Tensor) -> Prediction:
         """A step by CUDA graph: one launch, nothing allocated but the answer, and one wait, for the pose."""
@@ -193,8 +224,7 @@ class Stream:
 
     @torch.inference_mode()
     def run(self, prepared: torch.Tensor) -> NetworkOutput:
-        """
-        All that the heads say of one prepared image (3, H, W), RGB in [0, 1], of the network's size.
+        """All that the heads say of one prepared image (3, H, W), RGB in [0, 1], of the network's size.
 
         For those who prepare images themselves, or want more than a Prediction holds.
         """
@@ -250,8 +280,7 @@ class Stream:
         return pose
 
     def pin(self, frame: int) -> None:
-        """
-        Keep what the cache has of a frame (counted from the stream's first) until ``unpin``.
+        """Keep what the cache has of a frame (counted from the stream's first) until ``unpin``.
 
         At most ``config.anchors`` frames at a time: the oldest goes when one more comes. The first frame is pinned
         anyway. Raises ValueError for a frame that has not come.
@@ -271,10 +300,12 @@ class Stream:
         """Figures for a status line; reads from the device, so not for every frame."""
         ledger = self.cache.ledger
         return StreamStats(
-            frames=self._index, tokens=ledger.lengths.tolist(),
+            frames=self._index,
+            tokens=ledger.lengths.tolist(),
             budget=self.cache.policy.budgets(ledger).tolist(),
             cache_bytes=self.cache.bytes + self.camera_cache.bytes,
-            camera_frames=min(self._index, self.camera_cache.capacity))
+            camera_frames=min(self._index, self.camera_cache.capacity),
+        )
 
 
 def _as_bytes(prepared: torch.Tensor) -> torch.Tensor:

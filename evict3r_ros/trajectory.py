@@ -7,9 +7,11 @@ unit, while the scale is 1) and in one odom frame, z up (REP-103, REP-105), that
 the motion since the last frame is scaled and added, so a new scale or a new stream changes what follows, not what was.
 """
 
+from __future__ import annotations
+
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-import math
 
 import numpy as np
 
@@ -60,16 +62,18 @@ class Trajectory:
     an upright child.
     """
 
-    def __init__(self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None,
-                 drift: DriftModel = DriftModel()) -> None:
+    def __init__(
+        self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None, drift: DriftModel = DriftModel()
+    ) -> None:
         self.path = Path()
         self._drift = drift
         self._frames = 0
         self._mount(child_from_camera, np.eye(4) if odom_from_child is None else odom_from_child)
         self._begin()
 
-    def advance(self, stamp_ns: int, world_from_camera: np.ndarray, scale: ScaleState,
-                confidence: float) -> OdometryState:
+    def advance(
+        self, stamp_ns: int, world_from_camera: np.ndarray, scale: ScaleState, confidence: float
+    ) -> OdometryState:
         """Add the motion since the last frame and return where the robot is.
 
         world_from_camera: (4, 4), in the stream's world and unit. scale: of this frame. confidence: the network's, of a
@@ -95,8 +99,9 @@ class Trajectory:
         if not keep:
             self._begin()
 
-    def remount(self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None,
-                keep: bool = True) -> None:
+    def remount(
+        self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None, keep: bool = True
+    ) -> None:
         """Go on with another camera, at the last pose if it sits on the same child (`keep`), or else at the origin."""
         self._mount(child_from_camera, np.eye(4) if odom_from_child is None else odom_from_child)
         self.restart(keep)
@@ -123,7 +128,7 @@ class Trajectory:
         if self._stamp_ns is not None and stamp_ns > self._stamp_ns:
             seconds = (stamp_ns - self._stamp_ns) * 1e-9
             linear, angular = (float(np.linalg.norm(part)) * seconds for part in (self._twist[:3], self._twist[3:]))
-            self._covariance += np.diag([linear**2] * 3 + [min(angular, math.pi)**2] * 3)
+            self._covariance += np.diag([linear**2] * 3 + [min(angular, math.pi) ** 2] * 3)
         self._forget_twist()
 
     def _add(self, motion: np.ndarray, seconds: float, scale: ScaleState, confidence: float) -> None:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the stream tells the cache of the camera: how far it moved, and whether it sees something new."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from evict3r_ros import geometry
@@ -30,8 +32,7 @@ class AnchorChooser:
         self._points = None
 
     def is_anchor(self, depth: np.ndarray, camera_matrix: np.ndarray, world_from_camera: np.ndarray) -> bool:
-        """
-        Whether a frame sees less than a fifth of the newest anchor's points; if so, it is the newest from now on.
+        """Whether a frame sees less than a fifth of the newest anchor's points; if so, it is the newest from now on.
 
         depth: (H, W); camera_matrix: K (3, 3) of that size; world_from_camera: (4, 4). The first frame, which is pinned
         anyway, is the first anchor's stand-in and no anchor.

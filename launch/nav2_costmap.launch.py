@@ -8,13 +8,16 @@ The cloud is held back until the scale is metric: a costmap takes lengths for me
 here it is a wheel odometry. config/nav2_costmap.yaml has the layer, to be copied into a Nav2 of one's own.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+
+from launch import LaunchDescription
 
 STREAM = Path(__file__).parent / 'stream.launch.py'
 COSTMAP = Path(__file__).parent.parent / 'config' / 'nav2_costmap.yaml'
@@ -36,13 +39,29 @@ def generate_launch_description() -> LaunchDescription:
     """Return what ros2 launch runs."""
     stream = {name: LaunchConfiguration(name) for name, _, _ in ARGUMENTS}
     sim_time = {'use_sim_time': LaunchConfiguration('use_sim_time')}
-    return LaunchDescription([
-        *(DeclareLaunchArgument(name, default_value=default, description=description)
-          for name, default, description in ARGUMENTS),
-        IncludeLaunchDescription(PythonLaunchDescriptionSource(str(STREAM)),
-                                 launch_arguments={**stream, 'require_metric': 'true'}.items()),
-        # Its node calls itself /costmap/costmap.
-        Node(package='nav2_costmap_2d', executable='nav2_costmap_2d', output='screen',
-             parameters=[str(COSTMAP), sim_time]),
-        Node(package='nav2_lifecycle_manager', executable='lifecycle_manager', name='lifecycle_manager_costmap',
-             output='screen', parameters=[{'autostart': True, 'node_names': ['costmap/costmap']}, sim_time])])
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, default, description in ARGUMENTS
+            ),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(str(STREAM)),
+                launch_arguments={**stream, 'require_metric': 'true'}.items(),
+            ),
+            # Its node calls itself /costmap/costmap.
+            Node(
+                package='nav2_costmap_2d',
+                executable='nav2_costmap_2d',
+                output='screen',
+                parameters=[str(COSTMAP), sim_time],
+            ),
+            Node(
+                package='nav2_lifecycle_manager',
+                executable='lifecycle_manager',
+                name='lifecycle_manager_costmap',
+                output='screen',
+                parameters=[{'autostart': True, 'node_names': ['costmap/costmap']}, sim_time],
+            ),
+        ]
+    )

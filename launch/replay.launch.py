@@ -7,16 +7,25 @@ ros2 launch evict3r_ros replay.launch.py bag:=drive/ image:=/camera/image_raw pr
 Images that come while the node is busy are dropped, as on a robot: `evict3r replay --offline` drops none.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import (
-    DeclareLaunchArgument, EmitEvent, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction, RegisterEventHandler)
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.event_handlers import OnStateTransition
+
+from launch import LaunchContext, LaunchDescription
 
 STREAM = Path(__file__).parent / 'stream.launch.py'
 
@@ -42,20 +51,30 @@ def start(context: LaunchContext) -> list:
     words = ['ros2', 'bag', 'play', given['bag'], '--clock', '100', '--rate', given['rate']]
     bag = ExecuteProcess(cmd=words + (['--loop'] if given['loop'].lower() == 'true' else []), output='screen')
     stream = {name: given[name] for name in PASSED_ON}
-    stream.update(profile=f"{given['profile']},replay", use_sim_time='true')
+    stream.update(profile=f'{given["profile"]},replay', use_sim_time='true')
     actions = [
         RegisterEventHandler(OnStateTransition(goal_state='active', entities=[bag])),
-        IncludeLaunchDescription(PythonLaunchDescriptionSource(str(STREAM)), launch_arguments=stream.items())]
+        IncludeLaunchDescription(PythonLaunchDescriptionSource(str(STREAM)), launch_arguments=stream.items()),
+    ]
     if given['rviz'].lower() != 'true':
-        actions.append(RegisterEventHandler(OnProcessExit(target_action=bag, on_exit=[
-            EmitEvent(event=Shutdown(reason='the bag has ended'))])))
+        actions.append(
+            RegisterEventHandler(
+                OnProcessExit(target_action=bag, on_exit=[EmitEvent(event=Shutdown(reason='the bag has ended'))])
+            )
+        )
     return actions
 
 
 def generate_launch_description() -> LaunchDescription:
     """Return what ros2 launch runs."""
-    return LaunchDescription([
-        *(DeclareLaunchArgument(name, description=description,
-                                **({} if default is None else {'default_value': default}))
-          for name, default, description in ARGUMENTS),
-        OpaqueFunction(function=start)])
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(
+                    name, description=description, **({} if default is None else {'default_value': default})
+                )
+                for name, default, description in ARGUMENTS
+            ),
+            OpaqueFunction(function=start),
+        ]
+    )

@@ -5,12 +5,15 @@
 ros2 launch evict3r_ros stream.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info profile:=desktop
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
+
+from launch import LaunchContext, LaunchDescription
 
 # The same place in the source tree and in the installed share folder.
 CONFIG = Path(__file__).parent.parent / 'config'
@@ -20,11 +23,19 @@ ARGUMENTS = (
     ('camera_info', 'camera_info', "topic of the images' camera_info"),
     ('odom_in', 'odom_in', 'topic of an odometry in metres, for scale.source odometry'),
     ('depth_in', 'depth_in', 'topic of a depth image in metres, for scale.source depth'),
-    ('profile', '', 'the machine: cpu_demo, desktop, orin_agx_64gb, orin_nx_16gb, orin_nano_8gb; several with commas '
-     'between, such as desktop,replay'),
+    (
+        'profile',
+        '',
+        'the machine: cpu_demo, desktop, orin_agx_64gb, orin_nx_16gb, orin_nano_8gb; several with commas '
+        'between, such as desktop,replay',
+    ),
     ('params_file', '', "a YAML file of one's own, which goes before the profile"),
-    ('weights', '', "'tiny' (this package's own), 'official', the path of a checkpoint, or 'random' (untrained); this "
-     'and the next go before files'),
+    (
+        'weights',
+        '',
+        "'tiny' (this package's own), 'official', the path of a checkpoint, or 'random' (untrained); this "
+        'and the next go before files',
+    ),
     ('preset', '', 'size of the network, by default that of the weights'),
     ('image_transport', '', 'raw or compressed'),
     ('republish', '', "another transport, such as theora: image_transport's republish makes raw images of it"),
@@ -66,40 +77,55 @@ def perception(given: dict[str, str]) -> LifecycleNode:
     overrides = {parameter: given[name] for name, parameter in OVERRIDES.items() if given[name]}
     overrides.update((parameter, is_true(given[name])) for name, parameter in SWITCHES.items() if given[name])
     image = republished(given) if given['republish'] else given['image']
-    logger = f"{given['namespace']}/{given['name']}".strip('/').replace('/', '.')
+    logger = f'{given["namespace"]}/{given["name"]}'.strip('/').replace('/', '.')
     return LifecycleNode(
-        package='evict3r_ros', executable='evict3r', name=given['name'], namespace=given['namespace'],
+        package='evict3r_ros',
+        executable='evict3r',
+        name=given['name'],
+        namespace=given['namespace'],
         arguments=['node'] if is_true(given['autostart']) else ['node', '--no-autostart'],
-        ros_arguments=['--log-level', f"{logger}:={given['log_level']}"],
+        ros_arguments=['--log-level', f'{logger}:={given["log_level"]}'],
         parameters=[*map(str, files), *([overrides] if overrides else [])],
-        remappings=[('image', image), ('image/compressed', f'{image}/compressed'),
-                    *((topic, given[topic]) for topic in ('camera_info', 'odom_in', 'depth_in'))],
-        output='screen', emulate_tty=True)
+        remappings=[
+            ('image', image),
+            ('image/compressed', f'{image}/compressed'),
+            *((topic, given[topic]) for topic in ('camera_info', 'odom_in', 'depth_in')),
+        ],
+        output='screen',
+        emulate_tty=True,
+    )
 
 
 def republisher(given: dict[str, str]) -> Node:
     """Return what makes raw images of another transport. Humble takes the transports as words, others as parameters."""
     transport, image = given['republish'], given['image']
     return Node(
-        package='image_transport', executable='republish', name=f"{given['name']}_republish",
-        namespace=given['namespace'], arguments=[transport, 'raw'],
+        package='image_transport',
+        executable='republish',
+        name=f'{given["name"]}_republish',
+        namespace=given['namespace'],
+        arguments=[transport, 'raw'],
         parameters=[{'in_transport': transport, 'out_transport': 'raw'}],
-        remappings=[('in', image), (f'in/{transport}', f'{image}/{transport}'), ('out', republished(given))])
+        remappings=[('in', image), (f'in/{transport}', f'{image}/{transport}'), ('out', republished(given))],
+    )
 
 
 def republished(given: dict[str, str]) -> str:
     """Return the topic of the raw images made."""
-    return f"{given['image']}/republished"
+    return f'{given["image"]}/republished'
 
 
 def rviz(given: dict[str, str]) -> Node:
     """Return rviz2, showing this node whatever its name is."""
-    prefix = f"/{given['namespace']}/{given['name']}".replace('//', '/')
+    prefix = f'/{given["namespace"]}/{given["name"]}'.replace('//', '/')
     return Node(
-        package='rviz2', executable='rviz2', name=f"{given['name']}_rviz",
+        package='rviz2',
+        executable='rviz2',
+        name=f'{given["name"]}_rviz',
         arguments=['-d', str(CONFIG / 'stream.rviz')],
         parameters=[{'use_sim_time': is_true(given['use_sim_time'])}],
-        remappings=[(f'/evict3r/{topic}', f'{prefix}/{topic}') for topic in SHOWN])
+        remappings=[(f'/evict3r/{topic}', f'{prefix}/{topic}') for topic in SHOWN],
+    )
 
 
 def is_true(text: str) -> bool:
@@ -109,7 +135,12 @@ def is_true(text: str) -> bool:
 
 def generate_launch_description() -> LaunchDescription:
     """Return what ros2 launch runs."""
-    return LaunchDescription([
-        *(DeclareLaunchArgument(name, default_value=default, description=description)
-          for name, default, description in ARGUMENTS),
-        OpaqueFunction(function=start)])
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, default, description in ARGUMENTS
+            ),
+            OpaqueFunction(function=start),
+        ]
+    )

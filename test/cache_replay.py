@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cache driven by random keys and values, with an explicit list of every token beside it."""
 
+from __future__ import annotations
+
 import torch
+
 from evict3r_ros.cache import CacheConfig, CacheShape, KeyValueCache
 
 
@@ -24,8 +27,9 @@ class Replay:
         self.cache.reset(cache_shape.patches)
 
     def random(self) -> torch.Tensor:
-        return torch.randn(1, self.shape.heads, self.cache.ledger.frame_tokens, self.shape.head_dim,
-                           generator=self.generator)
+        return torch.randn(
+            1, self.shape.heads, self.cache.ledger.frame_tokens, self.shape.head_dim, generator=self.generator
+        )
 
     def step(self) -> None:
         """One frame; attention must equal attention over the list of what was kept."""
@@ -53,7 +57,7 @@ class Replay:
     def check(self) -> None:
         """No slot lost or owned twice, budgets kept, order kept."""
         ledger = self.cache.ledger
-        owned = [ledger._table[layer, :ledger.lengths[layer]] for layer in range(self.shape.layers)]
+        owned = [ledger._table[layer, : ledger.lengths[layer]] for layer in range(self.shape.layers)]
         assert all(int(stack._free) >= 0 for stack in ledger.stacks)
         everything = torch.cat([*owned, *(stack.free() for stack in ledger.stacks)])
         assert torch.equal(everything.sort().values, torch.arange(ledger.nowhere))

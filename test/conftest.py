@@ -6,6 +6,7 @@ EVICT3R_PARITY_DIR and EVICT3R_EUROC_DIR name the data folders; without them the
 beside the repository. A test whose data is missing is skipped and says so, but for parity tests where
 EVICT3R_REQUIRE_PARITY=1: then skipping one, or running none, is a failure.
 """
+
 from __future__ import annotations
 
 import fcntl
@@ -129,6 +130,7 @@ def data_folder(variable: str, default: str) -> Path | None:
 def one_thread():
     """For tensors of a few hundred numbers: waking a second thread costs more than it gives."""
     import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny data sets in each published layout, made of synthetic worlds: writers for the tests of the loaders."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import yaml
+from scipy.spatial.transform import Rotation
+
 from evict3r_ros.geometry import invert, quaternion_from_matrix, transform
 from evict3r_ros.synthetic.clips import render_clips
-from scipy.spatial.transform import Rotation
 
 SIZE = (42, 56)
 
@@ -29,8 +32,12 @@ def make_world(frames: int = 12, seed: int = 1_500_000_000) -> World:
     clips = render_clips([seed], frames, 3, SIZE, effects=False)
     # A frame of reference that nobody's first camera is.
     turned = transform(Rotation.from_rotvec([0.3, -0.2, 0.5]).as_matrix(), np.array([1.0, 2.0, -0.5]))
-    return World(clips.images[0].numpy(), clips.depth[0].numpy(), turned @ clips.world_from_camera[0].numpy(),
-                 clips.intrinsics[0].numpy())
+    return World(
+        clips.images[0].numpy(),
+        clips.depth[0].numpy(),
+        turned @ clips.world_from_camera[0].numpy(),
+        clips.intrinsics[0].numpy(),
+    )
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -121,8 +128,9 @@ def kitti_odometry(root: Path, world: World) -> None:
     for index, image in enumerate(world.images):
         write_image(root / 'sequences' / '00' / 'image_2' / f'{index:06d}.png', image)
     projection = np.hstack([world.K, (world.K @ [0.06, 0.001, 0.002])[:, None]])
-    lines = ''.join(f'P{camera}: ' + ' '.join(f'{number:.12e}' for number in projection.ravel()) + '\n'
-                    for camera in range(4))
+    lines = ''.join(
+        f'P{camera}: ' + ' '.join(f'{number:.12e}' for number in projection.ravel()) + '\n' for camera in range(4)
+    )
     (root / 'sequences' / '00' / 'calib.txt').write_text(lines)
     # Camera 2 is at minus the projection's offset in the frame of camera 0.
     second_in_first = transform(np.eye(3), -np.array([0.06, 0.001, 0.002]))
@@ -153,10 +161,17 @@ def euroc(root: Path, world: World, distortion: tuple[float, ...] = (0.0, 0.0, 0
     (folder / 'cam0' / 'data.csv').write_text(''.join(rows))
     (folder / 'state_groundtruth_estimate0').mkdir()
     (folder / 'state_groundtruth_estimate0' / 'data.csv').write_text(''.join(states))
-    (folder / 'cam0' / 'sensor.yaml').write_text(yaml.safe_dump({
-        'sensor_type': 'camera', 'T_BS': {'cols': 4, 'rows': 4, 'data': body_from_camera.ravel().tolist()},
-        'resolution': [SIZE[1], SIZE[0]], 'distortion_coefficients': list(distortion),
-        'intrinsics': [float(world.K[0, 0]), float(world.K[1, 1]), float(world.K[0, 2]), float(world.K[1, 2])]}))
+    (folder / 'cam0' / 'sensor.yaml').write_text(
+        yaml.safe_dump(
+            {
+                'sensor_type': 'camera',
+                'T_BS': {'cols': 4, 'rows': 4, 'data': body_from_camera.ravel().tolist()},
+                'resolution': [SIZE[1], SIZE[0]],
+                'distortion_coefficients': list(distortion),
+                'intrinsics': [float(world.K[0, 0]), float(world.K[1, 1]), float(world.K[0, 2]), float(world.K[1, 2])],
+            }
+        )
+    )
 
 
 def seven_scenes(root: Path, world: World, projected: bool = True) -> None:
@@ -186,5 +201,15 @@ def neural_rgbd(root: Path, world: World) -> None:
     (scene / 'focal.txt').write_text(f'{world.K[0, 0]}\n')
 
 
-WRITERS = {'sintel': sintel, 'bonn': bonn, 'kitti': kitti, 'nyu': nyu, 'tum': tum, 'scannet': scannet, 'euroc': euroc,
-           'kitti-odometry': kitti_odometry, '7-scenes': seven_scenes, 'nrgbd': neural_rgbd}
+WRITERS = {
+    'sintel': sintel,
+    'bonn': bonn,
+    'kitti': kitti,
+    'nyu': nyu,
+    'tum': tum,
+    'scannet': scannet,
+    'euroc': euroc,
+    'kitti-odometry': kitti_odometry,
+    '7-scenes': seven_scenes,
+    'nrgbd': neural_rgbd,
+}

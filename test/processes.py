@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which processes a process has started, and whether they are still there, as /proc says."""
 
+from __future__ import annotations
+
 import subprocess
 from pathlib import Path
 

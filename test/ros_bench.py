@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """A perception with the real network and without DDS: what the tests of single frames are done on."""
+
 from __future__ import annotations
 
 import threading
@@ -32,8 +33,14 @@ MOUNT = geometry.transform(np.eye(3), np.array([0.1, 0.0, 0.4])) @ geometry.BODY
 class Bench:
     """A perception with a mounted camera, and what it told."""
 
-    def __init__(self, network, expects_info: bool = False, record: SceneRecord | None = None,
-                 image_width: int | None = None, **settings) -> None:
+    def __init__(
+        self,
+        network,
+        expects_info: bool = False,
+        record: SceneRecord | None = None,
+        image_width: int | None = None,
+        **settings,
+    ) -> None:
         self.told: list[str] = []
         self.faults = Faults(lambda _, text: self.told.append(text))
         self.static = StaticTransforms()
@@ -43,8 +50,9 @@ class Bench:
         self.stream = Stream(network, CacheConfig(tokens=512), image_width=image_width)
         self.wanted = {'points', 'rgb'}
         settings = replace(DEFAULTS, **{'startup_timeout': 0.1, 'points_min_confidence': 1.0, **settings})
-        self.perception = Perception(self.stream, settings, self.static, self.faults, self.wanted.__contains__,
-                                     lambda: expects_info, record)
+        self.perception = Perception(
+            self.stream, settings, self.static, self.faults, self.wanted.__contains__, lambda: expects_info, record
+        )
 
     def refuse(self, *arguments, **options) -> str:
         """See an image that is not answered; returns the kind of fault."""

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """RGB images as messages of any encoding, written without OpenCV, which is what reads them."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,8 +15,15 @@ HEADER = Header(stamp=Time(sec=1403638538, nanosec=577829377), frame_id='cam0')
 def rows_message(rows: np.ndarray, encoding: str, width: int, big: bool = False, padding: int = 0) -> Image:
     """Return a message of rows that are already in the encoding's memory layout, (h, bytes a row) uint8."""
     padded = np.concatenate([rows, np.full((rows.shape[0], padding), 0xAB, np.uint8)], axis=1)
-    return Image(header=HEADER, height=rows.shape[0], width=width, encoding=encoding, is_bigendian=big,
-                 step=padded.shape[1], data=padded.tobytes())
+    return Image(
+        header=HEADER,
+        height=rows.shape[0],
+        width=width,
+        encoding=encoding,
+        is_bigendian=big,
+        step=padded.shape[1],
+        data=padded.tobytes(),
+    )
 
 
 def encode(rgb: np.ndarray, encoding: str, big: bool = False, padding: int = 0) -> Image:
@@ -27,8 +35,13 @@ def encode(rgb: np.ndarray, encoding: str, big: bool = False, padding: int = 0) 
         pixels = _yuv422(rgb, luma_first=name in ('yuv422_yuy2', 'yuyv'))
     else:
         alpha = np.full_like(rgb[..., :1], 77)
-        pixels = {'rgb': rgb, 'bgr': rgb[..., ::-1], 'rgba': np.concatenate([rgb, alpha], 2),
-                  'bgra': np.concatenate([rgb[..., ::-1], alpha], 2), 'mono': rgb[..., 0]}[name]
+        pixels = {
+            'rgb': rgb,
+            'bgr': rgb[..., ::-1],
+            'rgba': np.concatenate([rgb, alpha], 2),
+            'bgra': np.concatenate([rgb[..., ::-1], alpha], 2),
+            'mono': rgb[..., 0],
+        }[name]
     if encoding.endswith('16'):
         pixels = (pixels.astype(np.uint16) * 257).astype('>u2' if big else '<u2')
     rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(rgb.shape[0], -1)

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """What the node's tests have around it: the node as a process, and a robot that talks to it over DDS."""
+
 from __future__ import annotations
 
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from evict3r_ros.msg import StreamStatus
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
@@ -24,13 +26,19 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from evict3r_ros.msg import StreamStatus
 from evict3r_ros.ros.conversions import transform_from_pose
 from evict3r_ros.ros.session import Session
 
 PATIENCE_S = 40.0  # for anything that is a matter of a second on an idle machine
-SMALL = {'weights': 'random', 'preset': 'small', 'device': 'cpu', 'cache.tokens': 1024, 'allow_untrained_tf': True,
-         'save.folder': '', 'status_period': 0.2}
+SMALL = {
+    'weights': 'random',
+    'preset': 'small',
+    'device': 'cpu',
+    'cache.tokens': 1024,
+    'allow_untrained_tf': True,
+    'save.folder': '',
+    'status_period': 0.2,
+}
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -50,8 +58,9 @@ class NodeUnderTest:
     def __enter__(self) -> NodeUnderTest:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             # Killed at once it would leave its shared-memory segments behind.
             code = self.end()[0] if self.process.poll() is None else 0
@@ -104,11 +113,13 @@ class Robot:
         self.image = node.create_publisher(kind, topic, BEST_EFFORT)
         self.info = node.create_publisher(CameraInfo, 'camera_info', BEST_EFFORT)
         self.tf_static = node.create_publisher(TFMessage, '/tf_static', LATCHED)
-        readers = [('depth', Image, '/evict3r/depth/image_rect', RELIABLE),
-                   ('depth_best_effort', Image, '/evict3r/depth/image_rect', BEST_EFFORT),
-                   ('confidence', Image, '/evict3r/depth/confidence', RELIABLE),
-                   ('info', CameraInfo, '/evict3r/depth/camera_info', RELIABLE),
-                   ('odometry', Odometry, '/evict3r/odometry', RELIABLE)]
+        readers = [
+            ('depth', Image, '/evict3r/depth/image_rect', RELIABLE),
+            ('depth_best_effort', Image, '/evict3r/depth/image_rect', BEST_EFFORT),
+            ('confidence', Image, '/evict3r/depth/confidence', RELIABLE),
+            ('info', CameraInfo, '/evict3r/depth/camera_info', RELIABLE),
+            ('odometry', Odometry, '/evict3r/odometry', RELIABLE),
+        ]
         readers += [('points', PointCloud2, '/evict3r/points', RELIABLE)] if points else []
         for reader in readers:
             self.listen(*reader)
@@ -122,8 +133,9 @@ class Robot:
     def __enter__(self) -> Robot:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.session.close()
 
     def _hear(self, name: str, header: Header, message: object) -> None:
@@ -138,8 +150,9 @@ class Robot:
 
     def mount_camera(self, base_from_camera: np.ndarray, camera: str = 'cam0', base: str = 'base_link') -> None:
         """Tell where the camera sits, once and for all."""
-        self.tf_static.publish(TFMessage(transforms=[
-            transform_from_pose(base_from_camera, Header(frame_id=base), camera)]))
+        self.tf_static.publish(
+            TFMessage(transforms=[transform_from_pose(base_from_camera, Header(frame_id=base), camera)])
+        )
 
     def until(self, condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait for a condition, and fail with `what` if it does not come about."""
@@ -164,8 +177,14 @@ class Robot:
 
     def until_watched(self) -> None:
         """Wait until the node listens to the camera: until it is active."""
-        self.until(lambda: self.image.get_subscription_count() > 0 and self.info.get_subscription_count() > 0
-                   and self.node.count_publishers('/evict3r/depth/image_rect') > 0, 'the node subscribes')
+        self.until(
+            lambda: (
+                self.image.get_subscription_count() > 0
+                and self.info.get_subscription_count() > 0
+                and self.node.count_publishers('/evict3r/depth/image_rect') > 0
+            ),
+            'the node subscribes',
+        )
         self.until(lambda: bool(self.statuses), 'a status')
 
     def fault(self, kind: str) -> int:
@@ -181,6 +200,7 @@ class Robot:
 
     def until_counted(self, received: int) -> StreamStatus:
         """Wait for a status in which so many images have come to an end; return it."""
+
         def done() -> bool:
             if not self.statuses:
                 return False
@@ -252,7 +272,7 @@ def image_message(pixels: np.ndarray, stamp_ns: int, frame: str = 'cam0') -> Ima
 
 def scene(index: int, size: tuple[int, int] = (120, 160)) -> np.ndarray:
     """Return a colourful (h, w, 3) image that drifts with `index`."""
-    y, x = np.mgrid[:size[0], :size[1]].astype(np.float64)
+    y, x = np.mgrid[: size[0], : size[1]].astype(np.float64)
     waves = [np.sin((x + 3 * index) / 11), np.cos((y + index) / 7), np.sin((x - y + 2 * index) / 17)]
     return (127 + 100 * np.stack(waves, 2)).astype(np.uint8)
 

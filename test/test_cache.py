@@ -2,34 +2,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cache alone, on random keys and values: what stays, where it lies, and what attention sees."""
 
+from __future__ import annotations
+
 import math
 
 import pytest
 import torch
 from cache_replay import Replay, shape
-from evict3r_ros.cache import POLICIES, CacheConfig, CacheShape, CameraCache, KeyValueCache, TierBits
-from evict3r_ros.errors import UserError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from evict3r_ros.cache import POLICIES, CacheConfig, CacheShape, CameraCache, KeyValueCache, TierBits
+from evict3r_ros.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 BOUNDED = [name for name, policy in POLICIES.items() if not policy.grows]
 
-bits = st.one_of(st.sampled_from([32, 16, 8, 4, 2]),
-                 st.builds(TierBits, recent_frames=st.integers(1, 3)))
+bits = st.one_of(st.sampled_from([32, 16, 8, 4, 2]), st.builds(TierBits, recent_frames=st.integers(1, 3)))
 
 
 @settings(max_examples=60, deadline=None)
-@given(policy=st.sampled_from(BOUNDED), tokens=st.integers(26, 60), layers=st.integers(1, 4), frames=st.integers(1, 20),
-       seed=st.integers(0, 1000), temperature=st.sampled_from([0.5, 1e-3, 1e-5]), bits=bits,
-       budget=st.sampled_from(['fixed', 'adaptive']), scores=st.sampled_from(['exact', 'pooled']),
-       anchors=st.integers(0, 1), patches=st.sampled_from([(2, 3), (1, 3), (1, 1)]))
+@given(
+    policy=st.sampled_from(BOUNDED),
+    tokens=st.integers(26, 60),
+    layers=st.integers(1, 4),
+    frames=st.integers(1, 20),
+    seed=st.integers(0, 1000),
+    temperature=st.sampled_from([0.5, 1e-3, 1e-5]),
+    bits=bits,
+    budget=st.sampled_from(['fixed', 'adaptive']),
+    scores=st.sampled_from(['exact', 'pooled']),
+    anchors=st.integers(0, 1),
+    patches=st.sampled_from([(2, 3), (1, 3), (1, 1)]),
+)
 def test_random_streams(policy, tokens, layers, frames, seed, temperature, bits, budget, scores, anchors, patches):
     """Whatever the stream: bytes constant, slots whole, pinned tokens there, attention over what was kept."""
     anchors = anchors if POLICIES[policy].pins_frames else 0
-    config = CacheConfig(policy, tokens, temperature=temperature, bits=bits, budget=budget, scores=scores,
-                         anchors=anchors)
+    config = CacheConfig(
+        policy, tokens, temperature=temperature, bits=bits, budget=budget, scores=scores, anchors=anchors
+    )
     replay = Replay(config, shape(layers), seed)
     replay.cache.reset(patches)
     size, count = replay.cache.bytes, replay.cache.ledger.frame_tokens
@@ -78,8 +90,11 @@ def test_new_tokens_take_the_slots_of_the_evicted_and_nothing_moves():
     for _ in range(10):
         replay.step()
         ledger = replay.cache.ledger
-        now = {(layer, *name): int(slot) for layer in range(3)
-               for name, slot in zip(replay.kept(layer), ledger._table[layer], strict=False)}
+        now = {
+            (layer, *name): int(slot)
+            for layer in range(3)
+            for name, slot in zip(replay.kept(layer), ledger._table[layer], strict=False)
+        }
         assert all(now[name] == slot for name, slot in where.items() if name in now)
         where = now
 
@@ -118,7 +133,9 @@ def test_budgets_that_cannot_work_are_refused_with_the_arithmetic(tokens):
 def test_the_papers_budget_is_inert_at_its_resolution():
     """1041 tokens a frame leave nothing to choose under 2048: the case that XStreamVGGT was published with."""
     with pytest.raises(UserError, match='1041.*2082.*at least 2343'):
-        KeyValueCache(CacheConfig('evict3r', 2048), CacheShape(2, 2, 8, 5, (28, 37), torch.float32, torch.device('cpu')))
+        KeyValueCache(
+            CacheConfig('evict3r', 2048), CacheShape(2, 2, 8, 5, (28, 37), torch.float32, torch.device('cpu'))
+        )
 
 
 def test_unknown_policies_are_refused():
@@ -171,24 +188,37 @@ def test_camera_cache_settings():
 def test_budget_from_memory():
     config, big = CacheConfig('evict3r', memory_mb=1.0, bits=4), shape(4)
     cache = KeyValueCache(config, big)
-    assert 0.98 * 2 ** 20 < cache.bytes <= 2 ** 20
+    assert 0.98 * 2**20 < cache.bytes <= 2**20
     more = KeyValueCache(CacheConfig('evict3r', cache.config.tokens + 3, bits=4), big)
-    assert more.bytes > 2 ** 20
+    assert more.bytes > 2**20
     mixed = KeyValueCache(CacheConfig('evict3r', memory_mb=1.0, bits=TierBits()), big)
-    assert 0.98 * 2 ** 20 < mixed.bytes <= 2 ** 20
+    assert 0.98 * 2**20 < mixed.bytes <= 2**20
     with pytest.raises(UserError, match='0.001 MiB do not hold one frame of 8 tokens.*at least'):
         KeyValueCache(CacheConfig('evict3r', memory_mb=0.001), big)
 
 
-@pytest.mark.parametrize(('wrong', 'message'), [
-    ({'bits': 3}, 'bits 3'), ({'share': 0.5}, 'go together'), ({'share': 2.0, 'sequence_length': 5}, 'share 2.0'),
-    ({'memory_mb': 5.0, 'share': 0.5, 'sequence_length': 5}, 'give one'), ({'scores': 'none'}, 'exact, pooled'),
-    ({'budget': 'none'}, 'fixed, adaptive'), ({'temperature': 0.0}, 'positive'), ({'anchors': -1}, 'anchors'),
-    ({'bits': TierBits(4, 8, 16)}, 'fall with age'), ({'budget': 'adaptive', 'least_tokens': 9000}, 'least_tokens'),
-    ({'policy': 'unbounded', 'bits': TierBits()}, 'no bound'),
-    ({'policy': 'unbounded', 'budget': 'adaptive'}, 'only what is new'),
-    ({'policy': 'uniform', 'anchors': 1}, 'no anchors'), ({'memory_mb': math.nan}, 'positive number'),
-    ({'camera_frames': 10 ** 20}, 'beyond any device'), ({'tokens': 10 ** 9}, 'beyond any device'), ({'memory_mb': 1e9}, 'beyond any device')])
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        ({'bits': 3}, 'bits 3'),
+        ({'share': 0.5}, 'go together'),
+        ({'share': 2.0, 'sequence_length': 5}, 'share 2.0'),
+        ({'memory_mb': 5.0, 'share': 0.5, 'sequence_length': 5}, 'give one'),
+        ({'scores': 'none'}, 'exact, pooled'),
+        ({'budget': 'none'}, 'fixed, adaptive'),
+        ({'temperature': 0.0}, 'positive'),
+        ({'anchors': -1}, 'anchors'),
+        ({'bits': TierBits(4, 8, 16)}, 'fall with age'),
+        ({'budget': 'adaptive', 'least_tokens': 9000}, 'least_tokens'),
+        ({'policy': 'unbounded', 'bits': TierBits()}, 'no bound'),
+        ({'policy': 'unbounded', 'budget': 'adaptive'}, 'only what is new'),
+        ({'policy': 'uniform', 'anchors': 1}, 'no anchors'),
+        ({'memory_mb': math.nan}, 'positive number'),
+        ({'camera_frames': 10**20}, 'beyond any device'),
+        ({'tokens': 10**9}, 'beyond any device'),
+        ({'memory_mb': 1e9}, 'beyond any device'),
+    ],
+)
 def test_settings_that_cannot_work(wrong, message):
     with pytest.raises(UserError, match=message):
         KeyValueCache(CacheConfig(**wrong), shape())
@@ -209,4 +239,4 @@ def test_mixed_precision_falls_once_with_age():
                 data = place.rows[slot - place.first].tolist()
                 before = seen.get((layer, *name))
                 assert before is None or before[0] != tier or before[1] == data
-                seen[layer, *name] = tier, data
+                seen[(layer, *name)] = tier, data

@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stored bytes: what a token costs, what comes back, and that neighbours don't matter."""
 
+from __future__ import annotations
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from evict3r_ros.cache import CacheConfig, CacheShape, KeyValueCache, TierBits, parse_bits
 from evict3r_ros.cache.codec import centre_of, make_codec
 from evict3r_ros.cache.pool import Pool
 from evict3r_ros.errors import UserError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def shape(heads=6, head_dim=64, layers=2, dtype=torch.float32) -> CacheShape:
@@ -55,8 +58,15 @@ def test_bytes_of_the_official_cache_at_four_bits():
 
 
 @settings(max_examples=60, deadline=None)
-@given(bits=st.sampled_from([8, 4, 2]), heads=st.integers(1, 7), width=st.sampled_from([8, 12, 32, 64]),
-       count=st.integers(1, 9), seed=st.integers(0, 99), scale=st.floats(1e-3, 100.0), offset=st.floats(-20.0, 20.0))
+@given(
+    bits=st.sampled_from([8, 4, 2]),
+    heads=st.integers(1, 7),
+    width=st.sampled_from([8, 12, 32, 64]),
+    count=st.integers(1, 9),
+    seed=st.integers(0, 99),
+    scale=st.floats(1e-3, 100.0),
+    offset=st.floats(-20.0, 20.0),
+)
 def test_round_trip_is_within_half_a_step(bits, heads, width, count, seed, scale, offset):
     generator = torch.Generator().manual_seed(seed)
     codec = make_codec(shape(heads, width), bits)
@@ -64,11 +74,11 @@ def test_round_trip_is_within_half_a_step(bits, heads, width, count, seed, scale
     first = torch.randn(2, 50, heads, width, generator=generator) * scale + offset
     codec.calibrate(0, 0, *first)
     # Half precision of minimum and step adds 2^-11 of each.
-    slack = 2 ** -9 * (abs(offset) + 10 * scale)
+    slack = 2**-9 * (abs(offset) + 10 * scale)
     for kind, (exact, found) in enumerate(zip((key, value), round_trip(codec, key, value), strict=True)):
         normed = (exact - codec.centre[kind, 0, 0]) / codec.scale[kind, 0]
         span = (normed.amax(-1) - normed.amin(-1))[..., None] * codec.scale[kind, 0]
-        assert ((found - exact).abs() <= span / (2 ** bits - 1) / 2 * 1.01 + slack).all()
+        assert ((found - exact).abs() <= span / (2**bits - 1) / 2 * 1.01 + slack).all()
 
 
 @pytest.mark.parametrize('bits', [16, 32])
@@ -77,7 +87,7 @@ def test_floating_point(bits, dtype):
     codec = make_codec(shape(dtype=dtype), bits)
     key, value = torch.randn(2, 5, 6, 64).to(dtype)
     out_key, out_value = round_trip(codec, key, value)
-    tolerance = 0 if bits == 32 or dtype != torch.float32 else 2 ** -11
+    tolerance = 0 if bits == 32 or dtype != torch.float32 else 2**-11
     assert relative(out_key, key) <= tolerance
     assert relative(out_value, value) <= tolerance
 
@@ -89,9 +99,13 @@ def test_constant_and_extreme_tokens_stay_finite():
         key, value = round_trip(codec, torch.full((3, 6, 64), number), torch.full((3, 6, 64), number))
         assert torch.isfinite(key).all() and torch.isfinite(value).all()
         codec.calibrate(1, 0, *torch.randn(2, 20, 6, 64))
-        torch.testing.assert_close(round_trip(codec, torch.full((3, 6, 64), number), value, layer=1)[0],
-                                   torch.full_like(value, number), rtol=0.15, atol=0.2)
-        torch.testing.assert_close(value, torch.full_like(value, number), rtol=2 ** -10, atol=1e-6)
+        torch.testing.assert_close(
+            round_trip(codec, torch.full((3, 6, 64), number), value, layer=1)[0],
+            torch.full_like(value, number),
+            rtol=0.15,
+            atol=0.2,
+        )
+        torch.testing.assert_close(value, torch.full_like(value, number), rtol=2**-10, atol=1e-6)
 
 
 def test_a_shifted_range_is_no_harm():
@@ -115,7 +129,9 @@ def test_a_token_does_not_depend_on_its_neighbours():
     codec.calibrate(0, 0, key, value)
     centres = torch.randint(0, 11, (30,))
     together = stored(codec, key, value, centres=centres)[:-1]
-    alone = torch.cat([stored(codec, key[i:i + 1], value[i:i + 1], centres=centres[i:i + 1])[:1] for i in range(30)])
+    alone = torch.cat(
+        [stored(codec, key[i : i + 1], value[i : i + 1], centres=centres[i : i + 1])[:1] for i in range(30)]
+    )
     assert torch.equal(together, alone)
 
 
@@ -144,8 +160,14 @@ def test_a_pool_of_tiers(tiers):
     pool.calibrate(0, 0, key, value)
     for number, tier in enumerate(pool.tiers):
         slots = torch.arange(tier.first, tier.first + tier.slots)
-        pool.write(0, number, torch.cat((slots, torch.tensor([pool.nowhere]))), torch.zeros(len(slots) + 1).long(),
-                   torch.cat((key[slots], torch.full((1, 6, 64), torch.inf))), torch.cat((value[slots], value[:1])))
+        pool.write(
+            0,
+            number,
+            torch.cat((slots, torch.tensor([pool.nowhere]))),
+            torch.zeros(len(slots) + 1).long(),
+            torch.cat((key[slots], torch.full((1, 6, 64), torch.inf))),
+            torch.cat((value[slots], value[:1])),
+        )
         assert not tier.rows[-1].any() or len(tiers) == 1
     order = torch.cat((torch.randperm(40), torch.tensor([pool.nowhere])))
     out_key, out_value = torch.zeros(2, 41, 6, 64)

@@ -2,17 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who stays: each policy by its own formula, anchors, and a budget that follows the scene."""
 
+from __future__ import annotations
+
 import math
 
 import pytest
 import torch
 from cache_replay import Replay, shape
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig, KeyValueCache, TierBits
 from evict3r_ros.cache.policies.policy import choose
 from evict3r_ros.cache.policies.pooled_queries import pool_queries
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -26,7 +29,7 @@ def test_choose(layers, candidates, seed):
     keep = choose(priorities, valid, budgets)
     for layer in range(layers):
         order = sorted((i for i in range(candidates) if valid[layer, i]), key=lambda i: (-priorities[layer, i], i))
-        assert keep[layer].nonzero().flatten().tolist() == sorted(order[:budgets[layer]])
+        assert keep[layer].nonzero().flatten().tolist() == sorted(order[: budgets[layer]])
 
 
 def test_anchors_first_in_first_out_and_unpinned():
@@ -56,9 +59,16 @@ def test_a_share_of_an_anchor():
         replay.step()
         if frame == 3:
             replay.cache.ledger.pin(3)
-            sure = [{(3, int(replay.cache.ledger.token_of[slot])) for slot in row if slot < replay.cache.ledger.nowhere
-                     and replay.cache.ledger.frame_of[slot] == 3 and replay.cache.ledger.protected[slot]}
-                    for row in replay.cache.ledger._table[:, :40]]
+            sure = [
+                {
+                    (3, int(replay.cache.ledger.token_of[slot]))
+                    for slot in row
+                    if slot < replay.cache.ledger.nowhere
+                    and replay.cache.ledger.frame_of[slot] == 3
+                    and replay.cache.ledger.protected[slot]
+                }
+                for row in replay.cache.ledger._table[:, :40]
+            ]
     for layer in range(3):
         assert len(sure[layer]) == 2
         assert sure[layer] <= set(replay.kept(layer))
@@ -99,10 +109,10 @@ def test_evict3r_scores_neither_overflow_nor_freeze():
         replay.step()
         entered += frame > 900 and (any(f == frame for f, _ in replay.kept(0)))
     ledger = replay.cache.ledger
-    score = replay.cache.policy.priorities(ledger)[:, :ledger.width]
+    score = replay.cache.policy.priorities(ledger)[:, : ledger.width]
     assert torch.isfinite(score).all()
     assert 1.0 < score.mean() < 100.0  # 8 queries over 48 keys, times 48 keys
-    assert replay.cache.policy.total.max() < 2 ** 24  # beyond that, float32 could not add a frame
+    assert replay.cache.policy.total.max() < 2**24  # beyond that, float32 could not add a frame
     assert entered > 50
 
 
@@ -159,8 +169,16 @@ def test_ovggts_formula():
     cache.observe_residual(0, residual)
     norm = residual[0].norm(dim=-1)
     grid = [[norm[2 + 3 * min(max(r, 0), 1) + min(max(c, 0), 2)] for c in range(-1, 4)] for r in range(-1, 3)]
-    smooth = [sum(weight * grid[r + i][c + j] for i, row in enumerate(((1, 2, 1), (2, 4, 2), (1, 2, 1)))
-                  for j, weight in enumerate(row)) / 16 for r in range(2) for c in range(3)]
+    smooth = [
+        sum(
+            weight * grid[r + i][c + j]
+            for i, row in enumerate(((1, 2, 1), (2, 4, 2), (1, 2, 1)))
+            for j, weight in enumerate(row)
+        )
+        / 16
+        for r in range(2)
+        for c in range(3)
+    ]
     new = torch.cat((norm[:2], 0.5 * norm[2:] + 0.5 * torch.stack(smooth)))
     old = 1 - cache.policy.similarity[cache.ledger.slots[0, :-8]]
     priorities = cache.policy.priorities(cache.ledger)[0]
@@ -175,8 +193,10 @@ def test_scores_follow_a_token_whose_precision_falls():
         plain.step()
         mixed.step()
     assert plain.kept(0) == mixed.kept(0)
-    totals = [replay.cache.policy.total[replay.cache.ledger._table[0, :replay.cache.ledger.lengths[0]]]
-              for replay in (plain, mixed)]
+    totals = [
+        replay.cache.policy.total[replay.cache.ledger._table[0, : replay.cache.ledger.lengths[0]]]
+        for replay in (plain, mixed)
+    ]
     torch.testing.assert_close(*totals)
 
 

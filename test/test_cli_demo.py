@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r demo` itself: a live node over DDS in processes of their own, and everything that it leaves."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from processes import children_of
 
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import BagReader, header_stamp_ns, stamp_ns
@@ -20,7 +23,6 @@ from evict3r_ros.io.image_bag import CameraTopics
 from evict3r_ros.io.image_folder import read_image_folder
 from evict3r_ros.io.ply import read_ply
 from evict3r_ros.io.tum import read_tum
-from processes import children_of
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
 
@@ -35,9 +37,26 @@ def start_demo(out, *arguments, images=None, with_make=False):
     environment = {name: value for name, value in os.environ.items() if name != 'EVICT3R_DEMO_IMAGES'}
     if images is not None:
         environment['EVICT3R_DEMO_IMAGES'] = str(images)
-    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'demo', '--out', str(out), '--weights', 'random', *arguments]
+    command = [
+        sys.executable,
+        '-m',
+        'evict3r_ros.cli.main',
+        'demo',
+        '--out',
+        str(out),
+        '--weights',
+        'random',
+        *arguments,
+    ]
     if with_make:
-        command = ['make', '-C', str(ROOT), 'demo', f'OUT={out}', f'DEMO_ARGS={" ".join(("--weights random", *arguments))}']
+        command = [
+            'make',
+            '-C',
+            str(ROOT),
+            'demo',
+            f'OUT={out}',
+            f'DEMO_ARGS={" ".join(("--weights random", *arguments))}',
+        ]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -62,7 +81,8 @@ def check_output(out, said, frames, frame_id):
         transforms = [message.transforms[0] for _, _, message in answer.messages([TOPICS.tf])]
         assert [stamp_ns(transform.header.stamp) for transform in transforms] == stamps
         assert {(transform.header.frame_id, transform.child_frame_id) for transform in transforms} == {
-            ('odom', 'base_link')}
+            ('odom', 'base_link')
+        }
         depth = next(answer.messages([TOPICS.depth]))[2]
         assert (depth.header.frame_id, depth.encoding) == (frame_id, '32FC1')
         *_, (_, _, status) = answer.messages([TOPICS.status])
@@ -73,8 +93,14 @@ def check_output(out, said, frames, frame_id):
     sheet = cv2.imread(str(out / 'contact_sheet.png'))
     assert sheet.std() > 30 and sheet.shape[0] > 600
     summary = json.loads((out / 'summary.json').read_text())
-    assert summary['frames'] == {'played': frames, 'answered': frames, 'received': frames, 'processed': frames,
-                                 'dropped': 0, 'failed': 0}
+    assert summary['frames'] == {
+        'played': frames,
+        'answered': frames,
+        'received': frames,
+        'processed': frames,
+        'dropped': 0,
+        'failed': 0,
+    }
     assert summary['poses'] == frames and summary['points'] == len(cloud) and summary['node']['untrained']
     assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p99'] < 30_000
     for name, size in summary['written_bytes'].items():
@@ -139,8 +165,14 @@ def test_a_signal_ends_the_node_and_closes_the_bag(tmp_path, number):
         assert len(list(answer.messages([TOPICS.depth]))) >= 1
 
 
-@pytest.mark.parametrize('arguments, said', [
-    (['--policy', 'psychic'], 'psychic is not one of'), (['--weights', 'no.pth'], 'no.pth does not exist'), (['--images', 'nowhere'], 'nowhere: no such folder of images')])
+@pytest.mark.parametrize(
+    'arguments, said',
+    [
+        (['--policy', 'psychic'], 'psychic is not one of'),
+        (['--weights', 'no.pth'], 'no.pth does not exist'),
+        (['--images', 'nowhere'], 'nowhere: no such folder of images'),
+    ],
+)
 def test_wrong_input_is_told_before_anything_is_made(tmp_path, arguments, said):
     demo = start_demo(tmp_path / 'out', *arguments)
     _, complained = demo.communicate(timeout=60)

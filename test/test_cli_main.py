@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line itself: quick help, version, errors in one line, and what is said where there is no ROS."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 
@@ -22,10 +24,12 @@ def run_python(code):
 
 
 def test_help_names_the_commands_and_imports_nothing_heavy():
-    code = ("import sys, contextlib\n"
-            "from evict3r_ros.cli.main import main\n"
-            "with contextlib.suppress(SystemExit):\n    main(['--help'])\n"
-            "print('heavy:', sorted({'torch', 'rclpy', 'cv2', 'numpy'} & sys.modules.keys()))")
+    code = (
+        'import sys, contextlib\n'
+        'from evict3r_ros.cli.main import main\n'
+        "with contextlib.suppress(SystemExit):\n    main(['--help'])\n"
+        "print('heavy:', sorted({'torch', 'rclpy', 'cv2', 'numpy'} & sys.modules.keys()))"
+    )
     done = run_python(code)
     assert done.returncode == 0, done.stderr
     assert 'node' in done.stdout and 'demo' in done.stdout
@@ -42,8 +46,9 @@ def test_version(capsys):
     assert end.value.code == 0 and __version__ in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('arguments', [[], ['dance'], ['demo', '--frames', '0'], ['demo', '--rate', '-1'],
-                                       ['demo', '--timeout', 'nan']])
+@pytest.mark.parametrize(
+    'arguments', [[], ['dance'], ['demo', '--frames', '0'], ['demo', '--rate', '-1'], ['demo', '--timeout', 'nan']]
+)
 def test_wrong_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main(arguments)
@@ -76,14 +81,16 @@ def test_ctrl_c_ends_quietly(monkeypatch, capsys):
 
 @pytest.mark.parametrize('missing', ['rclpy', 'tf2_msgs', 'evict3r_ros.msg'])
 def test_a_missing_ros_is_told_with_the_cure(missing):
-    code = ("import sys\n"
-            "class Nothing:\n"
-            "    def find_spec(self, name, path=None, target=None):\n"
-            f"        if name == {missing!r}:\n"
-            "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-            "sys.meta_path.insert(0, Nothing())\n"
-            "from evict3r_ros.cli.main import main\n"
-            "sys.exit(main(['node', '--ros-args', '-p', 'weights:=random']))")
+    code = (
+        'import sys\n'
+        'class Nothing:\n'
+        '    def find_spec(self, name, path=None, target=None):\n'
+        f'        if name == {missing!r}:\n'
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        'sys.meta_path.insert(0, Nothing())\n'
+        'from evict3r_ros.cli.main import main\n'
+        "sys.exit(main(['node', '--ros-args', '-p', 'weights:=random']))"
+    )
     done = run_python(code)
     assert done.returncode == 2, done.stderr
     assert f'{missing} cannot be imported' in done.stderr and 'make setup' in done.stderr

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r node`: what stands on its command line, the DDS profile it chooses, and where that is found."""
+
 from __future__ import annotations
 
 import sys
@@ -26,6 +27,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def environment() -> dict[str, str]:
     import os
+
     return {name: os.environ[name] for name in (NEW, OLD) if name in os.environ}
 
 

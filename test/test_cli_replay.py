@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r replay`: each image answered offline, real time live, bags that are whole whenever they are stopped."""
+
 from __future__ import annotations
 
 import os
@@ -17,32 +18,33 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-from rosbags.rosbag2 import Reader  # noqa: E402
+from processes import children_of
+from rosbags.rosbag2 import Reader
 
-from evict3r_ros.cli.main import main  # noqa: E402
-from evict3r_ros.io.answer import AnswerTopics, last_status  # noqa: E402
-from evict3r_ros.io.bag import BagReader, BagWriter, stamp_ns  # noqa: E402
-from evict3r_ros.io.image_bag import CameraTopics, _header, _make, write_image_bag  # noqa: E402
-from evict3r_ros.io.image_folder import CameraModel  # noqa: E402
-from evict3r_ros.geometry import BODY_FROM_OPTICAL  # noqa: E402
-from processes import children_of  # noqa: E402
+from evict3r_ros.cli.main import main
+from evict3r_ros.geometry import BODY_FROM_OPTICAL
+from evict3r_ros.io.answer import AnswerTopics, last_status
+from evict3r_ros.io.bag import BagReader, BagWriter, stamp_ns
+from evict3r_ros.io.image_bag import CameraTopics, _header, _make, write_image_bag
+from evict3r_ros.io.image_folder import CameraModel
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 
 TOPICS, ANSWERS = CameraTopics(), AnswerTopics.of_node('/evict3r')
-SIZE, FRAMES, STEP_NS, START_NS = (60, 80), 6, 100_000_000, 10 ** 18
+SIZE, FRAMES, STEP_NS, START_NS = (60, 80), 6, 100_000_000, 10**18
 NODE = ['-p', 'weights:=random', '-p', 'preset:=nano', '-p', 'device:=cpu', '-p', 'cache.tokens:=512']
 
 
 def picture(index: int) -> np.ndarray:
-    y, x = np.mgrid[:SIZE[0], :SIZE[1]]
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     waves = [np.sin((x + 3 * index) / 9), np.cos(y / 7), np.sin((x - y) / 11)]
     return (127 + 100 * np.stack(waves, 2)).astype(np.uint8)
 
 
 def write_bag(path: Path, frames: int = FRAMES) -> Path:
-    camera = CameraModel.pinhole('cam0', SIZE[1], SIZE[0], np.array([[60.0, 0, 40], [0, 60, 30], [0, 0, 1]]),
-                                 BODY_FROM_OPTICAL)
+    camera = CameraModel.pinhole(
+        'cam0', SIZE[1], SIZE[0], np.array([[60.0, 0, 40], [0, 60, 30], [0, 0, 1]]), BODY_FROM_OPTICAL
+    )
     write_image_bag(path, ((START_NS + index * STEP_NS, picture(index)) for index in range(frames)), camera)
     return path
 
@@ -63,8 +65,18 @@ def test_offline_answers_each_image_with_its_stamp_and_time(bag, tmp_path, capsy
     said = capsys.readouterr().out
     assert f'{FRAMES} of {FRAMES} read, {FRAMES} answered, 0 failed' in said and 'UNTRAINED' in said
     found = counts(out)
-    assert all(found[topic] == FRAMES for topic in (
-        ANSWERS.depth, ANSWERS.depth_info, ANSWERS.confidence, ANSWERS.odometry, ANSWERS.points, ANSWERS.rgb, '/tf'))
+    assert all(
+        found[topic] == FRAMES
+        for topic in (
+            ANSWERS.depth,
+            ANSWERS.depth_info,
+            ANSWERS.confidence,
+            ANSWERS.odometry,
+            ANSWERS.points,
+            ANSWERS.rgb,
+            '/tf',
+        )
+    )
     assert found['/tf_static'] == 1 and found[ANSWERS.status] >= 1 and found[ANSWERS.path] >= 1
     with BagReader(out) as answer:
         for topic in (ANSWERS.depth, ANSWERS.points, ANSWERS.odometry):
@@ -91,8 +103,14 @@ def test_offline_twice_is_the_same(bag, tmp_path):
     for name in ('first', 'second'):
         main(['replay', str(bag), '--out', str(tmp_path / name), *NODE])
         with BagReader(tmp_path / name) as answer:
-            answers.append(np.stack([np.frombuffer(message.data.tobytes(), np.float32)
-                                     for _, _, message in answer.messages([ANSWERS.depth])]))
+            answers.append(
+                np.stack(
+                    [
+                        np.frombuffer(message.data.tobytes(), np.float32)
+                        for _, _, message in answer.messages([ANSWERS.depth])
+                    ]
+                )
+            )
     np.testing.assert_allclose(*answers, rtol=1e-4)
 
 
@@ -110,12 +128,23 @@ def test_broken_images_are_counted_and_the_rest_is_answered(tmp_path, capsys):
         bag.add_topic('/camera/image_raw', 'sensor_msgs/msg/Image')
         for index in range(FRAMES):
             pixels = picture(index)
-            image = _make('sensor_msgs/msg/Image', header=_header(START_NS + index * STEP_NS, 'cam0'), height=SIZE[0],
-                          width=SIZE[1], encoding='rgb8' if index != 2 else 'what', is_bigendian=0, step=3 * SIZE[1],
-                          data=pixels.reshape(-1) if index != 4 else pixels.reshape(-1)[:100])
+            image = _make(
+                'sensor_msgs/msg/Image',
+                header=_header(START_NS + index * STEP_NS, 'cam0'),
+                height=SIZE[0],
+                width=SIZE[1],
+                encoding='rgb8' if index != 2 else 'what',
+                is_bigendian=0,
+                step=3 * SIZE[1],
+                data=pixels.reshape(-1) if index != 4 else pixels.reshape(-1)[:100],
+            )
             bag.write('/camera/image_raw', START_NS + index * STEP_NS, image)
-    assert main(['replay', str(tmp_path / 'broken'), '--out', str(tmp_path / 'answer'), '-p', 'startup_timeout:=0.0',
-                 *NODE]) == 0
+    assert (
+        main(
+            ['replay', str(tmp_path / 'broken'), '--out', str(tmp_path / 'answer'), '-p', 'startup_timeout:=0.0', *NODE]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert f'{FRAMES} read, {FRAMES - 2} answered, 2 failed' in said and 'broken_image 2' in said
 
@@ -128,14 +157,44 @@ def test_compressed_images_and_a_depth_sensor_for_the_scale(tmp_path, capsys):
         for index in range(FRAMES):
             time_ns = START_NS + index * STEP_NS
             data = np.frombuffer(cv2.imencode('.png', picture(index)[..., ::-1])[1].tobytes(), np.uint8)
-            bag.write('/cam/image/compressed', time_ns, _make(
-                'sensor_msgs/msg/CompressedImage', header=_header(time_ns, 'cam0'), format='png', data=data))
+            bag.write(
+                '/cam/image/compressed',
+                time_ns,
+                _make('sensor_msgs/msg/CompressedImage', header=_header(time_ns, 'cam0'), format='png', data=data),
+            )
             depth = np.full(SIZE, 2500, np.uint16)
-            bag.write('/cam/depth', time_ns + 50_000_000, _make(
-                'sensor_msgs/msg/Image', header=_header(time_ns, 'cam0'), height=SIZE[0], width=SIZE[1],
-                encoding='16UC1', is_bigendian=0, step=2 * SIZE[1], data=depth.view(np.uint8).reshape(-1)))
-    assert main(['replay', str(tmp_path / 'robot'), '--out', str(tmp_path / 'answer'), '--depth', '/cam/depth',
-                 '-p', 'scale.source:=depth', '-p', 'startup_timeout:=0.0', *NODE]) == 0
+            bag.write(
+                '/cam/depth',
+                time_ns + 50_000_000,
+                _make(
+                    'sensor_msgs/msg/Image',
+                    header=_header(time_ns, 'cam0'),
+                    height=SIZE[0],
+                    width=SIZE[1],
+                    encoding='16UC1',
+                    is_bigendian=0,
+                    step=2 * SIZE[1],
+                    data=depth.view(np.uint8).reshape(-1),
+                ),
+            )
+    assert (
+        main(
+            [
+                'replay',
+                str(tmp_path / 'robot'),
+                '--out',
+                str(tmp_path / 'answer'),
+                '--depth',
+                '/cam/depth',
+                '-p',
+                'scale.source:=depth',
+                '-p',
+                'startup_timeout:=0.0',
+                *NODE,
+            ]
+        )
+        == 0
+    )
     assert 'metres for a unit of the network' in capsys.readouterr().out
     with BagReader(tmp_path / 'answer') as answer:
         status = last_status(answer, ANSWERS)
@@ -145,14 +204,23 @@ def test_compressed_images_and_a_depth_sensor_for_the_scale(tmp_path, capsys):
     assert abs(np.nanmedian(depth) / 2.5 - 1) < 0.25, 'untrained depth has some median, and it is brought to the metres'
 
 
-@pytest.mark.parametrize(('arguments', 'said'), [
-    ([], 'parameter weights is empty|weights'), (['-p', 'cache.tokens:=many'], "'many' is no int"),
-    (['-p', 'no_such:=1'], "no parameter 'no_such'"), (['-p', 'weights'], 'NAME:=VALUE'),
-    (['--image', '/nowhere'], 'no messages on /nowhere'),
-    (['--image', '/camera/camera_info'], 'is sensor_msgs/msg/CameraInfo'),
-    (['--rate', '2'], '--rate goes with --live'), (['--loop', '--live'], '--loop goes with --attach'),
-    (['--depth', '/camera/image_raw'], 'of no use'), (['-p', 'scale.source:=odometry'], 'needs --odom'),
-    (['--start', '100'], 'no image within'), (['--params-file', '/nowhere.yaml'], 'cannot be read')])
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        ([], 'parameter weights is empty|weights'),
+        (['-p', 'cache.tokens:=many'], "'many' is no int"),
+        (['-p', 'no_such:=1'], "no parameter 'no_such'"),
+        (['-p', 'weights'], 'NAME:=VALUE'),
+        (['--image', '/nowhere'], 'no messages on /nowhere'),
+        (['--image', '/camera/camera_info'], 'is sensor_msgs/msg/CameraInfo'),
+        (['--rate', '2'], '--rate goes with --live'),
+        (['--loop', '--live'], '--loop goes with --attach'),
+        (['--depth', '/camera/image_raw'], 'of no use'),
+        (['-p', 'scale.source:=odometry'], 'needs --odom'),
+        (['--start', '100'], 'no image within'),
+        (['--params-file', '/nowhere.yaml'], 'cannot be read'),
+    ],
+)
 def test_what_cannot_be_is_told_and_leaves_nothing(bag, tmp_path, capsys, arguments, said):
     out = tmp_path / 'answer'
     assert main(['replay', str(bag), '--out', str(out), '-p', 'device:=cpu', '-p', 'preset:=nano', *arguments]) == 2
@@ -165,8 +233,20 @@ def test_a_bag_with_two_cameras_wants_to_know_which(tmp_path, capsys):
     with BagWriter(tmp_path / 'two') as bag:
         for topic in ('/left/image', '/right/image'):
             bag.add_topic(topic, 'sensor_msgs/msg/Image')
-            bag.write(topic, 1, _make('sensor_msgs/msg/Image', header=_header(1, 'c'), height=1, width=1,
-                                      encoding='mono8', is_bigendian=0, step=1, data=np.zeros(1, np.uint8)))
+            bag.write(
+                topic,
+                1,
+                _make(
+                    'sensor_msgs/msg/Image',
+                    header=_header(1, 'c'),
+                    height=1,
+                    width=1,
+                    encoding='mono8',
+                    is_bigendian=0,
+                    step=1,
+                    data=np.zeros(1, np.uint8),
+                ),
+            )
     assert main(['replay', str(tmp_path / 'two'), *NODE]) == 2
     assert '--image which it is: /left/image, /right/image' in capsys.readouterr().err
 
@@ -180,20 +260,28 @@ def test_no_bag_and_an_answer_that_is_there(bag, tmp_path, capsys):
 
 def test_parameters_come_from_a_file_and_the_line_goes_before(bag, tmp_path):
     file = tmp_path / 'parameters.yaml'
-    file.write_text('/**:\n  ros__parameters:\n    weights: random\n    preset: nano\n    device: cpu\n'
-                    '    cache: {tokens: 512, policy: uniform}\n    points.stride: 2\n')
+    file.write_text(
+        '/**:\n  ros__parameters:\n    weights: random\n    preset: nano\n    device: cpu\n'
+        '    cache: {tokens: 512, policy: uniform}\n    points.stride: 2\n'
+    )
     out = tmp_path / 'answer'
     assert main(['replay', str(bag), '--out', str(out), '--params-file', str(file), '-p', 'points.stride:=4']) == 0
     with BagReader(out) as answer:
         assert last_status(answer, ANSWERS).policy == 'uniform'
-        depth, cloud = (next(message for _, _, message in answer.messages([topic]))
-                        for topic in (ANSWERS.depth, ANSWERS.points))
+        depth, cloud = (
+            next(message for _, _, message in answer.messages([topic])) for topic in (ANSWERS.depth, ANSWERS.points)
+        )
     assert cloud.width == -(-depth.width // 4)
 
 
 def start(*arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, '-m', 'evict3r_ros.cli.main', 'replay', *arguments],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+    return subprocess.Popen(
+        [sys.executable, '-m', 'evict3r_ros.cli.main', 'replay', *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, 'PYTHONUNBUFFERED': '1'},
+    )
 
 
 def until_answered(process: subprocess.Popen, answer: Path, timeout_s: float = 60.0) -> None:
@@ -220,12 +308,21 @@ def test_a_signal_leaves_a_whole_bag(tmp_path, number):
 
 def test_a_full_disk_is_one_line(bag, tmp_path):
     """A limit on the size of a file stands in for the disk."""
+
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'replay', str(bag), '--out', str(tmp_path / 'answer'),
-               *NODE]
+    command = [
+        sys.executable,
+        '-m',
+        'evict3r_ros.cli.main',
+        'replay',
+        str(bag),
+        '--out',
+        str(tmp_path / 'answer'),
+        *NODE,
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=limit)
     assert result.returncode == 2 and 'cannot be written: File too large' in result.stderr
     assert 'Traceback' not in result.stderr

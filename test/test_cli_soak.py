@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r soak`, for seconds: everything is counted, and the figures are there."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
@@ -11,15 +13,30 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-from evict3r_ros.cli.main import main  # noqa: E402
+from evict3r_ros.cli.main import main
 
 
 @pytest.mark.ros
 @pytest.mark.timeout(180)
 def test_a_few_seconds_of_camera(tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, '-m', 'evict3r_ros.cli.main', 'soak', '--minutes', '0.07', '--rate', '10', '--json', '--plot',
-         str(tmp_path / 'soak.png')], capture_output=True, text=True, timeout=170)
+        [
+            sys.executable,
+            '-m',
+            'evict3r_ros.cli.main',
+            'soak',
+            '--minutes',
+            '0.07',
+            '--rate',
+            '10',
+            '--json',
+            '--plot',
+            str(tmp_path / 'soak.png'),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told['counts_agree'] and 0 < told['images_received'] <= told['images_published']

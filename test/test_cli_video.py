@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r video` as a user runs it: what it leaves, how it goes on, how it stops, what it refuses."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal
@@ -44,8 +46,11 @@ def run(source, out, *more):
 
 def content(out):
     """Every file of the frames, by name."""
-    return {str(path.relative_to(out)): path.read_bytes() for folder in ('image', 'depth', 'confidence')
-            for path in sorted((out / folder).iterdir())}
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for folder in ('image', 'depth', 'confidence')
+        for path in sorted((out / folder).iterdir())
+    }
 
 
 def summary(out):
@@ -57,7 +62,7 @@ def test_a_video_becomes_all_that_was_promised(video, tmp_path, capsys):
     assert run(video, out, '--points', 'head', '--predictions') == 0
     said = capsys.readouterr()
     assert 'UNTRAINED' in said.out and 'UNTRAINED' in said.err and 'points.ply' in said.out
-    assert read_tum(out / 'trajectory.tum').stamps_ns.tolist() == [index * 10 ** 8 for index in range(COUNT)]
+    assert read_tum(out / 'trajectory.tum').stamps_ns.tolist() == [index * 10**8 for index in range(COUNT)]
     depth = np.load(out / 'depth' / '000003.npz')['depth']
     levels = cv2.imread(str(out / 'depth' / '000003.png'), cv2.IMREAD_UNCHANGED)
     assert depth.shape == levels.shape == (42, 56) and np.abs(levels / 1000 - depth).max() <= 0.00051
@@ -129,8 +134,9 @@ def test_the_papers_budget_is_a_share_of_the_whole_input(video, tmp_path):
     assert sum(summary(tmp_path / 'out')['tokens_per_layer']) <= 4 * (0.5 * 5 * 17 + 1)
 
 
-@pytest.mark.parametrize('policy', ['sliding_window', 'uniform', 'first_last', 'random', 'xstreamvggt', 'infinitevggt',
-                                    'ovggt', 'unbounded'])
+@pytest.mark.parametrize(
+    'policy', ['sliding_window', 'uniform', 'first_last', 'random', 'xstreamvggt', 'infinitevggt', 'ovggt', 'unbounded']
+)
 def test_every_policy(video, tmp_path, policy):
     assert run(video, tmp_path / 'out', '--policy', policy, '--frames', '5', '--half') == 0
     assert summary(tmp_path / 'out')['settings']['dtype'] == 'bfloat16'
@@ -146,8 +152,9 @@ def test_stopped_in_the_middle_it_leaves_a_valid_result_and_goes_on(video, tmp_p
     for index in range(400):
         cv2.imwrite(str(shots / f'{index:03d}.png'), picture + np.uint8(index % 100))
     command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'video', str(shots), '--out', str(out), *NETWORK]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}
+    )
     try:
         deadline = time.monotonic() + 60
         while not (out / 'depth' / '000020.npz').exists():
@@ -167,15 +174,26 @@ def test_stopped_in_the_middle_it_leaves_a_valid_result_and_goes_on(video, tmp_p
     assert summary(out)['replay_pose_difference'] < 1e-4
 
 
-@pytest.mark.parametrize('arguments, said', [
-    (['none.mp4'], 'no such video'), (['VIDEO', '--confidence', 'much'], 'confidence'),
-    (['VIDEO', '--fps', '0'], '--fps'), (['VIDEO', '--voxel', '0'], '--voxel'),
-    (['VIDEO', '--start', '99'], 'no frame in the time'),
-    (['VIDEO', '--weights', 'none.pth'], 'does not exist'), (['VIDEO', '--tokens', '20'], 'too small'),
-    (['VIDEO', '--mask-sky', 'none.onnx'], 'none is downloaded'), (['VIDEO', '--max-points', '1'], '--max-points'),
-    (['VIDEO', '--image-width', '50'], 'multiple of 14'), (['VIDEO', '--depth-scale', '-1'], '--depth-scale'),
-    (['VIDEO', '--export-only'], 'no frames of an earlier run'), (['VIDEO', '--P', '2'], 'share 2.0'),
-    (['0', '--P', '0.5'], 'nobody knows how many'), (['93'], 'camera 93 cannot be opened')])
+@pytest.mark.parametrize(
+    'arguments, said',
+    [
+        (['none.mp4'], 'no such video'),
+        (['VIDEO', '--confidence', 'much'], 'confidence'),
+        (['VIDEO', '--fps', '0'], '--fps'),
+        (['VIDEO', '--voxel', '0'], '--voxel'),
+        (['VIDEO', '--start', '99'], 'no frame in the time'),
+        (['VIDEO', '--weights', 'none.pth'], 'does not exist'),
+        (['VIDEO', '--tokens', '20'], 'too small'),
+        (['VIDEO', '--mask-sky', 'none.onnx'], 'none is downloaded'),
+        (['VIDEO', '--max-points', '1'], '--max-points'),
+        (['VIDEO', '--image-width', '50'], 'multiple of 14'),
+        (['VIDEO', '--depth-scale', '-1'], '--depth-scale'),
+        (['VIDEO', '--export-only'], 'no frames of an earlier run'),
+        (['VIDEO', '--P', '2'], 'share 2.0'),
+        (['0', '--P', '0.5'], 'nobody knows how many'),
+        (['93'], 'camera 93 cannot be opened'),
+    ],
+)
 def test_wrong_input_is_told_in_a_line_before_anything_is_made(video, tmp_path, capsys, arguments, said):
     source, *more = [str(video) if word == 'VIDEO' else word for word in arguments]
     assert run(source, tmp_path / 'out', *more) == 2
@@ -198,6 +216,7 @@ def test_weights_that_answer_nothing_are_told(video, tmp_path, capsys, part, sai
 @pytest.mark.parametrize('text, value', [('90', 90.0), ('1:30', 90.0), ('1:00:01.5', 3601.5)])
 def test_times_of_a_video(text, value):
     from evict3r_ros.cli.input_options import seconds
+
     assert seconds(text) == value
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r view`: clouds in the odom frame, at their own times, from a bag and from live topics."""
+
 from __future__ import annotations
 
 import re
@@ -24,17 +25,17 @@ from evict3r_ros.io.bag import BagWriter
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 pytest.importorskip('rerun', reason="rerun is not installed here: pip install 'evict3r_ros[view]'")
 
-from geometry_msgs.msg import TransformStamped  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
+from geometry_msgs.msg import TransformStamped
+from rclpy.serialization import serialize_message
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 
-from evict3r_ros.ros import conversions  # noqa: E402
-from evict3r_ros.ros.message_types import message_class  # noqa: E402
-from evict3r_ros.ros.qos import output  # noqa: E402
-from evict3r_ros.ros.session import Session  # noqa: E402
-from evict3r_ros.scale import ScaleState  # noqa: E402
-from evict3r_ros.trajectory import Trajectory  # noqa: E402
+from evict3r_ros.ros import conversions
+from evict3r_ros.ros.message_types import message_class
+from evict3r_ros.ros.qos import output
+from evict3r_ros.ros.session import Session
+from evict3r_ros.scale import ScaleState
+from evict3r_ros.trajectory import Trajectory
 
 pytestmark = pytest.mark.timeout(90)
 TOPICS, START_NS, STEP_NS = AnswerTopics.of_node('/evict3r'), 1_700_000_000 * 10**9, 10**8
@@ -127,8 +128,10 @@ def test_a_running_node_becomes_a_file(tmp_path, capsys):
             latched = output()
             latched.durability = latched.durability.TRANSIENT_LOCAL
             static = session.node.create_publisher(TFMessage, '/tf_static', latched)
-            publishers = {topic: session.node.create_publisher(message_class(TOPICS.types()[topic]), topic, output())
-                          for topic, _, _ in answers(1)}
+            publishers = {
+                topic: session.node.create_publisher(message_class(TOPICS.types()[topic]), topic, output())
+                for topic, _, _ in answers(1)
+            }
             static.publish(static_message())
             while not stop.is_set():
                 for topic, _, message in answers(5):
@@ -151,10 +154,14 @@ def test_what_cannot_be_shown_is_told(bag, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
     there = tmp_path / 'there.rrd'
     there.write_text('mine')
-    for arguments, said in (([], 'no screen here'), (['--save', str(there)], 'is there already'),
-                            (['--save', str(tmp_path / 'no' / 'folder.rrd')], 'does not exist'),
-                            (['--connect', 'nonsense'], 'no address'), (['--node', 'other'], 'no /other/points'),
-                            (['--save', 'a.rrd', '--connect', 'b'], 'one or the other')):
+    for arguments, said in (
+        ([], 'no screen here'),
+        (['--save', str(there)], 'is there already'),
+        (['--save', str(tmp_path / 'no' / 'folder.rrd')], 'does not exist'),
+        (['--connect', 'nonsense'], 'no address'),
+        (['--node', 'other'], 'no /other/points'),
+        (['--save', 'a.rrd', '--connect', 'b'], 'one or the other'),
+    ):
         extra = ['--save', str(tmp_path / 'x.rrd')] if '--node' in arguments else []
         assert main(['view', str(bag), *arguments, *extra]) == 2
         assert said in capsys.readouterr().err, arguments
@@ -171,7 +178,9 @@ def test_a_full_disk_is_told(bag, tmp_path, monkeypatch, capsys):
 
 
 def test_without_rerun_it_says_what_to_install(bag):
-    code = ("import sys; sys.modules['rerun'] = None\n"
-            f"from evict3r_ros.cli.main import main; sys.exit(main(['view', {str(bag)!r}, '--save', 'never.rrd']))")
+    code = (
+        "import sys; sys.modules['rerun'] = None\n"
+        f"from evict3r_ros.cli.main import main; sys.exit(main(['view', {str(bag)!r}, '--save', 'never.rrd']))"
+    )
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 2 and "pip install 'evict3r_ros[view]'" in result.stderr

@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r world`: what it leaves on the disk is the world that its seed says."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
 from evict3r_ros.cli.demo_input import folder_input
 from evict3r_ros.cli.main import main
 from evict3r_ros.io.bag import BagReader, header_stamp_ns
@@ -31,7 +34,10 @@ def test_the_folder_is_the_seeds_world(made):
     expected = list(WorldStream(7, 5, 4, SIZE))
     folder = read_image_folder(made / 'out')
     assert len(folder) == len(expected) == len(folder.ground_truth)
-    assert np.allclose(folder.camera.K, WorldStream(7, 5, 4, SIZE).intrinsics) and folder.camera.base_from_camera is not None
+    assert (
+        np.allclose(folder.camera.K, WorldStream(7, 5, 4, SIZE).intrinsics)
+        and folder.camera.base_from_camera is not None
+    )
     for frame, truth, position in zip(folder.frames, expected, folder.ground_truth.positions, strict=True):
         assert frame.path.parent.name == 'rgb' and np.array_equal(frame.read(), truth.image)
         depth = cv2.imread(str(made / 'out' / 'depth' / frame.path.name), cv2.IMREAD_UNCHANGED)
@@ -64,11 +70,19 @@ def test_a_second_run_replaces_the_first_and_nothing_else(made, tmp_path):
     assert (out / 'rgb' / 'notes.txt').exists() and len(list((out / 'rgb').iterdir())) == 3
 
 
-@pytest.mark.parametrize(('wrong', 'said'), [
-    ([], 'nowhere to write'), (['--out', '{}', '--frames', '0'], '--frames 0'), (['--out', '{}', '--seed', '-1'], '--seed -1'),
-    (['--out', '{}', '--stride', '0'], '--stride 0'), (['--out', '{}', '--size', '8', '64'], '--size 8 64'),
-    (['--out', '{}', '--rate', 'nan'], '--rate nan'), (['--bag', '{}'], 'already there'),
-    (['--out', '/dev/null/x'], 'cannot be written')])
+@pytest.mark.parametrize(
+    ('wrong', 'said'),
+    [
+        ([], 'nowhere to write'),
+        (['--out', '{}', '--frames', '0'], '--frames 0'),
+        (['--out', '{}', '--seed', '-1'], '--seed -1'),
+        (['--out', '{}', '--stride', '0'], '--stride 0'),
+        (['--out', '{}', '--size', '8', '64'], '--size 8 64'),
+        (['--out', '{}', '--rate', 'nan'], '--rate nan'),
+        (['--bag', '{}'], 'already there'),
+        (['--out', '/dev/null/x'], 'cannot be written'),
+    ],
+)
 def test_what_cannot_work_is_refused(wrong, said, tmp_path, capsys):
     assert main([*ASKED, *(word.format(tmp_path) for word in wrong)]) == 2
     assert said in capsys.readouterr().err

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stream on a GPU: the CPU's answers, and the plan's bytes. Runs where torch finds CUDA."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
+
 from evict3r_ros.cache import POLICIES, CacheConfig, TierBits
 from evict3r_ros.network import load_network
 from evict3r_ros.planning import plan
@@ -13,9 +16,14 @@ from evict3r_ros.stream import Stream
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no CUDA here')
 
 SIZE = (98, 154)
-CONFIGS = {**{name: CacheConfig(name, 260) for name in POLICIES}, 'pooled': CacheConfig('evict3r', 260, scores='pooled'),
-           'mixed': CacheConfig('evict3r', 260, bits=TierBits()), 'adaptive': CacheConfig('evict3r', 260, budget='adaptive'),
-           'anchors': CacheConfig('ovggt', 300, anchors=3, anchor_share=0.05), '32 bits': CacheConfig('evict3r', 260, bits=32)}
+CONFIGS = {
+    **{name: CacheConfig(name, 260) for name in POLICIES},
+    'pooled': CacheConfig('evict3r', 260, scores='pooled'),
+    'mixed': CacheConfig('evict3r', 260, bits=TierBits()),
+    'adaptive': CacheConfig('evict3r', 260, budget='adaptive'),
+    'anchors': CacheConfig('ovggt', 300, anchors=3, anchor_share=0.05),
+    '32 bits': CacheConfig('evict3r', 260, bits=32),
+}
 
 
 @pytest.fixture(scope='module')
@@ -35,8 +43,14 @@ def test_same_answers_as_on_the_cpu(networks, name):
     for network in networks:
         with Stream(network, CONFIGS[name], SIZE) as stream:
             answers.append([stream.step(image) for image in images])
-            kept.append({(layer, *token) for layer in range(4)
-                         for token in stream.cache.ledger.kept(layer).cpu().numpy().tolist() for token in [tuple(token)]})
+            kept.append(
+                {
+                    (layer, *token)
+                    for layer in range(4)
+                    for token in stream.cache.ledger.kept(layer).cpu().numpy().tolist()
+                    for token in [tuple(token)]
+                }
+            )
     for ours, other in zip(*answers, strict=True):
         difference = (ours.depth - other.depth.cpu()).abs().max() / ours.depth.abs().max()
         assert difference < 0.02
@@ -51,7 +65,10 @@ def test_a_recorded_stream_answers_as_one_that_is_not(networks, name):
     """The same kernels in the same order, but for tables of other widths: frame for frame, also after a reset."""
     rng = np.random.default_rng(1)
     images = [rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(12)]
-    with Stream(networks[1], CONFIGS[name], SIZE) as recorded, Stream(networks[1], CONFIGS[name], SIZE, graph=False) as plain:
+    with (
+        Stream(networks[1], CONFIGS[name], SIZE) as recorded,
+        Stream(networks[1], CONFIGS[name], SIZE, graph=False) as plain,
+    ):
         for number, image in enumerate(images):
             if number == 7:
                 recorded.reset()
@@ -60,7 +77,9 @@ def test_a_recorded_stream_answers_as_one_that_is_not(networks, name):
             torch.testing.assert_close(ours.depth, other.depth, rtol=1e-3, atol=1e-3)
             np.testing.assert_allclose(ours.world_from_camera, other.world_from_camera, atol=1e-2)
         for layer in range(4):
-            kept = [{tuple(token) for token in stream.cache.ledger.kept(layer).tolist()} for stream in (recorded, plain)]
+            kept = [
+                {tuple(token) for token in stream.cache.ledger.kept(layer).tolist()} for stream in (recorded, plain)
+            ]
             assert len(kept[0] & kept[1]) >= 0.98 * len(kept[1])
 
 
@@ -98,7 +117,7 @@ def test_the_plan_is_what_is_allocated(preset, size, tokens):
         for _ in range(2 * tokens // stream.cache.shape.frame_tokens + 3):
             stream.step(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
     measured = torch.cuda.max_memory_allocated() - before
-    print(f'planned {(planned.total - planned.runtime) / 2 ** 20:.0f} MiB, measured {measured / 2 ** 20:.0f} MiB')
+    print(f'planned {(planned.total - planned.runtime) / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB')
     assert planned.total - planned.runtime == pytest.approx(measured, rel=0.1)
     assert measured < planned.total
 
@@ -106,6 +125,7 @@ def test_the_plan_is_what_is_allocated(preset, size, tokens):
 def test_worlds_look_the_same_as_on_the_cpu():
     """But for pixels on an edge, where rounding decides which surface is hit."""
     from evict3r_ros.synthetic.clips import render_clips
+
     here, there = (render_clips([3, 4, 5], 4, 8, (84, 112), device=device) for device in ('cpu', 'cuda'))
     assert ((there.depth.cpu() - here.depth).abs() / here.depth < 1e-3).float().mean() > 0.999
     assert ((there.images.cpu().int() - here.images.int()).abs() <= 2).float().mean() > 0.995
@@ -114,8 +134,11 @@ def test_worlds_look_the_same_as_on_the_cpu():
 def test_trainings_attention_is_the_causal_masks():
     from evict3r_ros.network import CausalMemory
     from evict3r_ros.training.memory import FlexMemory
+
     for tokens in (5, 5 * 197):
-        parts = [torch.randn(2, 5, tokens, 64, device='cuda', dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+        parts = [
+            torch.randn(2, 5, tokens, 64, device='cuda', dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
+        ]
         answers, gradients = [], []
         for memory in (CausalMemory(5), FlexMemory(5)):
             answers.append(memory.attend(0, *parts))

@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparisons behind docs/cache.md, small, with the conclusions that the defaults rest on."""
 
+from __future__ import annotations
+
 import json
 
 import cv2
 import numpy as np
 import pytest
 import torch
+
 from evict3r_ros.cli.main import main
 from evict3r_ros.evaluation import pooling, quantization, soak
 from evict3r_ros.evaluation.activations import record
@@ -90,6 +93,6 @@ def test_living_tensors_are_counted_once():
 
 def test_summary_sees_growth():
     frames = np.arange(0, 1000, soak.EVERY)
-    grown = soak.Soak(np.ones(1000), np.ones(1000), frames, 10 ** 8 + 5000 * frames, 10 ** 6 + 100 * frames)
+    grown = soak.Soak(np.ones(1000), np.ones(1000), frames, 10**8 + 5000 * frames, 10**6 + 100 * frames)
     assert grown.summary()['resident_bytes_a_frame'] == pytest.approx(5000)
     assert grown.summary()['tensor_bytes_distinct'] > 10

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention maps against the whole matrix written out, what the cache keeps against the cache, and the pictures."""
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 import pytest
@@ -49,8 +51,13 @@ def whole_matrix(network, images, layer):
     view = ImageView.of(SIZE, SIZE[1])
     prepared = torch.stack([view.prepare(torch.from_numpy(image)) for image in images])[None]
     with torch.inference_mode():
-        network(network.normalise(prepared), torch.arange(len(images)) == 0, network.aggregator.grid(view.patches),
-                Looking(len(images)), CausalMemory(len(images)))
+        network(
+            network.normalise(prepared),
+            torch.arange(len(images)) == 0,
+            network.aggregator.grid(view.patches),
+            Looking(len(images)),
+            CausalMemory(len(images)),
+        )
     query, key = seen[layer]
     scores = query.double() @ key.double().transpose(1, 2) / query.shape[-1] ** 0.5
     frame = torch.arange(len(images)).repeat_interleave(TOKENS)
@@ -103,10 +110,17 @@ def test_attention_to_groups_by_hand():
     assert torch.allclose(attention_to_groups(query, keys, valid, group, 9), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('config', [
-    *(CacheConfig(policy, 45) for policy in POLICIES), CacheConfig('evict3r', 45, bits=TierBits()),
-    CacheConfig('evict3r', 45, budget='adaptive'), CacheConfig('ovggt', 60, anchors=2, anchor_share=0.1),
-    CacheConfig('evict3r', share=0.5, sequence_length=COUNT)], ids=str)
+@pytest.mark.parametrize(
+    'config',
+    [
+        *(CacheConfig(policy, 45) for policy in POLICIES),
+        CacheConfig('evict3r', 45, bits=TierBits()),
+        CacheConfig('evict3r', 45, budget='adaptive'),
+        CacheConfig('ovggt', 60, anchors=2, anchor_share=0.1),
+        CacheConfig('evict3r', share=0.5, sequence_length=COUNT),
+    ],
+    ids=str,
+)
 def test_on_every_policy_what_is_kept_is_what_the_cache_keeps_and_nothing_is_disturbed(network, images, config):
     maps = run(network, config, images, [0, 3])
     kept = np.zeros_like(maps.kept)
@@ -157,12 +171,33 @@ def test_the_command(tmp_path, capsys):
     shots.mkdir()
     for index, frame in enumerate(WorldStream(7, 8, size=(84, 112), effects=False)):
         cv2.imwrite(str(shots / f'{index}.png'), frame.image)
-    command = ['attention', str(shots), '--out', str(out), '--weights', 'random', '--preset', 'nano', '--image-width',
-               '112', '--device', 'cpu', '--tokens', '130']
+    command = [
+        'attention',
+        str(shots),
+        '--out',
+        str(out),
+        '--weights',
+        'random',
+        '--preset',
+        'nano',
+        '--image-width',
+        '112',
+        '--device',
+        'cpu',
+        '--tokens',
+        '130',
+    ]
     assert main([*command, '--layers', '0,2', '--pixels', '200']) == 0
     assert {path.name for path in out.iterdir()} == {
-        '.evict3r', 'tokens_layer_00.png', 'tokens_layer_02.png', 'tokens_mean.png', 'frames.png', 'kept.png',
-        'evictions.png', 'attention.npz'}
+        '.evict3r',
+        'tokens_layer_00.png',
+        'tokens_layer_02.png',
+        'tokens_mean.png',
+        'frames.png',
+        'kept.png',
+        'evictions.png',
+        'attention.npz',
+    }
     for path in out.glob('*.png'):
         picture = cv2.imread(str(path))
         assert picture.shape[1] > 500 and picture.std() > 20, path.name

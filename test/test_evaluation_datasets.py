@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The field's data sets, tiny ones in each layout: what is read is what was rendered, and the commands run on them."""
 
+from __future__ import annotations
+
 import json
 import re
 from pathlib import Path
@@ -11,6 +13,7 @@ import dataset_layouts as layouts
 import numpy as np
 import pytest
 import torch
+
 from evict3r_ros.cli.main import build_parser, main
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation import tasks
@@ -63,9 +66,18 @@ class Oracle(tasks.Runner):
             camera = sequence.intrinsics if sequence.intrinsics is not None else self._world.K
             pose = origin @ self._world.poses[number]
             pose[:3, 3] *= UNIT
-            yield index, Prediction(
-                index, torch.as_tensor(UNIT * view.to_network(depth)), torch.ones(view.network_size),
-                torch.as_tensor(image), pose, view.to_network_K(camera), view)
+            yield (
+                index,
+                Prediction(
+                    index,
+                    torch.as_tensor(UNIT * view.to_network(depth)),
+                    torch.ones(view.network_size),
+                    torch.as_tensor(image),
+                    pose,
+                    view.to_network_K(camera),
+                    view,
+                ),
+            )
 
     singles = stream
 
@@ -122,13 +134,28 @@ def test_the_truth_itself_has_no_error(name, task, tmp_path, world):
 @pytest.mark.parametrize(('name', 'task'), TASK_OF)
 def test_the_command_runs(name, task, tmp_path, world, capsys):
     layouts.WRITERS[name](tmp_path / 'data', world)
-    arguments = ['eval', task, '--dataset', name, str(tmp_path / 'data'), '--weights', 'random', '--preset', 'nano', '--image-width', '56',
-                 '--device', 'cpu', '--out', str(tmp_path / 'out')]
+    arguments = [
+        'eval',
+        task,
+        '--dataset',
+        name,
+        str(tmp_path / 'data'),
+        '--weights',
+        'random',
+        '--preset',
+        'nano',
+        '--image-width',
+        '56',
+        '--device',
+        'cpu',
+        '--out',
+        str(tmp_path / 'out'),
+    ]
     if task == 'mv-recon':
         arguments += ['--every', '4']
     assert main([*arguments, '--frames', '4', '--json']) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found['frames'] == len(kept(name, world)[::4 if task == 'mv-recon' else 1][:4])
+    assert found['frames'] == len(kept(name, world)[:: 4 if task == 'mv-recon' else 1][:4])
     assert found['untrained'] and found['frames_per_second'] > 0 and found['peak_gib'] > 0
     assert all(np.isfinite(found[figure]) for figure in tasks.FIGURES[task])
     table = (tmp_path / 'out' / f'{task}_{name}.md').read_text()
@@ -198,8 +225,26 @@ def test_nearest_stamps():
 def test_limit_frames_and_resume(tmp_path, world, capsys):
     for scene in ('alley_2', 'cave_2', 'temple_3'):
         layouts.sintel(tmp_path, world, scene)
-    arguments = ['eval', 'pose', '--dataset', 'sintel', str(tmp_path), '--weights', 'random', '--preset', 'nano', '--image-width', '56',
-                 '--device', 'cpu', '--frames', '5', '--out', str(tmp_path / 'out'), '--json']
+    arguments = [
+        'eval',
+        'pose',
+        '--dataset',
+        'sintel',
+        str(tmp_path),
+        '--weights',
+        'random',
+        '--preset',
+        'nano',
+        '--image-width',
+        '56',
+        '--device',
+        'cpu',
+        '--frames',
+        '5',
+        '--out',
+        str(tmp_path / 'out'),
+        '--json',
+    ]
     assert main([*arguments, '--limit', '2']) == 0
     first = json.loads(capsys.readouterr().out)
     assert list(first['sequences']) == ['alley_2', 'cave_2'] and first['frames'] == 10

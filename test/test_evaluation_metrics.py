@@ -2,16 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth, pose and intervals: against other implementations, known answers and brute force."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 import pytest
 import torch
-from evict3r_ros.evaluation import depth, intervals, pose
 from evo.core import metrics
 from evo.core.trajectory import PosePath3D
 from scipy.optimize import linprog, minimize_scalar
 from scipy.spatial.transform import Rotation
+
+from evict3r_ros.evaluation import depth, intervals, pose
 
 
 def walk(frames: int, seed: int) -> np.ndarray:
@@ -48,9 +51,11 @@ def test_trajectory_errors_are_evos(with_scale):
     for delta in (1, 5):
         translation, rotation = pose.relative_errors(predicted, truth, delta, with_scale)
         assert pose.rms(translation) == pytest.approx(
-            evo(metrics.RPE(part.translation_part, delta, unit, all_pairs=True)), rel=1e-9)
+            evo(metrics.RPE(part.translation_part, delta, unit, all_pairs=True)), rel=1e-9
+        )
         assert pose.rms(rotation) == pytest.approx(
-            evo(metrics.RPE(part.rotation_angle_deg, delta, unit, all_pairs=True)), rel=1e-7)
+            evo(metrics.RPE(part.rotation_angle_deg, delta, unit, all_pairs=True)), rel=1e-7
+        )
     assert pose.path_length(truth) == pytest.approx(reference.path_length)
 
 
@@ -75,7 +80,7 @@ def test_a_still_camera_is_placed_in_the_middle():
     truth = walk(30, seed=5)
     still = np.tile(np.eye(4), (30, 1, 1))
     spread = truth[:, :3, 3] - truth[:, :3, 3].mean(0)
-    assert pose.ate(still, truth) == pytest.approx(np.sqrt((spread ** 2).sum(1).mean()))
+    assert pose.ate(still, truth) == pytest.approx(np.sqrt((spread**2).sum(1).mean()))
     assert math.isnan(pose.ate_over_length(truth, still))
 
 
@@ -129,8 +134,12 @@ def test_least_absolute_deviations_are_the_least():
     # |residual| <= e is a linear programme in (s, o, e_1 ... e_n).
     n, d, t = len(truth), predicted.numpy(), truth.numpy()
     rows = np.stack([d, np.ones(n)], axis=1)
-    programme = linprog(np.r_[0, 0, np.ones(n)], A_ub=np.block([[rows, -np.eye(n)], [-rows, -np.eye(n)]]),
-                        b_ub=np.r_[t, -t], bounds=[(None, None)] * 2 + [(0, None)] * n)
+    programme = linprog(
+        np.r_[0, 0, np.ones(n)],
+        A_ub=np.block([[rows, -np.eye(n)], [-rows, -np.eye(n)]]),
+        b_ub=np.r_[t, -t],
+        bounds=[(None, None)] * 2 + [(0, None)] * n,
+    )
     scale, shift = depth.alignment(predicted, truth, 'scale&shift')
     assert float((scale * predicted + shift - truth).abs().sum()) <= programme.fun * 1.001
 
@@ -144,8 +153,10 @@ def test_a_flat_prediction_is_a_constant_depth():
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(0)
-    covered = [found.low <= 5.0 <= found.high for found in (
-        intervals.interval(rng.normal(5.0, 2.0, 40), seed=seed) for seed in range(100))]
+    covered = [
+        found.low <= 5.0 <= found.high
+        for found in (intervals.interval(rng.normal(5.0, 2.0, 40), seed=seed) for seed in range(100))
+    ]
     assert 0.86 <= np.mean(covered) <= 1.0
 
 
@@ -165,8 +176,9 @@ def test_pairs_see_what_separate_intervals_do_not():
         intervals.interval([])
 
 
-@pytest.mark.parametrize('values', [[3.0], [1.0, 2.0], [2.0, 2.0, 1.0, 5.0], [4.0, 1.0, 3.0, 2.0], [1.0, 1.0, 2.0, 2.0],
-                                    [5.0, 1.0, 3.0]])
+@pytest.mark.parametrize(
+    'values', [[3.0], [1.0, 2.0], [2.0, 2.0, 1.0, 5.0], [4.0, 1.0, 3.0, 2.0], [1.0, 1.0, 2.0, 2.0], [5.0, 1.0, 3.0]]
+)
 def test_the_median_is_numpys(values):
     scale, _ = depth.alignment(torch.ones(len(values)), torch.tensor(values), 'median')
     assert scale == np.median(values)

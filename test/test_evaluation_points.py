@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clouds whose errors are known."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+
 from evict3r_ros.evaluation.points import icp, normals, point_errors
 from evict3r_ros.evaluation.pose import Similarity
-from scipy.spatial.transform import Rotation
 
 
 def plane(z: float, step: float = 0.02) -> np.ndarray:
@@ -51,8 +54,9 @@ def test_normals_that_disagree():
 def test_icp_finds_a_small_motion_and_no_scale():
     rng = np.random.default_rng(1)
     target = corner() + rng.normal(0, 1e-4, (7500, 3))
-    motion = Similarity(1.0, Rotation.from_euler('xyz', [1.0, -1.0, 0.5], degrees=True).as_matrix(),
-                        np.array([0.004, -0.006, 0.005]))
+    motion = Similarity(
+        1.0, Rotation.from_euler('xyz', [1.0, -1.0, 0.5], degrees=True).as_matrix(), np.array([0.004, -0.006, 0.005])
+    )
     moved = motion.points(target)
     found = icp(moved, target)
     assert found.scale == 1.0

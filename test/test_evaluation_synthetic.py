@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r eval synthetic` and `evict3r eval report`: definitions, resumption, processes, and what they refuse."""
 
+from __future__ import annotations
+
 import json
 import math
 import os
@@ -15,6 +17,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from processes import children_of, runs
+from scipy.spatial.transform import Rotation
+
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.cli.main import main
 from evict3r_ros.errors import UserError
@@ -26,8 +31,6 @@ from evict3r_ros.evaluation.streaming import Answers, TrueClip, measure, stream_
 from evict3r_ros.evaluation.summary import Group, groups
 from evict3r_ros.network import load_network
 from evict3r_ros.training.batches import FIRST_TRAINING_SEED
-from processes import children_of, runs
-from scipy.spatial.transform import Rotation
 
 SMALL = ['--weights', 'random', '--preset', 'nano', '--image-width', '56', '--device', 'cpu']
 
@@ -44,13 +47,18 @@ def clip() -> TrueClip:
     poses[:, :3, 3] = rng.normal(0, 0.1, (40, 3)).cumsum(0)
     poses[:, :3, :3] = Rotation.from_rotvec(rng.normal(0, 0.05, (40, 3)).cumsum(0)).as_matrix()
     depth = torch.as_tensor(rng.uniform(1, 5, (40, 6, 8)), dtype=torch.float32)
-    return TrueClip(torch.zeros(40, 6, 8, 3, dtype=torch.uint8), depth, poses,
-                    np.array([[5.0, 0, 4], [0, 5, 3], [0, 0, 1]]))
+    return TrueClip(
+        torch.zeros(40, 6, 8, 3, dtype=torch.uint8), depth, poses, np.array([[5.0, 0, 4], [0, 5, 3], [0, 0, 1]])
+    )
 
 
 def answers(clip: TrueClip, **changes) -> Answers:
-    exact = {'depth': clip.depth, 'world_from_camera': clip.world_from_camera, 'focal': np.full(len(clip.depth), 5.0),
-             'cost': {'cache_bytes': 1, 'camera_cache_bytes': 1, 'tokens': 1.0, 'budget': 1, 'seconds': 1.0}}
+    exact = {
+        'depth': clip.depth,
+        'world_from_camera': clip.world_from_camera,
+        'focal': np.full(len(clip.depth), 5.0),
+        'cost': {'cache_bytes': 1, 'camera_cache_bytes': 1, 'tokens': 1.0, 'budget': 1, 'seconds': 1.0},
+    }
     return Answers(**(exact | changes))
 
 
@@ -58,16 +66,31 @@ def test_a_right_answer_in_another_unit_has_no_error(clip):
     turned = np.array(clip.world_from_camera)
     turned[:, :3, 3] *= 0.2
     found = measure(clip, answers(clip, depth=0.2 * clip.depth, world_from_camera=turned))
-    assert found['figures'] == pytest.approx({
-        'absrel': 0, 'delta_1_25': 1, 'log_rmse': 0, 'ate_over_length': 0, 'rotation_deg': 0, 'rpe_translation': 0,
-        'rpe_rotation_deg': 0, 'focal_error': 0, 'valid_pixels': 1}, abs=1e-6)
+    assert found['figures'] == pytest.approx(
+        {
+            'absrel': 0,
+            'delta_1_25': 1,
+            'log_rmse': 0,
+            'ate_over_length': 0,
+            'rotation_deg': 0,
+            'rpe_translation': 0,
+            'rpe_rotation_deg': 0,
+            'focal_error': 0,
+            'valid_pixels': 1,
+        },
+        abs=1e-6,
+    )
 
 
 def test_still_camera_and_constant_depth_are_the_baselines(clip):
     still = np.tile(np.eye(4), (40, 1, 1))
     found = measure(clip, answers(clip, depth=torch.full_like(clip.depth, 7.0), world_from_camera=still))
-    for figure, baseline in (('absrel', 'constant_absrel'), ('delta_1_25', 'constant_delta_1_25'),
-                             ('ate_over_length', 'still_ate_over_length'), ('rotation_deg', 'still_rotation_deg')):
+    for figure, baseline in (
+        ('absrel', 'constant_absrel'),
+        ('delta_1_25', 'constant_delta_1_25'),
+        ('ate_over_length', 'still_ate_over_length'),
+        ('rotation_deg', 'still_rotation_deg'),
+    ):
         assert found['figures'][figure] == pytest.approx(found['baselines'][baseline]), figure
         assert found['figures'][figure] > 0.01
     relative = np.linalg.inv(clip.world_from_camera[0, :3, :3]) @ clip.world_from_camera[:, :3, :3]
@@ -107,14 +130,17 @@ def test_a_path_without_length_has_no_error_over_length(clip):
     still = TrueClip(clip.images, clip.depth, np.tile(np.eye(4), (40, 1, 1)), clip.intrinsics)
     found = measure(still, answers(clip))
     assert math.isnan(found['figures']['ate_over_length'])
-    both = Group(Configuration('uniform', '10'), [{'stream': {'seed': 1}} | found,
-                                                  {'stream': {'seed': 2}} | measure(clip, answers(clip))])
+    both = Group(
+        Configuration('uniform', '10'),
+        [{'stream': {'seed': 1}} | found, {'stream': {'seed': 2}} | measure(clip, answers(clip))],
+    )
     assert both.summary()['ate_over_length'].value == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_stream_is_the_real_one():
     """Depth, poses and focal lengths are those of Stream.step, brought to the clip's size."""
     from evict3r_ros.stream import Stream
+
     network = load_network('random', 'nano')
     images = torch.randint(0, 256, (3, 48, 60, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     clip = TrueClip(images, torch.ones(3, 48, 60), np.tile(np.eye(4), (3, 1, 1)), np.eye(3))
@@ -132,9 +158,9 @@ def test_the_stream_is_the_real_one():
 def test_seeds_never_touch_trainings():
     seen = set()
     for split in SPLITS:
-        for seed in (0, 1, -1, 10 ** 30):
+        for seed in (0, 1, -1, 10**30):
             seeds = HeldOut(seed, split, clips=64).world_seeds()
-            assert all(number in SPLITS[split] and 10 ** 9 <= number < FIRST_TRAINING_SEED for number in seeds)
+            assert all(number in SPLITS[split] and 10**9 <= number < FIRST_TRAINING_SEED for number in seeds)
             assert HeldOut(seed, split, clips=8).world_seeds() == seeds[:8]
             seen |= set(seeds)
     assert len(seen) == 2 * 4 * 64
@@ -144,27 +170,48 @@ def test_seeds_never_touch_trainings():
 def test_configurations():
     found = combinations(['uniform', 'unbounded'], ['2500', '10%'], ['4', '16/8/4'], ['96'])
     assert [(one.policy, one.budget, one.bits) for one in found] == [
-        ('uniform', '2500', '4'), ('uniform', '2500', '16/8/4'), ('uniform', '10%', '4'), ('uniform', '10%', '16/8/4'),
-        ('unbounded', '', '4'), ('unbounded', '', '16/8/4')]
+        ('uniform', '2500', '4'),
+        ('uniform', '2500', '16/8/4'),
+        ('uniform', '10%', '4'),
+        ('uniform', '10%', '16/8/4'),
+        ('unbounded', '', '4'),
+        ('unbounded', '', '16/8/4'),
+    ]
     config = Configuration('evict3r:scores=pooled:temperature=0.25', '10%', '16/8/4', '5%').cache_config(128, 197)
     assert (config.tokens, config.scores, config.temperature, config.bits.rest, config.camera_frames) == (
-        2522, 'pooled', 0.25, 4, 7)
+        2522,
+        'pooled',
+        0.25,
+        4,
+        7,
+    )
     assert Configuration('ovggt:anchors=3', '12MiB', '8', 'all').cache_config(128, 197).memory_mb == 12.0
     assert Configuration('unbounded', '', '16').cache_config(128, 197).tokens == 128 * 197
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (['--policies', 'best'], "policy 'best' is not one of"),
-    (['--policies', 'evict3r:taste=2'], "'taste' is not one of"),
-    (['--policies', 'ovggt:anchors=many'], 'anchors must be a int'),
-    (['--budgets', 'half'], "budget 'half'"), (['--budgets', '0%'], 'positive number'),
-    (['--budgets', '150%'], 'a stream has 100%'), (['--budgets', '20'], 'too small'),
-    (['--bits', '5'], 'bits 5 are not'), (['--bits', ','], 'left to compare'),
-    (['--camera-frames', 'x'], "camera frames 'x'"),
-    (['--clips', '0'], 'at least 1'), (['--frames', '1'], 'no trajectory'), (['--processes', '0'], 'processes'),
-    (['--minutes', '0'], 'no time'),
-    (['--plot', '/nowhere/a.png'], 'no folder /nowhere'), (['--image-width', '50'], 'multiple of 14'),
-    (['--device', 'tpu'], 'device'), (['--preset', 'huge'], "preset 'huge'")])
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--policies', 'best'], "policy 'best' is not one of"),
+        (['--policies', 'evict3r:taste=2'], "'taste' is not one of"),
+        (['--policies', 'ovggt:anchors=many'], 'anchors must be a int'),
+        (['--budgets', 'half'], "budget 'half'"),
+        (['--budgets', '0%'], 'positive number'),
+        (['--budgets', '150%'], 'a stream has 100%'),
+        (['--budgets', '20'], 'too small'),
+        (['--bits', '5'], 'bits 5 are not'),
+        (['--bits', ','], 'left to compare'),
+        (['--camera-frames', 'x'], "camera frames 'x'"),
+        (['--clips', '0'], 'at least 1'),
+        (['--frames', '1'], 'no trajectory'),
+        (['--processes', '0'], 'processes'),
+        (['--minutes', '0'], 'no time'),
+        (['--plot', '/nowhere/a.png'], 'no folder /nowhere'),
+        (['--image-width', '50'], 'multiple of 14'),
+        (['--device', 'tpu'], 'device'),
+        (['--preset', 'huge'], "preset 'huge'"),
+    ],
+)
 def test_what_cannot_work_is_refused_before_anything_runs(arguments, message, capsys):
     assert evaluate(*arguments) == 2
     assert message in capsys.readouterr().err
@@ -182,8 +229,20 @@ def test_json_has_what_checks_rely_on(capsys):
 
 
 def test_a_comparison_in_processes_is_resumed_and_reported(tmp_path, capsys):
-    arguments = ['--clips', '2', '--frames', '10', '--policies', 'uniform,evict3r,unbounded', '--budgets', '40%',
-                 '--bits', '4,16', '--out', str(tmp_path / 'run')]
+    arguments = [
+        '--clips',
+        '2',
+        '--frames',
+        '10',
+        '--policies',
+        'uniform,evict3r,unbounded',
+        '--budgets',
+        '40%',
+        '--bits',
+        '4,16',
+        '--out',
+        str(tmp_path / 'run'),
+    ]
     lines = tmp_path / 'run' / 'streams.jsonl'
     assert evaluate(*arguments, '--processes', '2') == 0
     text = capsys.readouterr().out
@@ -235,8 +294,22 @@ def test_time_runs_out_between_two_frames(tmp_path, capsys):
 
 def under_way(out: Path) -> subprocess.Popen:
     """A comparison in two processes of which the first stream is done."""
-    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'eval', 'synthetic', *SMALL, '--clips', '200',
-               '--frames', '4', '--processes', '2', '--out', str(out)]
+    command = [
+        sys.executable,
+        '-m',
+        'evict3r_ros.cli.main',
+        'eval',
+        'synthetic',
+        *SMALL,
+        '--clips',
+        '200',
+        '--frames',
+        '4',
+        '--processes',
+        '2',
+        '--out',
+        str(out),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     lines, deadline = out / 'streams.jsonl', time.monotonic() + 60
     while not (lines.is_file() and lines.stat().st_size) and time.monotonic() < deadline:
@@ -282,15 +355,17 @@ def test_a_damaged_file_is_named(tmp_path):
 
 
 def test_a_disk_that_is_full_leaves_whole_lines(tmp_path):
-    command = (f'ulimit -f 3; exec {sys.executable} -m evict3r_ros.cli.main eval synthetic {" ".join(SMALL)} '
-               f'--clips 4 --frames 4 --out {tmp_path}')
+    command = (
+        f'ulimit -f 3; exec {sys.executable} -m evict3r_ros.cli.main eval synthetic {" ".join(SMALL)} '
+        f'--clips 4 --frames 4 --out {tmp_path}'
+    )
     done = subprocess.run(['bash', '-c', command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and 'cannot be written' in done.stderr and 'Traceback' not in done.stderr
     before = list(read_lines(tmp_path / 'streams.jsonl'))
     assert 1 <= len(before) < 4
     assert evaluate('--clips', '4', '--frames', '4', '--out', str(tmp_path)) == 0
     after = list(read_lines(tmp_path / 'streams.jsonl'))
-    assert len(after) == 4 and after[:len(before)] == before
+    assert len(after) == 4 and after[: len(before)] == before
 
 
 def test_a_better_policy_is_told_from_uniform(clip):
@@ -302,12 +377,24 @@ def test_a_better_policy_is_told_from_uniform(clip):
         hard = rng.lognormal(2, 0.5)
         for policy, change in (('uniform', 0.0), ('evict3r', -0.3), ('random', rng.normal(0, 0.5))):
             figures = base['figures'] | {'rotation_deg': hard + change, 'ate_over_length': 0.01 * hard + 0.01 * change}
-            records.append(base | {
-                'figures': figures, 'configuration': vars(Configuration(policy, '10%')),
-                'stream': {'seed': seed, 'frames': 40, 'stride': 1, 'effects': True, 'loop': False, 'height': 6,
-                           'width': 8},
-                'network': {'preset': 'nano', 'weights': 'x', 'dtype': 'float32', 'untrained': False}})
-    (which, found), = groups(records).items()
+            records.append(
+                base
+                | {
+                    'figures': figures,
+                    'configuration': vars(Configuration(policy, '10%')),
+                    'stream': {
+                        'seed': seed,
+                        'frames': 40,
+                        'stride': 1,
+                        'effects': True,
+                        'loop': False,
+                        'height': 6,
+                        'width': 8,
+                    },
+                    'network': {'preset': 'nano', 'weights': 'x', 'dtype': 'float32', 'untrained': False},
+                }
+            )
+    ((which, found),) = groups(records).items()
     rows = {row.split(' | ')[0].strip('| '): row for row in report.comparison_table(found).splitlines()}
     assert rows['evict3r'].count('**') == 4 and '**-0.300**' in rows['evict3r']
     assert '**' not in rows['random']

@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A focal length out of many that differ."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
+
 from evict3r_ros.field_of_view import SteadyFocal
 
 

@@ -2,19 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotations and cameras against SciPy, and against each other."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 import pytest
 import torch
-from evict3r_ros import geometry
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
+from evict3r_ros import geometry
+
 component = st.floats(-1.0, 1.0, allow_nan=False)
-quaternions = st.tuples(component, component, component, component).map(np.array).filter(
-    lambda q: np.linalg.norm(q) > 1e-3)
+quaternions = (
+    st.tuples(component, component, component, component).map(np.array).filter(lambda q: np.linalg.norm(q) > 1e-3)
+)
 
 
 @given(quaternions)

@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images that show nothing, and images that never change."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
+
 from evict3r_ros.image_health import LEAST_CONTRAST, FrozenWatch, contrast, has_usable_shape
 
 
@@ -27,8 +30,10 @@ def test_one_colour_alone_is_contrast():
     assert contrast(image) > LEAST_CONTRAST
 
 
-@pytest.mark.parametrize(('size', 'usable'), [
-    ((1, 1), False), ((13, 200), False), ((14, 200), True), ((5000, 20), False), ((4320, 7680), True)])
+@pytest.mark.parametrize(
+    ('size', 'usable'),
+    [((1, 1), False), ((13, 200), False), ((14, 200), True), ((5000, 20), False), ((4320, 7680), True)],
+)
 def test_lines_of_pixels_are_no_images(size, usable):
     assert has_usable_shape(*size) == has_usable_shape(*size[::-1]) == usable
 

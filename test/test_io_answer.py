@@ -2,13 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a recorded answer back: frames joined, clouds moved to odom with the pose of their own stamp, rows picked."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.io.answer import (AnswerTopics, StaticFrames, cloud_arrays, collect_cloud, image_array, last_status,
-                                   pick_rows, write_trajectory)
+from evict3r_ros.io.answer import (
+    AnswerTopics,
+    StaticFrames,
+    cloud_arrays,
+    collect_cloud,
+    image_array,
+    last_status,
+    pick_rows,
+    write_trajectory,
+)
 from evict3r_ros.io.bag import BagReader, BagWriter, message_types
 from evict3r_ros.io.image_bag import CameraTopics, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
@@ -28,8 +38,11 @@ def make(kind, **fields):
 
 
 def header(stamp, frame):
-    return make('std_msgs/msg/Header', frame_id=frame,
-                stamp=make('builtin_interfaces/msg/Time', sec=stamp // 10 ** 9, nanosec=stamp % 10 ** 9))
+    return make(
+        'std_msgs/msg/Header',
+        frame_id=frame,
+        stamp=make('builtin_interfaces/msg/Time', sec=stamp // 10**9, nanosec=stamp % 10**9),
+    )
 
 
 def stamp_of(index):
@@ -43,36 +56,71 @@ def pose_of(index):
 
 def odometry(index, child='base_link'):
     rotation, translation = pose_of(index)
-    pose = make('geometry_msgs/msg/Pose', position=make('geometry_msgs/msg/Point', **dict(zip('xyz', translation))),
-                orientation=make('geometry_msgs/msg/Quaternion', **dict(zip('xyzw', rotation.as_quat()))))
+    pose = make(
+        'geometry_msgs/msg/Pose',
+        position=make('geometry_msgs/msg/Point', **dict(zip('xyz', translation))),
+        orientation=make('geometry_msgs/msg/Quaternion', **dict(zip('xyzw', rotation.as_quat()))),
+    )
     zero = make('geometry_msgs/msg/Vector3', x=0.0, y=0.0, z=0.0)
-    return make('nav_msgs/msg/Odometry', header=header(stamp_of(index), 'odom'), child_frame_id=child,
-                pose=make('geometry_msgs/msg/PoseWithCovariance', pose=pose, covariance=np.zeros(36)),
-                twist=make('geometry_msgs/msg/TwistWithCovariance', covariance=np.zeros(36),
-                           twist=make('geometry_msgs/msg/Twist', linear=zero, angular=zero)))
+    return make(
+        'nav_msgs/msg/Odometry',
+        header=header(stamp_of(index), 'odom'),
+        child_frame_id=child,
+        pose=make('geometry_msgs/msg/PoseWithCovariance', pose=pose, covariance=np.zeros(36)),
+        twist=make(
+            'geometry_msgs/msg/TwistWithCovariance',
+            covariance=np.zeros(36),
+            twist=make('geometry_msgs/msg/Twist', linear=zero, angular=zero),
+        ),
+    )
 
 
 def cloud(index, points, colours, big_endian=False, row_padding=0, names='x y z rgb'):
     """A PointCloud2 of one row of 20-byte points, rgb before x, y, z, and padding after the row."""
     order = '>' if big_endian else '<'
-    layout = np.dtype({'names': ['rgb', 'x', 'y', 'z'], 'formats': [order + 'u4'] + [order + 'f4'] * 3,
-                       'offsets': [0, 4, 8, 12], 'itemsize': 20})
+    layout = np.dtype(
+        {
+            'names': ['rgb', 'x', 'y', 'z'],
+            'formats': [order + 'u4'] + [order + 'f4'] * 3,
+            'offsets': [0, 4, 8, 12],
+            'itemsize': 20,
+        }
+    )
     data = np.zeros(len(points), dtype=layout)
     for axis, name in enumerate('xyz'):
         data[name] = points[:, axis]
     data['rgb'] = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    fields = [make('sensor_msgs/msg/PointField', name=name, offset=layout.fields[name][1], datatype=7, count=1)
-              for name in names.split()]
+    fields = [
+        make('sensor_msgs/msg/PointField', name=name, offset=layout.fields[name][1], datatype=7, count=1)
+        for name in names.split()
+    ]
     raw = np.concatenate([np.frombuffer(data.tobytes(), np.uint8), np.zeros(row_padding, np.uint8)])
-    return make('sensor_msgs/msg/PointCloud2', header=header(stamp_of(index), 'cam0'), height=1, width=len(points),
-                fields=fields, is_bigendian=big_endian, point_step=20, row_step=len(raw), data=raw, is_dense=False)
+    return make(
+        'sensor_msgs/msg/PointCloud2',
+        header=header(stamp_of(index), 'cam0'),
+        height=1,
+        width=len(points),
+        fields=fields,
+        is_bigendian=big_endian,
+        point_step=20,
+        row_step=len(raw),
+        data=raw,
+        is_dense=False,
+    )
 
 
 def image(index, pixels, encoding, big_endian=False):
     pixels = np.ascontiguousarray(pixels)
-    return make('sensor_msgs/msg/Image', header=header(stamp_of(index), 'cam0'), height=pixels.shape[0],
-                width=pixels.shape[1], encoding=encoding, is_bigendian=int(big_endian),
-                step=pixels.nbytes // pixels.shape[0], data=np.frombuffer(pixels.tobytes(), np.uint8))
+    return make(
+        'sensor_msgs/msg/Image',
+        header=header(stamp_of(index), 'cam0'),
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        is_bigendian=int(big_endian),
+        step=pixels.nbytes // pixels.shape[0],
+        data=np.frombuffer(pixels.tobytes(), np.uint8),
+    )
 
 
 def points_of(index):
@@ -193,16 +241,23 @@ def test_images_are_read_in_each_encoding():
 def test_static_transforms_are_joined_up_and_down(tmp_path):
     def link(parent, child, x):
         translation = make('geometry_msgs/msg/Vector3', x=x, y=0.0, z=0.0)
-        transform = make('geometry_msgs/msg/Transform', translation=translation,
-                         rotation=make('geometry_msgs/msg/Quaternion', x=0.0, y=0.0, z=np.sqrt(0.5), w=np.sqrt(0.5)))
-        return make('geometry_msgs/msg/TransformStamped', header=header(0, parent), child_frame_id=child,
-                    transform=transform)
+        transform = make(
+            'geometry_msgs/msg/Transform',
+            translation=translation,
+            rotation=make('geometry_msgs/msg/Quaternion', x=0.0, y=0.0, z=np.sqrt(0.5), w=np.sqrt(0.5)),
+        )
+        return make(
+            'geometry_msgs/msg/TransformStamped', header=header(0, parent), child_frame_id=child, transform=transform
+        )
 
     with BagWriter(tmp_path / 'bag') as bag:
         bag.add_topic('/tf_static', 'tf2_msgs/msg/TFMessage', latched=True)
         bag.write('/tf_static', 0, make('tf2_msgs/msg/TFMessage', transforms=[link('base', 'mast', 1.0)]))
-        bag.write('/tf_static', 1, make('tf2_msgs/msg/TFMessage', transforms=[link('mast', 'left', 2.0),
-                                                                              link('mast', 'right', -2.0)]))
+        bag.write(
+            '/tf_static',
+            1,
+            make('tf2_msgs/msg/TFMessage', transforms=[link('mast', 'left', 2.0), link('mast', 'right', -2.0)]),
+        )
     with BagReader(tmp_path / 'bag') as bag:
         frames = StaticFrames(bag)
     assert np.allclose(frames.find('base', 'left')[:3, 3], [1, 2, 0])

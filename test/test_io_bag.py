@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags in both storages: what goes in comes out, in time order; damaged and foreign ones are refused."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -17,8 +19,9 @@ STATUS = 'string weights\nuint32[] tokens\nstd_msgs/Header header\n'
 
 def camera(**changes):
     base = np.array([[0, 0, 1, 0.1], [-1, 0, 0, 0.2], [0, -1, 0, 0.3], [0, 0, 0, 1]], dtype=float)
-    return CameraModel.pinhole('cam0', 32, 24, np.array([[30.0, 0, 16], [0, 31, 12], [0, 0, 1]]),
-                               **{'base_from_camera': base, **changes})
+    return CameraModel.pinhole(
+        'cam0', 32, 24, np.array([[30.0, 0, 16], [0, 31, 12], [0, 0, 1]]), **{'base_from_camera': base, **changes}
+    )
 
 
 def pictures(count, seed=0):
@@ -35,8 +38,10 @@ def test_image_bag_round_trip(tmp_path, storage):
     assert write_image_bag(tmp_path / 'bag', pictures(5), camera(), topics, storage) == 5
     with BagReader(tmp_path / 'bag') as bag:
         assert {name: (topic.message_type, topic.count, topic.latched) for name, topic in bag.topics.items()} == {
-            '/tf_static': ('tf2_msgs/msg/TFMessage', 1, True), topics.image: (IMAGE, 5, False),
-            topics.camera_info: (CAMERA_INFO, 5, False)}
+            '/tf_static': ('tf2_msgs/msg/TFMessage', 1, True),
+            topics.image: (IMAGE, 5, False),
+            topics.camera_info: (CAMERA_INFO, 5, False),
+        }
         everything = list(bag.messages())
         times = [time for _, time, _ in everything]
         assert times == sorted(times) and len(times) == 11
@@ -55,7 +60,7 @@ def test_image_bag_round_trip(tmp_path, storage):
 def test_the_static_transform_says_where_the_camera_is(tmp_path):
     write_image_bag(tmp_path / 'bag', pictures(1), camera())
     with BagReader(tmp_path / 'bag') as bag:
-        transform, = next(bag.messages(['/tf_static']))[2].transforms
+        (transform,) = next(bag.messages(['/tf_static']))[2].transforms
     assert (transform.header.frame_id, transform.child_frame_id) == ('base_link', 'cam0')
     rotation, translation = transform.transform.rotation, transform.transform.translation
     matrix = matrix_from_quaternion([rotation.x, rotation.y, rotation.z, rotation.w])
@@ -75,8 +80,11 @@ def test_raw_messages_are_the_bytes_that_were_written(tmp_path):
         bag.add_topic('/words', 'std_msgs/msg/String')
         for time in times:
             bag.write('/words', time, message_types().types['std_msgs/msg/String'](data=str(time)))
-        raw = bytes(message_types().serialize_cdr(message_types().types['std_msgs/msg/String'](data='40'),
-                                                  'std_msgs/msg/String'))
+        raw = bytes(
+            message_types().serialize_cdr(
+                message_types().types['std_msgs/msg/String'](data='40'), 'std_msgs/msg/String'
+            )
+        )
         bag.write_raw('/words', 40, raw)
         assert bag.counts == {'/words': 4}
     with BagReader(tmp_path / 'bag') as bag:
@@ -91,7 +99,8 @@ def test_types_of_our_own_are_written_with_their_definition(tmp_path):
             bag.add_topic('/status', 'our_msgs/msg/Status')
         bag.add_topic('/status', 'our_msgs/msg/Status', definition=STATUS)
         header = message_types().types['std_msgs/msg/Header'](
-            stamp=message_types().types['builtin_interfaces/msg/Time'](sec=1, nanosec=2), frame_id='')
+            stamp=message_types().types['builtin_interfaces/msg/Time'](sec=1, nanosec=2), frame_id=''
+        )
         status = bag._types.types['our_msgs/msg/Status']('random', np.array([3, 4], dtype=np.uint32), header)
         bag.write('/status', 5, status)
     with BagReader(tmp_path / 'bag') as bag:
@@ -102,7 +111,7 @@ def test_types_of_our_own_are_written_with_their_definition(tmp_path):
 @pytest.mark.parametrize('little', [True, False])
 def test_stamps_are_read_from_the_wire(little):
     types = message_types()
-    time = types.types['builtin_interfaces/msg/Time'](sec=START // 10 ** 9, nanosec=START % 10 ** 9)
+    time = types.types['builtin_interfaces/msg/Time'](sec=START // 10**9, nanosec=START % 10**9)
     header = types.types['std_msgs/msg/Header'](stamp=time, frame_id='camera')
     raw = bytes(types.serialize_cdr(header, 'std_msgs/msg/Header', little_endian=little))
     assert header_stamp_ns(raw) == START
@@ -132,9 +141,9 @@ def test_unknown_topics_are_named(tmp_path):
 @pytest.mark.parametrize('keep', [0, 100, 0.5, 0.98])
 def test_truncated_bags_are_refused(tmp_path, storage, keep):
     write_image_bag(tmp_path / 'bag', pictures(20), camera(), storage=storage)
-    file, = [path for path in (tmp_path / 'bag').iterdir() if path.name != 'metadata.yaml']
+    (file,) = [path for path in (tmp_path / 'bag').iterdir() if path.name != 'metadata.yaml']
     content = file.read_bytes()
-    file.write_bytes(content[:keep if isinstance(keep, int) else int(keep * len(content))])
+    file.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
     with pytest.raises(UserError, match='not a bag that can be read'), BagReader(tmp_path / 'bag') as bag:
         list(bag.messages())
 

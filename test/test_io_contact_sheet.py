@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Contact sheets: where things are drawn, what colours mean, and that UNTRAINED cannot be overlooked."""
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 import pytest
@@ -15,8 +17,10 @@ RED = np.array([30, 30, 200])
 def rows(count=2, confidence=True):
     ramp = np.linspace(1, 5, 40 * 60).reshape(40, 60).astype(np.float32)
     grey = np.linspace(0, 255, 80 * 120).reshape(80, 120).astype(np.uint8)
-    return [SheetRow(f'frame {index}', grey if index % 2 else np.dstack([grey] * 3), ramp, ramp if confidence else None)
-            for index in range(count)]
+    return [
+        SheetRow(f'frame {index}', grey if index % 2 else np.dstack([grey] * 3), ramp, ramp if confidence else None)
+        for index in range(count)
+    ]
 
 
 def test_the_file_is_a_picture_of_all_rows(tmp_path):
@@ -26,14 +30,14 @@ def test_the_file_is_a_picture_of_all_rows(tmp_path):
     assert sheet.shape[1] > 3 * CELL_WIDTH
     assert sheet.shape[0] > 3 * CELL_WIDTH * 40 // 60
     for column in range(3):
-        cell = sheet[60:200, 8 + column * (CELL_WIDTH + 8):][:, :CELL_WIDTH]
+        cell = sheet[60:200, 8 + column * (CELL_WIDTH + 8) :][:, :CELL_WIDTH]
         assert cell.std() > 20, f'column {column} is empty'
 
 
 def test_untrained_is_said_in_red_and_big():
     plain, warned = (draw_contact_sheet(rows(), [], untrained=untrained) for untrained in (False, True))
-    banner = warned[:warned.shape[0] - plain.shape[0]]
-    assert np.array_equal(warned[len(banner):], plain)
+    banner = warned[: warned.shape[0] - plain.shape[0]]
+    assert np.array_equal(warned[len(banner) :], plain)
     assert len(banner) >= 60 and (banner == RED).all(axis=-1).mean() > 0.6
     assert ((banner == 255).all(axis=-1)).any(axis=1).sum() > 30  # letters over 30 pixels high
     assert not (plain == RED).all(axis=-1).any()

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames from videos, folders, globs and cameras: which are chosen, how they are turned, what is refused."""
 
+from __future__ import annotations
+
 import struct
 from fractions import Fraction
 
@@ -48,10 +50,18 @@ def video(tmp_path_factory):
     return make_video(tmp_path_factory.mktemp('video') / 'clip.mp4')
 
 
-@pytest.mark.parametrize('selection, numbers', [
-    (Selection(), range(20)), (Selection(interval_s=0.5), [0, 5, 10, 15]), (Selection(interval_s=0.25), [0, 3, 5, 8, 10,
-     13, 15, 18]), (Selection(start_s=1.0), range(10, 20)), (Selection(start_s=0.95, end_s=1.5), range(10, 16)),
-    (Selection(count=3), [0, 1, 2]), (Selection(interval_s=0.5, start_s=0.3, count=2), [3, 8])])
+@pytest.mark.parametrize(
+    'selection, numbers',
+    [
+        (Selection(), range(20)),
+        (Selection(interval_s=0.5), [0, 5, 10, 15]),
+        (Selection(interval_s=0.25), [0, 3, 5, 8, 10, 13, 15, 18]),
+        (Selection(start_s=1.0), range(10, 20)),
+        (Selection(start_s=0.95, end_s=1.5), range(10, 16)),
+        (Selection(count=3), [0, 1, 2]),
+        (Selection(interval_s=0.5, start_s=0.3, count=2), [3, 8]),
+    ],
+)
 def test_frames_of_a_video_are_chosen_by_time(video, selection, numbers):
     source = open_source(str(video), selection)
     assert levels(source) == list(numbers)
@@ -83,7 +93,7 @@ def test_rotation_metadata_is_honoured(tmp_path, degrees):
     turned = struct.pack('>9i', cosine * one, sine * one, 0, -sine * one, cosine * one, 0, 0, 0, 1 << 30)
     track = content.index(b'tkhd')
     place = content.index(unit, track)
-    path.write_bytes(content[:place] + turned + content[place + len(unit):])
+    path.write_bytes(content[:place] + turned + content[place + len(unit) :])
     image = next(open_source(str(path), Selection()).frames()).image
     _, expected = cv2.VideoCapture(str(path)).read()
     assert image.shape == expected.shape == ((64, 48, 3) if degrees != 180 else (48, 64, 3))
@@ -152,7 +162,7 @@ def test_a_camera_is_read_until_enough_has_come(monkeypatch):
         def __init__(self, number):
             self.number, self.reads = number, 0
 
-        def isOpened(self):  # noqa: N802
+        def isOpened(self):
             return self.number == 0
 
         def set(self, *_):
@@ -194,7 +204,7 @@ def test_sizes_that_change_and_damaged_images_are_named(tmp_path):
         list(source.frames())
 
 
-@pytest.mark.parametrize('damage', [lambda data: data[:len(data) // 2], lambda data: b'', lambda data: b'hello' * 99])
+@pytest.mark.parametrize('damage', [lambda data: data[: len(data) // 2], lambda data: b'', lambda data: b'hello' * 99])
 def test_a_damaged_video_is_told(tmp_path, video, damage):
     path = tmp_path / 'damaged.mp4'
     path.write_bytes(damage(video.read_bytes()))
@@ -211,12 +221,12 @@ def test_what_cannot_be_decoded_is_passed_over_and_counted(tmp_path):
     content = bytearray(path.read_bytes())
     begin = content.index(b'mdat') + 4
     middle = begin + (len(content) - begin) // 2
-    content[middle:middle + 4000] = rng.integers(0, 256, 4000, dtype=np.uint8).tobytes()
+    content[middle : middle + 4000] = rng.integers(0, 256, 4000, dtype=np.uint8).tobytes()
     path.write_bytes(content)
     source = open_source(str(path), Selection())
     there = stamps(source)
     assert source.damaged > 0 and 20 <= len(there) < 40 and there == sorted(there)
-    assert there[0] == 0.0 and there[-1] > 3.0, 'the stamps are still the file\'s'
+    assert there[0] == 0.0 and there[-1] > 3.0, "the stamps are still the file's"
     content[begin:-2000] = bytes(len(content) - 2000 - begin)
     path.write_bytes(content)
     with pytest.raises(UserError, match='no frame can be decoded|not a video'):
@@ -225,14 +235,20 @@ def test_what_cannot_be_decoded_is_passed_over_and_counted(tmp_path):
 
 def test_what_is_no_source_is_told(tmp_path, video):
     (tmp_path / 'empty').mkdir()
-    for text, said in ((str(tmp_path / 'none.mp4'), 'no such video'), (str(tmp_path / 'empty'), 'no images there'),
-                       (str(tmp_path / '*.png'), 'no images there')):
+    for text, said in (
+        (str(tmp_path / 'none.mp4'), 'no such video'),
+        (str(tmp_path / 'empty'), 'no images there'),
+        (str(tmp_path / '*.png'), 'no images there'),
+    ):
         with pytest.raises(UserError, match=said):
             open_source(text, Selection())
     with pytest.raises(UserError, match='no frame in the time'):
         list(open_source(str(video), Selection(start_s=50.0)).frames())
-    for wrong, said in (({'interval_s': -1.0}, 'negative'), ({'start_s': 2.0, 'end_s': 1.0}, 'not after'),
-                        ({'count': 0}, 'nothing to do')):
+    for wrong, said in (
+        ({'interval_s': -1.0}, 'negative'),
+        ({'start_s': 2.0, 'end_s': 1.0}, 'not after'),
+        ({'count': 0}, 'nothing to do'),
+    ):
         with pytest.raises(UserError, match=said):
             Selection(**wrong)
     with pytest.raises(UserError, match='cannot be'):

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """GLB scenes, opened again: by another library, and byte by byte against the glTF 2.0 specification."""
 
+from __future__ import annotations
+
 import json
 import struct
 
@@ -17,8 +19,10 @@ from evict3r_ros.io.ply import PointCloud
 
 K = np.array([[100.0, 0.0, 80.0], [0.0, 100.0, 60.0], [0.0, 0.0, 1.0]])
 # RGB of a red, a green, a blue and a dark grey point: right, up, forward and at the camera, with OpenCV's axes.
-POINTS = PointCloud(np.array([[1, 0, 0], [0, -1, 0], [0, 0, 1], [0, 0, 0]], np.float32),
-                    np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [40, 40, 40]], np.uint8))
+POINTS = PointCloud(
+    np.array([[1, 0, 0], [0, -1, 0], [0, 0, 1], [0, 0, 0]], np.float32),
+    np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [40, 40, 40]], np.uint8),
+)
 
 
 def camera(index, x=0.0):
@@ -32,10 +36,10 @@ def read_raw(path):
     assert (magic, version, length) == (b'glTF', 2, len(content))
     size, kind = struct.unpack_from('<I4s', content, 12)
     assert kind == b'JSON' and size % 4 == 0
-    tree = json.loads(content[20:20 + size])
+    tree = json.loads(content[20 : 20 + size])
     binary_size, kind = struct.unpack_from('<I4s', content, 20 + size)
     assert kind == b'BIN\0' and binary_size % 4 == 0
-    binary = content[28 + size:]
+    binary = content[28 + size :]
     assert len(binary) == binary_size == tree['buffers'][0]['byteLength']
     arrays = []
     for accessor in tree['accessors']:
@@ -80,8 +84,12 @@ def test_a_drawn_camera_stands_where_it_was_and_looks_where_it_looked(tmp_path):
     path = tmp_path / 'scene.glb'
     turn = cv2.Rodrigues(np.array([0.0, np.pi / 2, 0.0]))[0]  # about y, which is down: it looks along +x
     pose = transform(turn, np.array([3.0, 0.0, 5.0]))
-    write_glb(path, PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)),
-              [SceneCamera('camera_00000', pose, K, (120, 160))], frustum_depth=1.0)
+    write_glb(
+        path,
+        PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)),
+        [SceneCamera('camera_00000', pose, K, (120, 160))],
+        frustum_depth=1.0,
+    )
     tree, arrays = read_raw(path)
     vertices, _, primitive = world_points(tree, arrays, 'camera_00000')
     assert primitive['mode'] == 4 and len(arrays[primitive['indices']]) % 3 == 0
@@ -99,8 +107,9 @@ def test_a_drawn_camera_stands_where_it_was_and_looks_where_it_looked(tmp_path):
 def test_another_library_reads_the_same(tmp_path):
     path = tmp_path / 'scene.glb'
     random = np.random.default_rng(0)
-    cloud = PointCloud(random.normal(size=(1001, 3)).astype(np.float32),
-                       random.integers(0, 256, (1001, 3)).astype(np.uint8))
+    cloud = PointCloud(
+        random.normal(size=(1001, 3)).astype(np.float32), random.integers(0, 256, (1001, 3)).astype(np.uint8)
+    )
     write_glb(path, cloud, [camera(index, x=0.1 * index) for index in range(5)])
     scene = trimesh.load(path)
     points = scene.geometry['points']

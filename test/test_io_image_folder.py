@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image folders: what a good one gives, and what is said about each way one can be wrong."""
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 import pytest
@@ -51,7 +53,7 @@ def test_a_good_folder(folder):
 
 def test_ground_truth_and_the_place_on_the_robot_are_optional(folder):
     (folder / 'groundtruth_cam0.tum').unlink()
-    (folder / 'camera.yaml').write_text(CAMERA[:CAMERA.index('T_base')])
+    (folder / 'camera.yaml').write_text(CAMERA[: CAMERA.index('T_base')])
     images = read_image_folder(folder)
     assert images.ground_truth is None and images.camera.base_from_camera is None
 
@@ -73,11 +75,18 @@ def test_a_missing_folder_is_named(tmp_path):
         read_image_folder(tmp_path / 'nothing')
 
 
-@pytest.mark.parametrize('table, said', [
-    ('', 'frames.csv:1: expected the header'), ('time,image\n', 'frames.csv:1: expected the header'),
-    ('stamp_ns,file\n', 'names no frames'), ('stamp_ns,file\n1.5,a.png\n', 'frames.csv:2: expected stamp_ns,file'),
-    ('stamp_ns,file\n5\n', 'frames.csv:2'), ('stamp_ns,file\n5,a.png\n5,b.png\n', 'frames.csv:3: stamp 5 is not after'),
-    ('stamp_ns,file\n5,\n', 'frames.csv:2')])
+@pytest.mark.parametrize(
+    'table, said',
+    [
+        ('', 'frames.csv:1: expected the header'),
+        ('time,image\n', 'frames.csv:1: expected the header'),
+        ('stamp_ns,file\n', 'names no frames'),
+        ('stamp_ns,file\n1.5,a.png\n', 'frames.csv:2: expected stamp_ns,file'),
+        ('stamp_ns,file\n5\n', 'frames.csv:2'),
+        ('stamp_ns,file\n5,a.png\n5,b.png\n', 'frames.csv:3: stamp 5 is not after'),
+        ('stamp_ns,file\n5,\n', 'frames.csv:2'),
+    ],
+)
 def test_a_wrong_table_is_told_with_its_line(folder, table, said):
     (folder / 'frames.csv').write_text(table)
     with pytest.raises(UserError, match=said):
@@ -90,12 +99,21 @@ def test_a_binary_table_is_refused(folder):
         read_image_folder(folder)
 
 
-@pytest.mark.parametrize('old, new, said', [
-    ('image_width: 32', 'image_width: wide', 'image_width must be'), ('image_height: 24', '', 'image_height must be'),
-    ('camera_matrix:', 'matrix:', 'camera_matrix is missing'), ('data: [30.0, 0.0,', 'data: [0.0,', 'must hold 9'),
-    ('data: [30.0,', 'data: [-30.0,', 'must be positive'), ('data: [30.0,', 'data: [.nan,', 'not finite'),
-    ('data: [30.0,', 'data: [x,', 'must hold numbers'), ('0, 0, 0, 1]', '0, 0, 0]', 'must hold 16'),
-    ('[0, 0, 1, 0.1', '[0, 0, 2, 0.1', 'no rotation'), ('camera_name: cam0', 'camera_name: [', 'not YAML')])
+@pytest.mark.parametrize(
+    'old, new, said',
+    [
+        ('image_width: 32', 'image_width: wide', 'image_width must be'),
+        ('image_height: 24', '', 'image_height must be'),
+        ('camera_matrix:', 'matrix:', 'camera_matrix is missing'),
+        ('data: [30.0, 0.0,', 'data: [0.0,', 'must hold 9'),
+        ('data: [30.0,', 'data: [-30.0,', 'must be positive'),
+        ('data: [30.0,', 'data: [.nan,', 'not finite'),
+        ('data: [30.0,', 'data: [x,', 'must hold numbers'),
+        ('0, 0, 0, 1]', '0, 0, 0]', 'must hold 16'),
+        ('[0, 0, 1, 0.1', '[0, 0, 2, 0.1', 'no rotation'),
+        ('camera_name: cam0', 'camera_name: [', 'not YAML'),
+    ],
+)
 def test_a_wrong_camera_file_is_told_with_its_key(folder, old, new, said):
     path = folder / 'camera.yaml'
     assert old in CAMERA

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PLY files and the bounded cloud: round trips, damaged files, and a size that stays where it was put."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,8 +16,9 @@ from evict3r_ros.io.ply import PlyWriter, PointCloud, VoxelCloud, read_ply, writ
 
 def some_cloud(count, seed=0):
     random = np.random.default_rng(seed)
-    return PointCloud(random.normal(size=(count, 3)).astype(np.float32),
-                      random.integers(0, 256, (count, 3)).astype(np.uint8))
+    return PointCloud(
+        random.normal(size=(count, 3)).astype(np.float32), random.integers(0, 256, (count, 3)).astype(np.uint8)
+    )
 
 
 @pytest.mark.parametrize('count', [0, 1, 1000])
@@ -38,7 +41,13 @@ def test_the_header_says_what_the_body_holds(tmp_path):
     assert lines[:2] == ['ply', 'format binary_little_endian 1.0']
     assert int(next(line for line in lines if line.startswith('element vertex')).split()[-1]) == 21
     assert [line.split()[1:] for line in lines if line.startswith('property')] == [
-        ['float', 'x'], ['float', 'y'], ['float', 'z'], ['uchar', 'red'], ['uchar', 'green'], ['uchar', 'blue']]
+        ['float', 'x'],
+        ['float', 'y'],
+        ['float', 'z'],
+        ['uchar', 'red'],
+        ['uchar', 'green'],
+        ['uchar', 'blue'],
+    ]
     assert len(body) == 21 * 15
     assert np.array_equal(read_ply(path).points[14:], some_cloud(7, 2).points)
 
@@ -49,9 +58,18 @@ def test_points_without_their_colours_are_refused(tmp_path):
             writer.append(np.zeros((2, 3)), np.zeros((3, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize('damage', [lambda data: data[:-1], lambda data: data + b'x', lambda data: data[:20],
-                                    lambda data: b'', lambda data: data.replace(b'float', b'doubl'),
-                                    lambda data: b'<html>' + data, lambda data: data.replace(b'0010', b'-010')])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda data: data[:-1],
+        lambda data: data + b'x',
+        lambda data: data[:20],
+        lambda data: b'',
+        lambda data: data.replace(b'float', b'doubl'),
+        lambda data: b'<html>' + data,
+        lambda data: data.replace(b'0010', b'-010'),
+    ],
+)
 def test_damaged_and_foreign_files_are_refused(tmp_path, damage):
     path = tmp_path / 'cloud.ply'
     write_ply(path, some_cloud(10))
@@ -77,8 +95,13 @@ def test_one_point_a_voxel_is_kept():
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(arrays.arrays(np.float32, st.tuples(st.integers(0, 60), st.just(3)),
-                              elements=st.floats(-1e6, 1e6, width=32)), max_size=5), st.integers(8, 40))
+@given(
+    st.lists(
+        arrays.arrays(np.float32, st.tuples(st.integers(0, 60), st.just(3)), elements=st.floats(-1e6, 1e6, width=32)),
+        max_size=5,
+    ),
+    st.integers(8, 40),
+)
 def test_the_cloud_never_holds_more_than_asked(batches, most):
     cloud = VoxelCloud(voxel=0.5, max_points=most)
     for points in batches:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run: replaced when it is ours, and never at the cost of anybody else's file."""
 
+from __future__ import annotations
+
 import pytest
 
 from evict3r_ros.errors import UserError

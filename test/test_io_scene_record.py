@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a stream keeps of itself: whole, bounded, and saved all or not at all."""
 
+from __future__ import annotations
+
 import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
+
 from evict3r_ros import geometry
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.ply import read_ply

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """TUM trajectories: nanoseconds kept exactly, poses round-tripped, broken files refused with the line."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,14 +13,20 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.io.tum import Trajectory, TumWriter, format_stamp, parse_stamp, read_tum, write_tum
 
 
-@given(st.integers(0, 2 ** 63 - 1))
+@given(st.integers(0, 2**63 - 1))
 def test_stamps_survive_to_the_nanosecond(stamp):
     assert parse_stamp(format_stamp(stamp)) == stamp
 
 
-@pytest.mark.parametrize('text, stamp', [
-    ('1403638538.577829376', 1403638538577829376), ('0.5', 500_000_000), ('12', 12_000_000_000),
-    ('1.403638538577829361e+09', 1403638538577829361)])
+@pytest.mark.parametrize(
+    'text, stamp',
+    [
+        ('1403638538.577829376', 1403638538577829376),
+        ('0.5', 500_000_000),
+        ('12', 12_000_000_000),
+        ('1.403638538577829361e+09', 1403638538577829361),
+    ],
+)
 def test_stamps_of_other_writers_are_read(text, stamp):
     assert parse_stamp(text) == stamp
 
@@ -38,7 +46,7 @@ def test_trajectory_round_trip(tmp_path):
     random = np.random.default_rng(0)
     quaternions = random.normal(size=(50, 4))
     quaternions /= np.linalg.norm(quaternions, axis=1, keepdims=True)
-    stamps = 1403638538577829376 + np.cumsum(random.integers(1, 10 ** 9, 50))
+    stamps = 1403638538577829376 + np.cumsum(random.integers(1, 10**9, 50))
     written = Trajectory(stamps, random.normal(scale=100, size=(50, 3)), quaternions)
     write_tum(tmp_path / 'path.tum', written)
     read = read_tum(tmp_path / 'path.tum')
@@ -57,9 +65,16 @@ def test_what_is_written_can_be_read_before_the_end(tmp_path):
     assert writer.count == len(read_tum(path)) == 1
 
 
-@pytest.mark.parametrize('line, said', [
-    ('1.0 1 2 3 0 0 0', '8 fields'), ('1.0 1 2 x 0 0 0 1', 'could not convert'), ('x 1 2 3 0 0 0 1', 'not a time'),
-    ('1.0 1 2 inf 0 0 0 1', 'finite'), ('1.0 1 2 3 0 0 0 0', 'not a rotation')])
+@pytest.mark.parametrize(
+    'line, said',
+    [
+        ('1.0 1 2 3 0 0 0', '8 fields'),
+        ('1.0 1 2 x 0 0 0 1', 'could not convert'),
+        ('x 1 2 3 0 0 0 1', 'not a time'),
+        ('1.0 1 2 inf 0 0 0 1', 'finite'),
+        ('1.0 1 2 3 0 0 0 0', 'not a rotation'),
+    ],
+)
 def test_a_broken_line_is_named(tmp_path, line, said):
     path = tmp_path / 'path.tum'
     path.write_text(f'# comment\n0.5 0 0 0 0 0 0 1\n{line}\n')

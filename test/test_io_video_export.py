@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions on disk and what is made of them, with true depth and poses of a synthetic room as the predictions."""
 
+from __future__ import annotations
+
 import json
 import os
 
@@ -24,8 +26,15 @@ from evict3r_ros.synthetic.clips import WorldStream
 SIZE, COUNT = (84, 112), 12
 WORLD = WorldStream(3, COUNT, size=SIZE, effects=False)
 K = WORLD.intrinsics
-DERIVED = ('trajectory.tum', 'intrinsics.csv', 'points.ply', 'scene.glb', 'depth.mp4', 'contact_sheet.png',
-           'predictions.npz')
+DERIVED = (
+    'trajectory.tum',
+    'intrinsics.csv',
+    'points.ply',
+    'scene.glb',
+    'depth.mp4',
+    'contact_sheet.png',
+    'predictions.npz',
+)
 
 
 @pytest.fixture(scope='module')
@@ -37,15 +46,19 @@ def walk():
         confidence = np.broadcast_to(1.0 + np.arange(SIZE[1]) / SIZE[1], SIZE).astype(np.float32)
         pose = world_from_room @ frame.world_from_camera
         points = transform_points(pose, unproject(frame.depth, K))
-        answers.append((FrameRecord(index, index * 100_000_000, f'frame {index}', pose, K, 2 * K),
-                        FrameArrays(frame.image, frame.depth, confidence, points, 3.0 - confidence)))
+        answers.append(
+            (
+                FrameRecord(index, index * 100_000_000, f'frame {index}', pose, K, 2 * K),
+                FrameArrays(frame.image, frame.depth, confidence, points, 3.0 - confidence),
+            )
+        )
     return answers
 
 
 def fill(path, walk, settings=None, count=COUNT):
     folder = PredictionFolder(path, 'a test', DERIVED, depth_scale=1000.0)
     folder.begin(settings or {'points': 'head'}, overwrite=False)
-    for record, arrays in walk[folder.count:count]:
+    for record, arrays in walk[folder.count : count]:
         folder.append(record, arrays)
     return folder
 
@@ -136,8 +149,13 @@ def test_cloud_and_scene_are_the_room(tmp_path, walk, points):
     cloud = read_ply(tmp_path / 'points.ply')
     assert len(cloud) == exported.points > 5000
     # Each point is one of the true ones, with its colour.
-    true = {tuple(point): tuple(colour) for record, arrays in walk for point, colour in zip(
-        arrays.points.reshape(-1, 3).tolist(), arrays.image.reshape(-1, 3).tolist(), strict=True)}
+    true = {
+        tuple(point): tuple(colour)
+        for record, arrays in walk
+        for point, colour in zip(
+            arrays.points.reshape(-1, 3).tolist(), arrays.image.reshape(-1, 3).tolist(), strict=True
+        )
+    }
     for point, colour in zip(cloud.points.tolist(), cloud.colours.tolist(), strict=True):
         assert true[tuple(point)] == tuple(colour)
     scene = trimesh.load(tmp_path / 'scene.glb')
@@ -165,7 +183,7 @@ def test_trajectory_intrinsics_video_and_sheet(tmp_path, walk):
         frames = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
         assert container.streams.video[0].codec_context.name == 'h264'
     assert len(frames) == COUNT and frames[0].shape == (SIZE[0], 2 * SIZE[1], 3)
-    left = frames[4][:60, :SIZE[1]].astype(int)  # above the letters
+    left = frames[4][:60, : SIZE[1]].astype(int)  # above the letters
     assert np.abs(left - walk[4][1].image[:60]).mean() < 12
     sheet = cv2.imread(str(tmp_path / 'contact_sheet.png'))
     assert sheet.shape[0] > 8 * 200 and (sheet[10, 700] == [30, 30, 200]).all()  # the red banner
@@ -190,7 +208,7 @@ def test_all_predictions_in_one_file(tmp_path, walk):
 @pytest.mark.parametrize('text, share', [('0%', 1.0), ('25%', 0.75), ('90%', 0.1), ('1.5', 0.5), ('9', 0.0)])
 def test_a_threshold_leaves_that_share_of_the_pixels(tmp_path, walk, text, share):
     with fill(tmp_path, walk, count=3) as folder:
-        exported = make(folder, threshold=Threshold.parse(text), voxel=1e-5, most_cameras=0, most_points=10 ** 6)
+        exported = make(folder, threshold=Threshold.parse(text), voxel=1e-5, most_cameras=0, most_points=10**6)
     assert exported.points / (3 * SIZE[0] * SIZE[1]) == pytest.approx(share, abs=0.02)
     # In a scene with neither points nor cameras there is nothing to write.
     assert (tmp_path / 'scene.glb').exists() == (share > 0)
@@ -206,8 +224,13 @@ def test_masked_pixels_become_no_points(tmp_path, walk):
         for black, white, share in ((False, False, 0.0), (False, True, 0.25), (True, False, 0.25), (True, True, 0.5)):
             exported = make(folder, mask_black=black, mask_white=white, threshold=Threshold(value=0.0))
             assert exported.masked_share == pytest.approx(share, abs=0.001)
-        make(folder, sky=lambda pixels: np.arange(112)[None].repeat(84, 0) >= 56, mask_black=True, mask_white=True,
-             threshold=Threshold(value=0.0))
+        make(
+            folder,
+            sky=lambda pixels: np.arange(112)[None].repeat(84, 0) >= 56,
+            mask_black=True,
+            mask_white=True,
+            threshold=Threshold(value=0.0),
+        )
         assert len(read_ply(tmp_path / 'points.ply')) == 0
 
 

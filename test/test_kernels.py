@@ -1,14 +1,16 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Every engine behind the door against float64, with fresh random inputs, odd sizes and poisoned outputs.
+"""Every engine behind the door against float64, with fresh random inputs, odd sizes and poisoned outputs.
 
 The Triton engine runs on the card where there is one, else in Triton's interpreter (TRITON_INTERPRET=1, set by
 conftest.py).
 """
 
+from __future__ import annotations
+
 import pytest
 import torch
+
 from evict3r_ros import kernels
 from evict3r_ros.kernels import torch_engine
 
@@ -22,9 +24,14 @@ class Triton:
     def __init__(self):
         pytest.importorskip('triton', reason='Triton is not installed')
         from evict3r_ros.kernels import triton_attention, triton_codec, triton_layers
+
         self.write_packed, self.read_packed = triton_codec.write_packed, triton_codec.read_packed
         self.copy_pair = triton_codec.copy_pair
-        self.norm_turn, self.add_norm, self.enlarge = triton_layers.norm_turn, triton_layers.add_norm, triton_layers.enlarge
+        self.norm_turn, self.add_norm, self.enlarge = (
+            triton_layers.norm_turn,
+            triton_layers.add_norm,
+            triton_layers.enlarge,
+        )
         self._attention, self.self_attention = triton_attention, triton_attention.self_attention
 
     def cache_attention(self, query, keys, values, kept, fresh, mass=None):
@@ -61,13 +68,27 @@ def dtypes():
 
 
 @pytest.mark.parametrize('dtype', dtypes())
-@pytest.mark.parametrize(('heads', 'queries', 'kept', 'width', 'fresh', 'head_dim'), [
-    (1, 1, 0, 0, 1, 16), (3, 7, 22, 40, 7, 16), (2, 130, 601, 601, 131, 32), (2, 33, 0, 90, 33, 64), (1, 64, 128, 256, 64, 64)])
+@pytest.mark.parametrize(
+    ('heads', 'queries', 'kept', 'width', 'fresh', 'head_dim'),
+    [
+        (1, 1, 0, 0, 1, 16),
+        (3, 7, 22, 40, 7, 16),
+        (2, 130, 601, 601, 131, 32),
+        (2, 33, 0, 90, 33, 64),
+        (1, 64, 128, 256, 64, 64),
+    ],
+)
 def test_attention_to_the_cache(monkeypatch, engine, dtype, heads, queries, kept, width, fresh, head_dim):
     """``kept`` keys in ``width`` places, then ``fresh`` ones; the places between hold numbers that must not count."""
-    monkeypatch.setattr(torch_engine, 'TILE_BYTES', 4 * heads * (width + fresh) * 20)  # several tiles, the last one short
+    monkeypatch.setattr(
+        torch_engine, 'TILE_BYTES', 4 * heads * (width + fresh) * 20
+    )  # several tiles, the last one short
     count = width + fresh
-    query, keys, values = numbers(heads, queries, head_dim), numbers(count, heads, head_dim), numbers(count, heads, head_dim)
+    query, keys, values = (
+        numbers(heads, queries, head_dim),
+        numbers(count, heads, head_dim),
+        numbers(count, heads, head_dim),
+    )
     query, keys, values = query.to(dtype), keys.to(dtype), values.to(dtype)
     there = torch.arange(count, device=DEVICE)
     there = (there < kept) | (there >= width)
@@ -78,7 +99,9 @@ def test_attention_to_the_cache(monkeypatch, engine, dtype, heads, queries, kept
     answer = engine.cache_attention(query, keys, values, number, fresh, mass)
     tolerance = {'rtol': 1e-4, 'atol': 1e-5} if dtype == torch.float32 else {'rtol': 0.02, 'atol': 0.02}
     torch.testing.assert_close(answer.double(), expected, **tolerance)
-    torch.testing.assert_close(engine.cache_attention(query, keys, values, number, fresh).double(), expected, **tolerance)
+    torch.testing.assert_close(
+        engine.cache_attention(query, keys, values, number, fresh).double(), expected, **tolerance
+    )
     torch.testing.assert_close(mass.double(), expected_mass, **tolerance)
     assert (mass[~there] == 0).all()
     assert mass.sum().item() == pytest.approx(queries, rel=1e-4 if dtype == torch.float32 else 1e-2)
@@ -104,8 +127,9 @@ def test_attention_inside_a_frame(dtype, heads, tokens, head_dim):
     """Triton's, with keys of the strides that the network gives, and values that are a view."""
     engine = Triton()
     query, key, value = numbers(tokens, 3, heads, head_dim).to(dtype).permute(1, 2, 0, 3)
-    expected, _ = reference(query, key.transpose(0, 1), value.transpose(0, 1),
-                            torch.ones(tokens, dtype=torch.bool, device=DEVICE))
+    expected, _ = reference(
+        query, key.transpose(0, 1), value.transpose(0, 1), torch.ones(tokens, dtype=torch.bool, device=DEVICE)
+    )
     tolerance = {'rtol': 1e-4, 'atol': 1e-5} if dtype == torch.float32 else {'rtol': 0.02, 'atol': 0.02}
     torch.testing.assert_close(engine.self_attention(query, key, value).double(), expected, **tolerance)
     alone = kernels.self_attention(query[None], key[None], value[None])[0]
@@ -148,7 +172,7 @@ def test_packed_rows(engine, bits, heads, head_dim, count):
     engine.read_packed(rows, *found, places, centres, number, table, scale, layout)
     for kind, exact in enumerate((key, value)):
         normed = (exact - table[kind][centres]) / scale[kind]
-        step = (normed.amax(-1) - normed.amin(-1))[..., None] / (2 ** bits - 1)
+        step = (normed.amax(-1) - normed.amin(-1))[..., None] / (2**bits - 1)
         assert ((found[kind] - exact).abs() <= scale[kind] * (0.51 * step + 0.01)).all()
     # Of another tier, or beyond the count: left alone, or anything finite.
     found.fill_(7.0)
@@ -176,14 +200,19 @@ def test_norm_and_turn(engine, dtype, batch, frames, grid, heads, head_dim):
     angle = torch.cat((row, row, column, column), dim=1)
     query, key, value = engine.norm_turn(qkv, *weights, 1e-5, angle.cos().float(), angle.sin().float())
     for kind, found in enumerate((query, key)):
-        x = torch.nn.functional.layer_norm(qkv[:, :, kind].double(), (head_dim,), weights[2 * kind].double(),
-                                           weights[2 * kind + 1].double(), 1e-5)
+        x = torch.nn.functional.layer_norm(
+            qkv[:, :, kind].double(), (head_dim,), weights[2 * kind].double(), weights[2 * kind + 1].double(), 1e-5
+        )
         halves = x.unflatten(-1, (2, 2, head_dim // 4))
         turn = torch.polar(torch.ones_like(angle), angle).unflatten(-1, (2, 2, head_dim // 4))[:, :, 0]
         turned = torch.complex(halves[..., 0, :], halves[..., 1, :]) * turn.repeat(frames, 1, 1)[:, None]
         expected = torch.stack((turned.real, turned.imag), dim=-2).flatten(-3).transpose(1, 2)
-        torch.testing.assert_close(found.double(), expected, rtol=1e-4 if dtype == torch.float32 else 0.02,
-                                   atol=1e-4 if dtype == torch.float32 else 0.05)
+        torch.testing.assert_close(
+            found.double(),
+            expected,
+            rtol=1e-4 if dtype == torch.float32 else 0.02,
+            atol=1e-4 if dtype == torch.float32 else 0.05,
+        )
     assert torch.equal(value, qkv[:, :, 2].transpose(1, 2))
 
 
@@ -197,17 +226,25 @@ def test_sum_and_norm(engine, dtype, shape):
     tolerance = {'rtol': 1e-5, 'atol': 1e-5} if dtype == torch.float32 else {'rtol': 0.01, 'atol': 0.01}
     torch.testing.assert_close(total.double(), expected, **tolerance)
     expected = torch.nn.functional.layer_norm(total.double(), shape[-1:], weight.double(), bias.double(), 1e-5)
-    torch.testing.assert_close(normed.double(), expected, rtol=1e-4 if dtype == torch.float32 else 0.02,
-                               atol=1e-4 if dtype == torch.float32 else 0.05)
+    torch.testing.assert_close(
+        normed.double(),
+        expected,
+        rtol=1e-4 if dtype == torch.float32 else 0.02,
+        atol=1e-4 if dtype == torch.float32 else 0.05,
+    )
 
 
 @pytest.mark.parametrize('dtype', dtypes())
-@pytest.mark.parametrize(('channels', 'small', 'large'), [(3, (5, 7), (9, 14)), (16, (4, 6), (4, 6)), (24, (6, 9), (17, 30)),
-                                                          (8, (1, 1), (3, 2))])
+@pytest.mark.parametrize(
+    ('channels', 'small', 'large'),
+    [(3, (5, 7), (9, 14)), (16, (4, 6), (4, 6)), (24, (6, 9), (17, 30)), (8, (1, 1), (3, 2))],
+)
 def test_enlarging(engine, dtype, channels, small, large):
     x, position = numbers(1, channels, *small).to(dtype), numbers(1, channels, *large).to(dtype)
     tolerance = {'rtol': 1e-4, 'atol': 1e-5} if dtype == torch.float32 else {'rtol': 0.02, 'atol': 0.05}
     expected = torch.nn.functional.interpolate(x.double(), large, mode='bilinear', align_corners=True)
     torch.testing.assert_close(engine.enlarge(x, large).double(), expected, **tolerance)
     last = x.contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(engine.enlarge(last, large, position).double(), expected + position.double(), **tolerance)
+    torch.testing.assert_close(
+        engine.enlarge(last, large, position).double(), expected + position.double(), **tolerance
+    )

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks of black, white and sky; the sky's networks are small real ONNX files run by onnxruntime."""
 
+from __future__ import annotations
+
 import sys
 
 import numpy as np
@@ -28,10 +30,15 @@ def save_blue_is_sky(path, size=('h', 'w'), weight=(0.0, 0.0, 5.0), bias=0.0, si
     if sigmoid:
         nodes.append(helper.make_node('Sigmoid', ['logit'], ['sky']))
     graph = helper.make_graph(
-        nodes, 'sky', [helper.make_tensor_value_info('image', kind, [1, 3, *size])],
+        nodes,
+        'sky',
+        [helper.make_tensor_value_info('image', kind, [1, 3, *size])],
         [helper.make_tensor_value_info(nodes[-1].output[0], kind, [1, channels, *size])],
-        [onnx.numpy_helper.from_array(weights, 'weight'),
-         onnx.numpy_helper.from_array(np.full(channels, bias, np.float32), 'bias')])
+        [
+            onnx.numpy_helper.from_array(weights, 'weight'),
+            onnx.numpy_helper.from_array(np.full(channels, bias, np.float32), 'bias'),
+        ],
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8), path)
     return path
 

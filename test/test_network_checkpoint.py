@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights files, good and bad: what does not fit is refused in one line."""
 
+from __future__ import annotations
+
 import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT, load_network
-from safetensors.torch import save_file
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +60,7 @@ def refused(path, preset='small') -> str:
 @pytest.mark.parametrize('name', ['good.safetensors', 'good.pth'])
 def test_truncated(files, tmp_path, name, share):
     whole = (files / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[:int(len(whole) * share)])
+    (tmp_path / name).write_bytes(whole[: int(len(whole) * share)])
     message = refused(tmp_path / name)
     assert 'truncated' in message
     assert "expected StreamVGGT weights of preset 'small'" in message
@@ -66,7 +69,7 @@ def test_truncated(files, tmp_path, name, share):
 def test_damaged_in_the_middle(files, tmp_path):
     damaged = bytearray((files / 'good.pth').read_bytes())
     start = damaged.index(b'data.pkl') + 8
-    damaged[start:start + 400] = bytes(400)
+    damaged[start : start + 400] = bytes(400)
     (tmp_path / 'bad.pth').write_bytes(damaged)
     refused(tmp_path / 'bad.pth')
 
@@ -157,7 +160,11 @@ def test_paths(tmp_path):
 
 
 def test_settings():
-    for settings in ({'preset': 'huge'}, {'preset': 'small', 'dtype': 'int3'}, {'preset': 'small', 'heads': ('track',)}):
+    for settings in (
+        {'preset': 'huge'},
+        {'preset': 'small', 'dtype': 'int3'},
+        {'preset': 'small', 'heads': ('track',)},
+    ):
         with pytest.raises(UserError):
             load_network('random', **settings)
 

@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network and cache policies against numbers of the published implementations."""
 
+from __future__ import annotations
+
 import json
 import zlib
 
 import numpy as np
 import pytest
 import torch
+
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.network import PRESETS, StreamVGGT
 from evict3r_ros.network.random_weights import scale_by_rule
@@ -43,11 +46,15 @@ def frames():
     return torch.from_numpy(np.random.RandomState(7).random_sample((6, 3, 112, 154)).astype(np.float32))
 
 
-@pytest.mark.parametrize(('preset', 'file'), [('official', 'streamvggt_state_dict.json'),
-                                              ('small', 'small_state_dict.json')])
+@pytest.mark.parametrize(
+    ('preset', 'file'), [('official', 'streamvggt_state_dict.json'), ('small', 'small_state_dict.json')]
+)
 def test_state_dict_is_the_published_one(parity_dir, preset, file):
-    published = {key: tuple(shape) for key, shape in json.loads((parity_dir / file).read_text()).items()
-                 if not key.startswith('track_head.')}
+    published = {
+        key: tuple(shape)
+        for key, shape in json.loads((parity_dir / file).read_text()).items()
+        if not key.startswith('track_head.')
+    }
     with torch.device('meta'):
         network = StreamVGGT(PRESETS[preset])
     assert {key: tuple(value.shape) for key, value in network.state_dict().items()} == published
@@ -56,8 +63,12 @@ def test_state_dict_is_the_published_one(parity_dir, preset, file):
 def test_causal_pass(parity_dir, network, frames, record_property):
     published = np.load(parity_dir / 'small_stream.npz')
     output = network.causal(frames[None], (112 // PATCH, 154 // PATCH))
-    ours = {'causal_pose_enc': output.pose_encoding[0], 'causal_depth': output.depth[0],
-            'causal_depth_conf': output.confidence[0], 'causal_last_tokens': output.last_tokens[0, :, :8]}
+    ours = {
+        'causal_pose_enc': output.pose_encoding[0],
+        'causal_depth': output.depth[0],
+        'causal_depth_conf': output.confidence[0],
+        'causal_last_tokens': output.last_tokens[0, :, :8],
+    }
     errors = {key: relative_error(value, published[key]) for key, value in ours.items()}
     record_property('relative_errors', errors)
     print(errors)
@@ -74,8 +85,13 @@ def streamed(network, frames, config):
 
 def check_outputs(outputs, published, record_property):
     """Every output that the fixture has, over the whole stream."""
-    names = {'pose_enc': 'pose_encoding', 'depth': 'depth', 'depth_conf': 'confidence', 'points': 'points',
-             'points_conf': 'points_confidence'}
+    names = {
+        'pose_enc': 'pose_encoding',
+        'depth': 'depth',
+        'depth_conf': 'confidence',
+        'points': 'points',
+        'points_conf': 'points_confidence',
+    }
     ours = {key: torch.cat([getattr(output, name)[0] for output in outputs]) for key, name in names.items()}
     errors = {key: relative_error(value, published[key]) for key, value in ours.items() if key in published}
     record_property('relative_errors', errors)

@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Preset tiny: what is trained in passes over whole clips is what streams; gradients of the enlargement."""
 
+from __future__ import annotations
+
 import torch
+
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.network import load_network
 from evict3r_ros.kernels.torch_enlarge import enlarge
+from evict3r_ros.network import load_network
 from evict3r_ros.stream import Stream
 
 

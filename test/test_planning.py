@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan against bytes that are really there, and the commands that print it."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+
 from evict3r_ros.cache import CacheConfig, TierBits
 from evict3r_ros.cli.main import main
 from evict3r_ros.errors import UserError
@@ -17,8 +20,13 @@ from evict3r_ros.planning import StorageCounter, largest_tokens, plan, refuse_un
 from evict3r_ros.stream import Stream
 
 SIZE = (42, 154)
-CONFIGS = [CacheConfig(tokens=300), CacheConfig('uniform', 300, bits=16), CacheConfig('ovggt', 300, anchors=1),
-           CacheConfig('evict3r', 300, bits=TierBits()), CacheConfig('xstreamvggt', 300, budget='adaptive')]
+CONFIGS = [
+    CacheConfig(tokens=300),
+    CacheConfig('uniform', 300, bits=16),
+    CacheConfig('ovggt', 300, anchors=1),
+    CacheConfig('evict3r', 300, bits=TierBits()),
+    CacheConfig('xstreamvggt', 300, budget='adaptive'),
+]
 
 
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda config: f'{config.policy}-{config.bits}')
@@ -40,42 +48,55 @@ def test_against_a_real_stream(config):
 
 def test_more_tokens_take_more_and_the_largest_cache_fits():
     planned = plan('small', CacheConfig(tokens=500), SIZE)
-    memory = planned.total + 50 * 2 ** 20
+    memory = planned.total + 50 * 2**20
     tokens = largest_tokens(planned, memory)
     fitting = plan('small', CacheConfig(tokens=tokens), SIZE)
     assert memory * 0.99 < fitting.total <= memory * 1.001
     assert fitting.cache > planned.cache
     refuse_unless_fits(planned, memory)
     with pytest.raises(UserError, match=r'the largest cache that fits is \d+ tokens'):
-        refuse_unless_fits(fitting, planned.total + 2 ** 20)
+        refuse_unless_fits(fitting, planned.total + 2**20)
     with pytest.raises(UserError, match='even without a cache'):
         refuse_unless_fits(planned, planned.weights)
 
 
 def test_the_official_network_beside_its_cache_on_an_orin_of_eight_gigabytes(capsys):
     """Half precision weights, 8192 tokens a layer at 4 bits, 518 x 392."""
-    assert main(['plan', '--preset', 'official', '--height', '392', '--width', '518', '--memory-gb', '8', '--json']) == 0
+    assert (
+        main(['plan', '--preset', 'official', '--height', '392', '--width', '518', '--memory-gb', '8', '--json']) == 0
+    )
     figures = json.loads(capsys.readouterr().out)
     assert figures['frame_tokens'] == 1041
     assert figures['bytes']['weights'] == 2 * sum(
-        np.prod(shape, dtype=int) for key, shape in official_shapes().items() if not key.startswith('point_head.'))
-    assert figures['bytes']['total'] < 4 * 2 ** 30
+        np.prod(shape, dtype=int) for key, shape in official_shapes().items() if not key.startswith('point_head.')
+    )
+    assert figures['bytes']['total'] < 4 * 2**30
     assert figures['largest_tokens_per_layer'] > 30000
 
 
 def official_shapes() -> dict:
     from evict3r_ros.network import PRESETS, StreamVGGT
+
     with torch.device('meta'):
         return {key: tuple(value.shape) for key, value in StreamVGGT(PRESETS['official']).state_dict().items()}
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (['--tokens', '2048', '--height', '392', '--width', '518'], '2082'),
-    (['--preset', 'huge'], 'huge'), (['--preset', 'small', '--height', '100'], 'multiples of 14'),
-    (['--preset', 'small', '--bits', '5'], 'bits'), (['--preset', 'small', '--policy', 'lru'], 'sliding_window'),
-    (['--preset', 'small', '--memory-gb', '0.1'], 'even without a cache'), (['--memory-gb', 'nan'], 'positive'),
-    (['--memory-mb', 'inf'], 'positive'), (['--bits', '²'], 'cache bits'), (['--height', '0', '--width', '70'], 'pixels'),
-    (['--preset', 'small', '--policy', 'unbounded'], 'nothing to plan')])
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--tokens', '2048', '--height', '392', '--width', '518'], '2082'),
+        (['--preset', 'huge'], 'huge'),
+        (['--preset', 'small', '--height', '100'], 'multiples of 14'),
+        (['--preset', 'small', '--bits', '5'], 'bits'),
+        (['--preset', 'small', '--policy', 'lru'], 'sliding_window'),
+        (['--preset', 'small', '--memory-gb', '0.1'], 'even without a cache'),
+        (['--memory-gb', 'nan'], 'positive'),
+        (['--memory-mb', 'inf'], 'positive'),
+        (['--bits', '²'], 'cache bits'),
+        (['--height', '0', '--width', '70'], 'pixels'),
+        (['--preset', 'small', '--policy', 'unbounded'], 'nothing to plan'),
+    ],
+)
 def test_what_cannot_work_exits_with_2(capsys, arguments, message):
     assert main(['plan', *arguments]) == 2
     error = capsys.readouterr().err
@@ -94,8 +115,21 @@ def test_the_table(capsys):
 
 def test_bench():
     """The command as a user runs it: its figures are there, positive, and add up."""
-    command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'bench', '--height', '28', '--width', '154', '--frames', '6',
-               '--tokens', '200', '--json']
+    command = [
+        sys.executable,
+        '-m',
+        'evict3r_ros.cli.main',
+        'bench',
+        '--height',
+        '28',
+        '--width',
+        '154',
+        '--frames',
+        '6',
+        '--tokens',
+        '200',
+        '--json',
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     report = json.loads(done.stdout)
     for key in ('median_ms', 'p99_ms', 'first_500_median_ms', 'last_100_median_ms', 'peak_gib'):
@@ -106,9 +140,17 @@ def test_bench():
     assert 0.5 * report['median_ms'] < sum(report['stages'][part] for part in parts) < 1.5 * report['median_ms']
 
 
-@pytest.mark.parametrize('arguments', [['--frames', '0'], ['--height', '30'], ['--height', '308'],
-                                       ['--device', 'banana'], ['--device', 'meta'],
-                                       ['--device', 'cuda:77'] if not torch.cuda.is_available() else ['--bits', '7']])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['--frames', '0'],
+        ['--height', '30'],
+        ['--height', '308'],
+        ['--device', 'banana'],
+        ['--device', 'meta'],
+        ['--device', 'cuda:77'] if not torch.cuda.is_available() else ['--bits', '7'],
+    ],
+)
 def test_bench_refuses(capsys, arguments):
     assert main(['bench', *arguments]) == 2
     assert capsys.readouterr().err.startswith('evict3r: error: ')

@@ -2,20 +2,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image preparation: sizes as published, and the way back to the camera."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
-from evict3r_ros.errors import UserError
-from evict3r_ros.preparation import PATCH, ImageView
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from evict3r_ros.errors import UserError
+from evict3r_ros.preparation import PATCH, ImageView
 
 sizes = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
 
-@pytest.mark.parametrize(('camera', 'network'), [
-    ((480, 640), (392, 518)), ((480, 752), (336, 518)), ((720, 1280), (294, 518)), ((1000, 500), (518, 518)),
-    ((1, 1), (518, 518)), ((1, 4000), (14, 518)), ((518, 518), (518, 518))])
+@pytest.mark.parametrize(
+    ('camera', 'network'),
+    [
+        ((480, 640), (392, 518)),
+        ((480, 752), (336, 518)),
+        ((720, 1280), (294, 518)),
+        ((1000, 500), (518, 518)),
+        ((1, 1), (518, 518)),
+        ((1, 4000), (14, 518)),
+        ((518, 518), (518, 518)),
+    ],
+)
 def test_sizes_as_published(camera, network):
     assert ImageView.of(camera, 518).network_size == network
 
@@ -59,8 +71,9 @@ def test_a_ray_is_the_same_in_both_images(camera):
     rows = np.broadcast_to(np.arange(camera[0])[:, None], camera).astype(np.float32)
     columns = np.broadcast_to(np.arange(camera[1])[None, :], camera).astype(np.float32)
     # Where each camera pixel's own row and column lie in the network's image, read from maps of the network's image.
-    v_network, u_network = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in view.network_size),
-                                          indexing='ij')
+    v_network, u_network = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float32) for n in view.network_size), indexing='ij'
+    )
     v, u = view.to_camera(v_network).numpy(), view.to_camera(u_network).numpy()
     seen = np.isfinite(v)
     ray_camera = np.linalg.inv(camera_matrix) @ np.stack((columns, rows, np.ones_like(rows)))[:, seen]
@@ -111,8 +124,10 @@ def test_a_smooth_image_survives_the_round_trip():
     assert (back - torch.from_numpy(ramp[..., 0]).float()).abs().max() < 255 / 154 + 1.5
 
 
-@pytest.mark.parametrize('image', [torch.zeros(10, 10, 3), torch.zeros(10, 9, 3, dtype=torch.uint8),
-                                   torch.zeros(10, 10, 4, dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    'image',
+    [torch.zeros(10, 10, 3), torch.zeros(10, 9, 3, dtype=torch.uint8), torch.zeros(10, 10, 4, dtype=torch.uint8)],
+)
 def test_wrong_images_are_refused(image):
     with pytest.raises(ValueError, match='uint8 RGB'):
         ImageView.of((10, 10), 154).prepare(image)

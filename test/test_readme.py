@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the README says against what is there."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 
 import pytest
+
 from evict3r_ros.cache import POLICIES
 from evict3r_ros.cli.main import build_parser
 

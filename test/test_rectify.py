@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Rectification against OpenCV's forward projection, which it does not use itself."""
+
 from __future__ import annotations
 
 import cv2
@@ -34,11 +35,11 @@ def project(points: np.ndarray, model: str) -> np.ndarray:
 def test_a_point_in_space_comes_to_lie_where_the_new_camera_matrix_says(model):
     """Draw a blob where the lens puts a point, rectify, and find its centre where K alone would have put it."""
     rectifier = Rectifier(calibration(model))
-    y, x = np.mgrid[:SIZE[0], :SIZE[1]]
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     for direction in ([0.0, 0.0], [0.35, 0.2], [-0.4, 0.3], [0.3, -0.4], [-0.5, -0.25]):
         point = np.array([[*direction, 1.0]])
         u, v = project(point, model)[0]
-        image = np.exp(-((x - u)**2 + (y - v)**2) / (2 * 2.0**2))
+        image = np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * 2.0**2))
         weights = rectifier(np.repeat((255 * image)[..., None], 3, 2).astype(np.uint8))[..., 0].astype(float)
         found = np.array([(weights * x).sum(), (weights * y).sum()]) / weights.sum()
         np.testing.assert_allclose(found, (rectifier.K @ point[0])[:2], atol=0.35)
@@ -47,10 +48,11 @@ def test_a_point_in_space_comes_to_lie_where_the_new_camera_matrix_says(model):
 @pytest.mark.parametrize('model', MODELS)
 def test_a_texture_seen_through_the_lens_comes_back(model):
     """Render a smooth texture through the lens by exact projection of each pixel's ray, then rectify it."""
+
     def texture(u, v):
         return 127 + 60 * np.sin(u / 9.0) + 60 * np.cos(v / 7.0)
 
-    v, u = np.mgrid[:SIZE[0], :SIZE[1]].astype(float)
+    v, u = np.mgrid[: SIZE[0], : SIZE[1]].astype(float)
     pixels = np.stack([u.ravel(), v.ravel()], 1)[:, None]
     undo = cv2.fisheye.undistortPoints if model == 'equidistant' else cv2.undistortPoints
     ideal = undo(pixels, K, np.array(MODELS[model]), P=K).reshape(*SIZE, 2)
@@ -86,14 +88,17 @@ def test_corners_that_the_camera_did_not_see_are_not_valid():
     assert (answer[~rectifier.valid] < 255).all() and np.median(answer[rectifier.valid]) == 255
 
 
-@pytest.mark.parametrize(('changes', 'reason'), [
-    ({'model': 'kannala'}, "'kannala' is not supported"),
-    ({'D': (0.1, 0.2, 0.3)}, '3 coefficients do not fit plumb_bob'),
-    ({'D': (np.nan, 0, 0, 0, 0)}, 'not finite'),
-    ({'K': (0.0,) * 9}, 'not a camera matrix'),
-    ({'K': tuple(K.T.ravel())}, 'not a camera matrix'),
-    ({'P': (-1.0, *(0.0,) * 11)}, 'P = .* is not a camera matrix'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'model': 'kannala'}, "'kannala' is not supported"),
+        ({'D': (0.1, 0.2, 0.3)}, '3 coefficients do not fit plumb_bob'),
+        ({'D': (np.nan, 0, 0, 0, 0)}, 'not finite'),
+        ({'K': (0.0,) * 9}, 'not a camera matrix'),
+        ({'K': tuple(K.T.ravel())}, 'not a camera matrix'),
+        ({'P': (-1.0, *(0.0,) * 11)}, 'P = .* is not a camera matrix'),
+    ],
+)
 def test_calibrations_that_cannot_be_are_refused(changes, reason):
     with pytest.raises(ValueError, match=reason):
         Rectifier(calibration(**{'model': 'plumb_bob', **changes}))

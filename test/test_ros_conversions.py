@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Arrays to messages and back: depth, calibration, clouds, poses. Images are in test_ros_encodings.py."""
+
 from __future__ import annotations
 
 import time
@@ -12,19 +13,19 @@ from hypothesis import strategies as st
 
 pytest.importorskip('sensor_msgs.msg', reason='ROS 2 is not installed here')
 
-from builtin_interfaces.msg import Time  # noqa: E402
-from geometry_msgs.msg import Quaternion, Transform, Vector3  # noqa: E402
-from nav_msgs.msg import Odometry  # noqa: E402
-from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
-from scipy.spatial.transform import Rotation  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Quaternion, Transform, Vector3
+from nav_msgs.msg import Odometry
+from rclpy.serialization import deserialize_message, serialize_message
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from std_msgs.msg import Header
 
-from evict3r_ros import geometry  # noqa: E402
-from evict3r_ros.errors import MessageError  # noqa: E402
-from evict3r_ros.ros import conversions  # noqa: E402
-from evict3r_ros.scale import ScaleState  # noqa: E402
-from evict3r_ros.trajectory import Trajectory  # noqa: E402
+from evict3r_ros import geometry
+from evict3r_ros.errors import MessageError
+from evict3r_ros.ros import conversions
+from evict3r_ros.scale import ScaleState
+from evict3r_ros.trajectory import Trajectory
 
 HEADER = Header(stamp=Time(sec=1403638538, nanosec=577829377), frame_id='cam0')
 
@@ -79,7 +80,8 @@ def test_cloud_is_what_rviz_reads():
     assert (message.height, message.width, message.point_step, message.row_step) == (4, 5, 16, 80)
     assert not message.is_dense and not message.is_bigendian
     assert [(f.name, f.offset, f.datatype, f.count) for f in message.fields] == [
-        (name, 4 * i, PointField.FLOAT32, 1) for i, name in enumerate(['x', 'y', 'z', 'rgb'])]
+        (name, 4 * i, PointField.FLOAT32, 1) for i, name in enumerate(['x', 'y', 'z', 'rgb'])
+    ]
     values = np.frombuffer(message.data, '<f4').reshape(4, 5, 4)
     np.testing.assert_array_equal(values[..., :3], points)
     packed = np.frombuffer(message.data, '<u4').reshape(4, 5, 4)[..., 3]
@@ -105,8 +107,9 @@ def test_a_transform_that_is_not_rigid_is_refused(quaternion):
 
 def test_a_cloud_may_become_the_next_one_of_its_size():
     rng = np.random.default_rng(2)
-    first, second = ([*rng.normal(size=(3, 4, 6)).astype(np.float32), rng.integers(0, 256, (4, 6, 3), np.uint8)]
-                     for _ in range(2))
+    first, second = (
+        [*rng.normal(size=(3, 4, 6)).astype(np.float32), rng.integers(0, 256, (4, 6, 3), np.uint8)] for _ in range(2)
+    )
     sent = conversions.cloud_from_planes(*first, Header())
     data = sent.data
     again = conversions.cloud_from_planes(*second, HEADER, again=sent)

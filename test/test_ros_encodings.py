@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Images and depth images as messages: every encoding, padded rows, both byte orders, and messages that lie."""
+
 from __future__ import annotations
 
 import cv2
@@ -11,17 +12,15 @@ from hypothesis import strategies as st
 
 pytest.importorskip('sensor_msgs.msg', reason='ROS 2 is not installed here')
 
-from ros_images import encode, rows_message  # noqa: E402
-from sensor_msgs.msg import CompressedImage  # noqa: E402
+from ros_images import encode, rows_message
+from sensor_msgs.msg import CompressedImage
 
-from evict3r_ros.errors import MessageError  # noqa: E402
-from evict3r_ros.ros import conversions  # noqa: E402
-from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS  # noqa: E402
+from evict3r_ros.errors import MessageError
+from evict3r_ros.ros import conversions
+from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS
 
 # What keeps each pixel apart; bayer and yuv, which don't, are tested on their own.
 WHOLE = [name for name in COLOUR_ENCODINGS if not name.startswith(('bayer', 'yuv', 'uyvy', 'yuyv'))]
-
-
 
 
 def test_the_table_is_that_of_the_contract():
@@ -31,8 +30,14 @@ def test_the_table_is_that_of_the_contract():
 
 
 @settings(max_examples=200, deadline=None)
-@given(encoding=st.sampled_from(WHOLE), height=st.integers(1, 9), width=st.integers(1, 9),
-       padding=st.integers(0, 5), big=st.booleans(), seed=st.integers(0, 2**32 - 1))
+@given(
+    encoding=st.sampled_from(WHOLE),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    padding=st.integers(0, 5),
+    big=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_every_encoding_comes_back_as_rgb(encoding, height, width, padding, big, seed):
     rgb = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     wanted = rgb[..., :1].repeat(3, 2) if encoding.startswith('mono') else rgb
@@ -79,21 +84,24 @@ def test_big_endian_means_nothing_for_bytes():
     np.testing.assert_array_equal(conversions.rgb_from_image(encode(rgb, 'bgr8', big=True)), rgb)
 
 
-@pytest.mark.parametrize(('change', 'reason'), [
-    ({'encoding': 'yuv999'}, "encoding 'yuv999'"),
-    ({'encoding': ''}, "encoding ''"),
-    ({'step': 11}, 'step of 11 bytes'),
-    ({'step': 0}, 'step of 0 bytes'),
-    ({'step': 13}, '39'),
-    ({'height': 0}, 'empty'),
-    ({'width': 0}, 'empty'),
-    ({'width': 5}, 'step of 12 bytes'),
-    ({'height': 4}, '48'),
-    ({'data': b''}, '0 bytes of data'),
-    ({'data': bytes(35)}, '35 bytes of data'),
-    ({'encoding': 'yuyv', 'width': 5}, 'pixels in pairs'),
-    ({'width': 2**31, 'height': 2**31, 'step': 2**32 - 1}, 'larger than'),
-])
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'encoding': 'yuv999'}, "encoding 'yuv999'"),
+        ({'encoding': ''}, "encoding ''"),
+        ({'step': 11}, 'step of 11 bytes'),
+        ({'step': 0}, 'step of 0 bytes'),
+        ({'step': 13}, '39'),
+        ({'height': 0}, 'empty'),
+        ({'width': 0}, 'empty'),
+        ({'width': 5}, 'step of 12 bytes'),
+        ({'height': 4}, '48'),
+        ({'data': b''}, '0 bytes of data'),
+        ({'data': bytes(35)}, '35 bytes of data'),
+        ({'encoding': 'yuyv', 'width': 5}, 'pixels in pairs'),
+        ({'width': 2**31, 'height': 2**31, 'step': 2**32 - 1}, 'larger than'),
+    ],
+)
 def test_messages_that_lie_are_refused(change, reason):
     message = encode(np.zeros((3, 4, 3), np.uint8), 'rgb8')
     for name, value in change.items():
@@ -102,8 +110,9 @@ def test_messages_that_lie_are_refused(change, reason):
         conversions.rgb_from_image(message)
 
 
-@pytest.mark.parametrize(('format_', 'extension', 'error'), [
-    ('png', '.png', 0), ('rgb8; jpeg compressed bgr8', '.jpg', 8)])
+@pytest.mark.parametrize(
+    ('format_', 'extension', 'error'), [('png', '.png', 0), ('rgb8; jpeg compressed bgr8', '.jpg', 8)]
+)
 def test_compressed(format_, extension, error):
     y, x = np.mgrid[:48, :64]
     rgb = np.stack([y * 4, x * 3, (x + y) * 2], 2).astype(np.uint8)
@@ -132,7 +141,7 @@ def test_truncated_compressed_is_refused(extension, part):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     whole = cv2.imencode(extension, noise)[1].tobytes()
     with pytest.raises(MessageError, match='compressed image'):
-        conversions.rgb_from_compressed(CompressedImage(format='any', data=whole[:int(part * len(whole))]))
+        conversions.rgb_from_compressed(CompressedImage(format='any', data=whole[: int(part * len(whole))]))
 
 
 def test_jpeg_with_padding_behind_its_end_is_taken():
@@ -144,7 +153,7 @@ def test_jpeg_with_padding_behind_its_end_is_taken():
 def test_a_jpeg_that_claims_to_be_huge_is_refused_before_memory_is_taken(height, width):
     data = bytearray(cv2.imencode('.jpg', np.zeros((16, 16, 3), np.uint8))[1].tobytes())
     at = data.index(b'\xff\xc0')
-    data[at + 5:at + 9] = height.to_bytes(2, 'big') + width.to_bytes(2, 'big')
+    data[at + 5 : at + 9] = height.to_bytes(2, 'big') + width.to_bytes(2, 'big')
     with pytest.raises(MessageError, match='larger than'):
         conversions.rgb_from_compressed(CompressedImage(format='jpeg', data=bytes(data)))
 
@@ -160,7 +169,7 @@ def test_a_png_whose_chunk_claims_a_gigabyte_is_refused_at_once():
     """OpenCV would take the memory, and seconds, before it finds that the bytes are not there."""
     data = bytearray(cv2.imencode('.png', np.zeros((16, 16, 3), np.uint8))[1].tobytes())
     at = data.index(b'IDAT') - 4
-    data[at:at + 4] = (2**30).to_bytes(4, 'big')
+    data[at : at + 4] = (2**30).to_bytes(4, 'big')
     with pytest.raises(MessageError, match='PNG. is truncated or corrupt'):
         conversions.rgb_from_compressed(CompressedImage(format='png', data=bytes(data)))
 

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Rows of docs/faults.md from inside a frame, or of hundreds of frames: without DDS, with the real network."""
+
 from __future__ import annotations
 
 import gc
@@ -12,21 +13,21 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-import rclpy  # noqa: E402
-import torch  # noqa: E402
-from rclpy.context import Context  # noqa: E402
-from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
-from ros_bench import MOUNT, NEVER, SIZE, START_NS, STEP_NS, Bench, pose  # noqa: E402
-from ros_robot import image_message, map_of, points_of, rgb_of, scene  # noqa: E402
-from sensor_msgs.msg import CompressedImage  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
+import rclpy
+import torch
+from rclpy.context import Context
+from rclpy.lifecycle import TransitionCallbackReturn
+from ros_bench import MOUNT, NEVER, SIZE, START_NS, STEP_NS, Bench, pose
+from ros_robot import image_message, map_of, points_of, rgb_of, scene
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
 
-from evict3r_ros.evaluation.soak import living_tensor_bytes  # noqa: E402
-from evict3r_ros.io.scene_record import SceneRecord  # noqa: E402
-from evict3r_ros.network import load_network  # noqa: E402
-from evict3r_ros.ros import assembly  # noqa: E402
-from evict3r_ros.ros.conversions import transform_from_pose  # noqa: E402
-from evict3r_ros.ros.node import Evict3rNode  # noqa: E402
+from evict3r_ros.evaluation.soak import living_tensor_bytes
+from evict3r_ros.io.scene_record import SceneRecord
+from evict3r_ros.network import load_network
+from evict3r_ros.ros import assembly
+from evict3r_ros.ros.conversions import transform_from_pose
+from evict3r_ros.ros.node import Evict3rNode
 
 
 @pytest.fixture(scope='module')
@@ -41,6 +42,7 @@ def bench(network):
 
 def failing(network, error: Exception | None):
     """Let the network raise, or answer NaN; returns what ends it."""
+
     def fail(module, arguments, output):
         if error is not None:
             raise type(error)(*error.args)  # a fresh one: an exception keeps the frames that it came through
@@ -50,9 +52,14 @@ def failing(network, error: Exception | None):
     return part.register_forward_hook(fail)
 
 
-@pytest.mark.parametrize(('error', 'kind'), [
-    (None, 'not_finite'), (torch.cuda.OutOfMemoryError('CUDA out of memory'), 'out_of_memory'),
-    (RuntimeError('cuBLAS'), 'network_failed')])
+@pytest.mark.parametrize(
+    ('error', 'kind'),
+    [
+        (None, 'not_finite'),
+        (torch.cuda.OutOfMemoryError('CUDA out of memory'), 'out_of_memory'),
+        (RuntimeError('cuBLAS'), 'network_failed'),
+    ],
+)
 def test_a_frame_that_fails_costs_itself_and_the_stream_begins_anew(network, error, kind):
     bench = Bench(network)
     bench.see(0)
@@ -78,11 +85,21 @@ def test_a_frame_that_fails_costs_itself_and_the_stream_begins_anew(network, err
 def test_no_memory_at_configure_is_told_and_a_second_try_works(monkeypatch, tmp_path: Path):
     """The node itself, in this process, so that the card can be too small without there being one."""
     context = Context()
-    words = [word for name, value in {'weights': 'random', 'preset': 'nano', 'device': 'cpu', 'cache.tokens': 512,
-                                      'save.folder': str(tmp_path)}.items() for word in ('-p', f'{name}:={value}')]
+    words = [
+        word
+        for name, value in {
+            'weights': 'random',
+            'preset': 'nano',
+            'device': 'cpu',
+            'cache.tokens': 512,
+            'save.folder': str(tmp_path),
+        }.items()
+        for word in ('-p', f'{name}:={value}')
+    ]
     rclpy.init(args=['--ros-args', *words], context=context)
     node = Evict3rNode(context=context)
     try:
+
         def too_small(*_):
             raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 4.00 GiB')
 
@@ -147,8 +164,11 @@ def test_a_corrupt_jpeg_is_answered_or_refused_but_never_fails(bench):
         data = bytearray(whole)
         for place in rng.integers(2, len(data), rng.integers(1, 30)):
             data[place] = rng.integers(256)
-        message = CompressedImage(header=image_message(scene(0), START_NS + i * STEP_NS).header, format='jpeg',
-                                  data=bytes(data[:rng.integers(10, len(data))] if i % 3 == 0 else data))
+        message = CompressedImage(
+            header=image_message(scene(0), START_NS + i * STEP_NS).header,
+            format='jpeg',
+            data=bytes(data[: rng.integers(10, len(data))] if i % 3 == 0 else data),
+        )
         try:
             bench.perception.process(message, NEVER)
         except ValueError:

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Rows of docs/faults.md that come from outside, against one live node: each costs itself only, and is counted."""
+
 from __future__ import annotations
 
 import os
@@ -16,16 +17,25 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from rcl_interfaces.msg import Parameter  # noqa: E402
-from rcl_interfaces.srv import SetParameters  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from ros_bench import MOUNT, START_NS, STEP_NS, info  # noqa: E402
-from ros_robot import (  # noqa: E402
-    BEST_EFFORT, SMALL, NodeUnderTest, Robot, image_message, map_of, nanoseconds, parameter_value, scene)
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import Parameter
+from rcl_interfaces.srv import SetParameters
+from rclpy.serialization import serialize_message
+from ros_bench import MOUNT, START_NS, STEP_NS, info
+from ros_robot import (
+    BEST_EFFORT,
+    SMALL,
+    NodeUnderTest,
+    Robot,
+    image_message,
+    map_of,
+    nanoseconds,
+    parameter_value,
+    scene,
+)
+from sensor_msgs.msg import CameraInfo, Image
 
-from evict3r_ros.ros.conversions import matrix_from_transform  # noqa: E402
+from evict3r_ros.ros.conversions import matrix_from_transform
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
@@ -68,6 +78,7 @@ class Live:
             for kind, count in zip(kinds, more):
                 self.robot.until_fault(kind, before[kind] + count)
             assert {kind: count for kind, count in self.counts().items() if kind not in kinds} == rest
+
         return wait
 
     def counts(self) -> dict[str, int]:
@@ -83,8 +94,10 @@ class Live:
 @pytest.fixture(scope='module')
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     parameters = {**SMALL, 'preset': 'nano', 'startup_timeout': 0.2, 'scale.source': 'depth'}
-    with Robot(points=False) as robot, \
-            NodeUnderTest(tmp_path_factory.mktemp('log') / 'node.log', parameters=parameters) as node:
+    with (
+        Robot(points=False) as robot,
+        NodeUnderTest(tmp_path_factory.mktemp('log') / 'node.log', parameters=parameters) as node,
+    ):
         robot.mount_camera(MOUNT)
         robot.until_active()
         yield Live(robot, node)
@@ -94,8 +107,13 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def test_a_silent_camera_is_told_of(live):
     robot = live.robot
     robot.listen('diagnostics', DiagnosticArray, '/diagnostics')
-    robot.until(lambda: any('no image ever on /image' in messages[0].status[0].message
-                            for messages in list(robot.heard['diagnostics'].values())), 'a diagnostic')
+    robot.until(
+        lambda: any(
+            'no image ever on /image' in messages[0].status[0].message
+            for messages in list(robot.heard['diagnostics'].values())
+        ),
+        'a diagnostic',
+    )
     live.see()
     live.settle()
     assert 'no image' not in list(robot.heard['diagnostics'].values())[-1][0].status[0].message
@@ -293,11 +311,16 @@ def test_a_subscriber_that_never_reads(live, tmp_path: Path):
         'from ros_robot import Robot\n'
         'with Robot() as robot:\n'
         "    robot.until(lambda: robot.node.count_publishers('/evict3r/points') > 0, 'the node')\n"
-        "    time.sleep(0.5)\n"
+        '    time.sleep(0.5)\n'
         "    print('there', flush=True)\n"
-        '    time.sleep(600)\n')
-    process = subprocess.Popen([sys.executable, str(reader)], stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, 'PYTHONPATH': str(Path(__file__).parent)})
+        '    time.sleep(600)\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(reader)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parent)},
+    )
     try:
         assert process.stdout.readline() == 'there\n'
         live.see()
@@ -329,10 +352,17 @@ def test_a_storm_of_parameters(live):
     answers = []
     for i in range(300):
         robot.show(live.image())
-        name, value = (('points.stride', 1 + i % 4), ('points.min_confidence', 1.0 + i % 3), ('publish_tf', i % 2 == 0),
-                       ('cache.tokens', 100 + i), ('points.stride', -i), ('points.min_confidence', 'many'))[i % 6]
-        answers.append(client.call_async(SetParameters.Request(parameters=[
-            Parameter(name=name, value=parameter_value(value))])))
+        name, value = (
+            ('points.stride', 1 + i % 4),
+            ('points.min_confidence', 1.0 + i % 3),
+            ('publish_tf', i % 2 == 0),
+            ('cache.tokens', 100 + i),
+            ('points.stride', -i),
+            ('points.min_confidence', 'many'),
+        )[i % 6]
+        answers.append(
+            client.call_async(SetParameters.Request(parameters=[Parameter(name=name, value=parameter_value(value))]))
+        )
         # a service keeps ten requests, and forgets the oldest when more wait
         robot.until(lambda: all(answer.done() for answer in answers[:-4]), 'answers')
     robot.until(lambda: all(answer.done() for answer in answers), 'an answer to each')
@@ -345,6 +375,7 @@ def test_a_storm_of_parameters(live):
 
 def mutate(rng: np.random.Generator, message) -> None:
     """Change one or two fields of an Image or a CameraInfo to what nobody would send."""
+
     def number(limit: int) -> int:
         return int(rng.choice([0, 1, 13, limit, rng.integers(limit)]))
 
@@ -375,7 +406,7 @@ def damage(rng: np.random.Generator, message) -> bytes:
     """Return a message's bytes on the wire with some changed, or with the end cut off."""
     raw = bytearray(serialize_message(message))
     if rng.integers(3) == 0:
-        del raw[int(rng.integers(4, len(raw))):]
+        del raw[int(rng.integers(4, len(raw))) :]
     for place in rng.integers(4, min(len(raw), 120), rng.integers(1, 6)):
         raw[place] = rng.integers(256)
     return bytes(raw)

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Faults counted and told without flooding the log, stamps judged, and what diagnostics make of it."""
+
 from __future__ import annotations
 
 import re
@@ -10,14 +11,14 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-import torch  # noqa: E402
-from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus
+from evict3r_ros.msg import StreamStatus
 
-from evict3r_ros.errors import UserError  # noqa: E402
-from evict3r_ros.msg import StreamStatus  # noqa: E402
-from evict3r_ros.ros.diagnostics import diagnostics  # noqa: E402
-from evict3r_ros.ros.faults import KINDS, THROTTLE_S, Faults, FrameRefused, explain  # noqa: E402
-from evict3r_ros.ros.stamps import StampOrder  # noqa: E402
+from evict3r_ros.errors import UserError
+from evict3r_ros.ros.diagnostics import diagnostics
+from evict3r_ros.ros.faults import KINDS, THROTTLE_S, Faults, FrameRefused, explain
+from evict3r_ros.ros.stamps import StampOrder
 
 SECOND = 1_000_000_000
 TESTS = Path(__file__).parent
@@ -43,10 +44,16 @@ def test_a_storm_is_counted_whole_and_logged_seldom():
     assert faults.counts() == {} and faults.last == ''
 
 
-@pytest.mark.parametrize(('error', 'kind'), [
-    (FrameRefused('blank_image', 'x'), 'blank_image'), (ValueError('x'), 'broken_image'),
-    (UserError('x'), 'network_failed'), (RuntimeError('x'), 'network_failed'),
-    (torch.cuda.OutOfMemoryError('x'), 'out_of_memory')])
+@pytest.mark.parametrize(
+    ('error', 'kind'),
+    [
+        (FrameRefused('blank_image', 'x'), 'blank_image'),
+        (ValueError('x'), 'broken_image'),
+        (UserError('x'), 'network_failed'),
+        (RuntimeError('x'), 'network_failed'),
+        (torch.cuda.OutOfMemoryError('x'), 'out_of_memory'),
+    ],
+)
 def test_an_exception_has_a_kind(error, kind):
     assert explain(error) == (kind, 'x')
 
@@ -80,7 +87,10 @@ def test_diagnostics_follow_what_went_wrong_lately():
         return diagnostics(status, '/robot/evict3r', **options).status[0]
 
     assert (entry().level, entry().message, entry().name) == (
-        DiagnosticStatus.OK, '12.0 frames a second', 'robot/evict3r: stream')
+        DiagnosticStatus.OK,
+        '12.0 frames a second',
+        'robot/evict3r: stream',
+    )
     assert entry().hardware_id == 'cam0'
     assert {value.key: value.value for value in entry().values}['fault: bad_stamp'] == '3'
     assert entry(recent=['bad_stamp']).level == DiagnosticStatus.WARN

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """10 000 mutated messages of each type that is subscribed to: each is converted, or refused with MessageError."""
+
 from __future__ import annotations
 
 import math
@@ -12,22 +13,41 @@ import pytest
 
 pytest.importorskip('sensor_msgs.msg', reason='ROS 2 is not installed here')
 
-from geometry_msgs.msg import TransformStamped  # noqa: E402
-from nav_msgs.msg import Odometry  # noqa: E402
-from ros_images import HEADER, encode  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+from geometry_msgs.msg import TransformStamped
+from nav_msgs.msg import Odometry
+from ros_images import HEADER, encode
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from evict3r_ros.errors import MessageError  # noqa: E402
-from evict3r_ros.rectify import Rectifier  # noqa: E402
-from evict3r_ros.ros import conversions  # noqa: E402
-from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS  # noqa: E402
-from evict3r_ros.ros.transforms import StaticTransforms  # noqa: E402
+from evict3r_ros.errors import MessageError
+from evict3r_ros.rectify import Rectifier
+from evict3r_ros.ros import conversions
+from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS
+from evict3r_ros.ros.transforms import StaticTransforms
 
 COUNT = 10_000
 NUMBERS = (0.0, -0.0, 1.0, -1.0, 1e-300, 1e300, -1e300, math.nan, math.inf, -math.inf, 0.7071)
 SIZES = (0, 1, 2, 3, 7, 8, 640, 4096, 65_535, 2**31 - 1, 2**31, 2**32 - 1)
-WORDS = ('', '/', 'rgb8', 'RGB8', 'rgb8 ', '32FC1', '16UC1', 'mono16', 'yuyv', 'bayer_', 'nv21', 'jpeg', 'plumb_bob',
-         'equidistant', 'rational_polynomial', 'thin_prism', '\x00', 'ü' * 50, 'x' * 10_000)
+WORDS = (
+    '',
+    '/',
+    'rgb8',
+    'RGB8',
+    'rgb8 ',
+    '32FC1',
+    '16UC1',
+    'mono16',
+    'yuyv',
+    'bayer_',
+    'nv21',
+    'jpeg',
+    'plumb_bob',
+    'equidistant',
+    'rational_polynomial',
+    'thin_prism',
+    '\x00',
+    'ü' * 50,
+    'x' * 10_000,
+)
 
 
 def pick(random: np.random.Generator, values: tuple) -> object:
@@ -46,7 +66,7 @@ def mutated_bytes(random: np.random.Generator, data: bytes) -> bytes:
         for _ in range(random.integers(1, 6)):
             data[random.integers(len(data))] ^= 1 << int(random.integers(8))
     elif kind == 3:
-        data[at:at + 8] = random.integers(0, 256, min(8, len(data) - at), np.uint8).tobytes()
+        data[at : at + 8] = random.integers(0, 256, min(8, len(data) - at), np.uint8).tobytes()
     elif kind == 4:
         data[:40] = random.integers(0, 256, min(40, len(data)), np.uint8).tobytes()
     return bytes(data)
@@ -114,9 +134,12 @@ def test_depth_images():
 
 def test_compressed_images():
     picture = np.random.default_rng(5).integers(0, 256, (12, 16, 3), np.uint8)
-    wholes = [cv2.imencode(extension, image)[1].tobytes() for extension in ('.jpg', '.png')
-              for image in (picture, picture[..., 0], picture.astype(np.uint16) * 257)
-              if extension == '.png' or image.dtype == np.uint8]
+    wholes = [
+        cv2.imencode(extension, image)[1].tobytes()
+        for extension in ('.jpg', '.png')
+        for image in (picture, picture[..., 0], picture.astype(np.uint16) * 257)
+        if extension == '.png' or image.dtype == np.uint8
+    ]
 
     def make(random: np.random.Generator) -> CompressedImage:
         data = mutated_bytes(random, wholes[random.integers(len(wholes))])
@@ -134,8 +157,15 @@ def test_camera_infos():
     size = (6, 8)
 
     def make(random: np.random.Generator) -> CameraInfo:
-        message = CameraInfo(header=HEADER, height=size[0], width=size[1], distortion_model='plumb_bob', d=[0.1] * 5,
-                             k=[7.0, 0, 4, 0, 7, 3, 0, 0, 1], p=[7.0, 0, 4, 0, 0, 7, 3, 0, 0, 0, 1, 0])
+        message = CameraInfo(
+            header=HEADER,
+            height=size[0],
+            width=size[1],
+            distortion_model='plumb_bob',
+            d=[0.1] * 5,
+            k=[7.0, 0, 4, 0, 7, 3, 0, 0, 1],
+            p=[7.0, 0, 4, 0, 0, 7, 3, 0, 0, 0, 1, 0],
+        )
         for _ in range(random.integers(4)):
             what = random.integers(5)
             if what == 0:

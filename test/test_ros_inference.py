@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """The mailbox and its thread: the latest wins, everything is counted, nothing comes after stop."""
+
 from __future__ import annotations
 
 import queue

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """What a robot's other nodes take from this one beside depth and cloud: one live node for all of it."""
+
 from __future__ import annotations
 
 import resource
@@ -12,22 +13,37 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from nav_msgs.msg import Odometry  # noqa: E402
-from nav_msgs.msg import Path as PathMessage  # noqa: E402
-from rclpy.qos import ReliabilityPolicy  # noqa: E402
-from ros_bench import MOUNT, START_NS, STEP_NS  # noqa: E402
-from ros_robot import (  # noqa: E402
-    BEST_EFFORT, LATCHED, RELIABLE, SMALL, NodeUnderTest, Robot, image_message, map_of, nanoseconds, scene)
-from sensor_msgs.msg import Image, PointCloud2  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from nav_msgs.msg import Odometry
+from nav_msgs.msg import Path as PathMessage
+from rclpy.qos import ReliabilityPolicy
+from ros_bench import MOUNT, START_NS, STEP_NS
+from ros_robot import (
+    BEST_EFFORT,
+    LATCHED,
+    RELIABLE,
+    SMALL,
+    NodeUnderTest,
+    Robot,
+    image_message,
+    map_of,
+    nanoseconds,
+    scene,
+)
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
 
-from evict3r_ros.io.ply import read_ply  # noqa: E402
-from evict3r_ros.io.tum import read_tum  # noqa: E402
-from evict3r_ros.ros.conversions import (  # noqa: E402
-    matrix_from_transform, path_from_poses, pose_from_odometry, rgb_from_image, transform_from_pose)
+from evict3r_ros.io.ply import read_ply
+from evict3r_ros.io.tum import read_tum
+from evict3r_ros.ros.conversions import (
+    matrix_from_transform,
+    path_from_poses,
+    pose_from_odometry,
+    rgb_from_image,
+    transform_from_pose,
+)
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
@@ -57,12 +73,20 @@ class Live:
 @pytest.fixture(scope='module')
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp('maps')
-    parameters = {**SMALL, 'preset': 'nano', 'save.folder': str(folder), 'points.min_confidence': 1.0,
-                  'scale.source': 'odometry', 'scale.baseline': 0.01,
-                  'qos_overrides./evict3r/points.publisher.reliability': 'best_effort',
-                  'qos_overrides./evict3r/points.publisher.depth': 5}
-    with Robot(points=False) as robot, \
-            NodeUnderTest(tmp_path_factory.mktemp('log') / 'node.log', parameters=parameters) as node:
+    parameters = {
+        **SMALL,
+        'preset': 'nano',
+        'save.folder': str(folder),
+        'points.min_confidence': 1.0,
+        'scale.source': 'odometry',
+        'scale.baseline': 0.01,
+        'qos_overrides./evict3r/points.publisher.reliability': 'best_effort',
+        'qos_overrides./evict3r/points.publisher.depth': 5,
+    }
+    with (
+        Robot(points=False) as robot,
+        NodeUnderTest(tmp_path_factory.mktemp('log') / 'node.log', parameters=parameters) as node,
+    ):
         robot.listen('rgb', Image, '/evict3r/rgb/image_rect')
         robot.listen('diagnostics', DiagnosticArray, '/diagnostics')
         robot.mount_camera(MOUNT)
@@ -79,8 +103,10 @@ def test_rgb_has_the_size_and_stamp_of_the_depth(live):
     assert pixels.shape[:2] == map_of(depth).shape
     # the same picture: the colours of a coarse grid of the scene
     shown = scene(live.index)
-    coarse = [image.reshape(4, image.shape[0] // 4, -1, image.shape[1] // 2, 3).mean((1, 3)) for image in (
-        pixels[:pixels.shape[0] // 4 * 4, :pixels.shape[1] // 2 * 2], shown)]
+    coarse = [
+        image.reshape(4, image.shape[0] // 4, -1, image.shape[1] // 2, 3).mean((1, 3))
+        for image in (pixels[: pixels.shape[0] // 4 * 4, : pixels.shape[1] // 2 * 2], shown)
+    ]
     np.testing.assert_allclose(*coarse, atol=6.0)
 
 
@@ -104,7 +130,9 @@ def test_odometry_has_twist_and_growing_covariance(live):
 
 def test_who_comes_late_gets_the_path(live):
     stamps = [live.see() for _ in range(2)]
-    live.robot.until(lambda: live.robot.fault('none') == 0 and live.robot.node.count_publishers('/evict3r/path'), 'path')
+    live.robot.until(
+        lambda: live.robot.fault('none') == 0 and live.robot.node.count_publishers('/evict3r/path'), 'path'
+    )
     live.robot.listen('path', PathMessage, '/evict3r/path', LATCHED)
     live.robot.until(lambda: any(stamp >= stamps[-1] for stamp in live.robot.heard['path']), 'the latest path')
     path = live.robot.heard['path'][max(live.robot.heard['path'])][0]
@@ -122,8 +150,10 @@ def test_diagnostics_say_what_the_status_says(live):
     live.see()
     robot = live.robot
     robot.until(lambda: robot.heard['diagnostics'], 'diagnostics')
-    robot.until(lambda: (list(robot.heard['diagnostics'].values())[-1][0].status[0].level
-                         == DiagnosticStatus.WARN), 'a warning of untrained weights')
+    robot.until(
+        lambda: list(robot.heard['diagnostics'].values())[-1][0].status[0].level == DiagnosticStatus.WARN,
+        'a warning of untrained weights',
+    )
     entry = list(robot.heard['diagnostics'].values())[-1][0].status[0]
     values = {value.key: value.value for value in entry.values}
     assert entry.name == 'evict3r: stream' and 'UNTRAINED' in entry.message
@@ -158,7 +188,10 @@ def test_a_scene_is_saved_while_the_stream_goes_on(live):
     assert answer.success, answer.message
     folder = Path(answer.message.split(':')[0])
     assert folder.parent == live.folder and {path.name for path in folder.iterdir()} == {
-        'points.ply', 'trajectory.tum', 'scene.glb'}
+        'points.ply',
+        'trajectory.tum',
+        'scene.glb',
+    }
     trajectory = read_tum(folder / 'trajectory.tum')
     assert len(trajectory) == len(live.robot.heard['odometry']) and trajectory.stamps_ns[-1] == last
     # the camera's poses in odom, which is the base's poses with the mount behind them

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Launch file and parameter file: checked against the parameters everywhere, executed where launch_ros is there."""
+
 from __future__ import annotations
 
 import json
@@ -18,18 +19,18 @@ import yaml
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-import rclpy  # noqa: E402
-from rclpy.context import Context  # noqa: E402
-from ros_bench import START_NS  # noqa: E402
-from ros_robot import PATIENCE_S, Robot, image_message, scene  # noqa: E402
+import rclpy
+from rclpy.context import Context
+from ros_bench import START_NS
+from ros_robot import PATIENCE_S, Robot, image_message, scene
 
-from evict3r_ros import resources  # noqa: E402
-from evict3r_ros.cache import CacheConfig  # noqa: E402
-from evict3r_ros.cli.main import main  # noqa: E402
-from evict3r_ros.network import PRESETS, preset_of  # noqa: E402
-from evict3r_ros.planning import plan  # noqa: E402
-from evict3r_ros.ros.node import Evict3rNode  # noqa: E402
-from evict3r_ros.ros.parameters import PARAMETERS, Settings, field_name  # noqa: E402
+from evict3r_ros import resources
+from evict3r_ros.cache import CacheConfig
+from evict3r_ros.cli.main import main
+from evict3r_ros.network import PRESETS, preset_of
+from evict3r_ros.planning import plan
+from evict3r_ros.ros.node import Evict3rNode
+from evict3r_ros.ros.parameters import PARAMETERS, Settings, field_name
 
 LAUNCH_FILE = resources.find('launch/stream.launch.py')
 PARAMETER_FILE = resources.find('config/stream.yaml')
@@ -76,7 +77,9 @@ def test_a_profile_is_taken_by_the_node_over_the_defaults(name):
     profile = resources.find(f'config/{name}.yaml')
     wanted = flat(yaml.safe_load(profile.read_text())['/**']['ros__parameters'])
     context = Context()
-    rclpy.init(args=['--ros-args', '--params-file', str(PARAMETER_FILE), '--params-file', str(profile)], context=context)
+    rclpy.init(
+        args=['--ros-args', '--params-file', str(PARAMETER_FILE), '--params-file', str(profile)], context=context
+    )
     node = Evict3rNode(context=context)
     try:
         values = {name: node.get_parameter(name).value for name in {**DEFAULTS, **wanted}}
@@ -94,10 +97,19 @@ def test_a_profile_fits_its_machine_as_it_says(name, capsys):
     values = {**DEFAULTS, **flat(yaml.safe_load(text)['/**']['ros__parameters'])}
     preset = preset_of(values['weights'], values['preset'])
     width = values['image_width'] or PRESETS[preset].image_width
-    planned = plan(preset, CacheConfig(
-        values['cache.policy'], values['cache.tokens'], bits=values['cache.bits'], scores=values['cache.scores'],
-        camera_frames=values['cache.camera_frames']), (width, width),
-        'float32' if values['device'] == 'cpu' else values['dtype'], cuda=values['device'] == 'cuda')
+    planned = plan(
+        preset,
+        CacheConfig(
+            values['cache.policy'],
+            values['cache.tokens'],
+            bits=values['cache.bits'],
+            scores=values['cache.scores'],
+            camera_frames=values['cache.camera_frames'],
+        ),
+        (width, width),
+        'float32' if values['device'] == 'cpu' else values['dtype'],
+        cuda=values['device'] == 'cuda',
+    )
     gib = planned.total / 2**30
     said, command = re.search(r'([0-9.]+) GiB[^(]*\(evict3r (plan [^)]*)\)', text.replace('\n# ', ' ')).groups()
     assert abs(gib - float(said)) < 0.06
@@ -126,8 +138,17 @@ def launched(monkeypatch: pytest.MonkeyPatch):
             return given[self.arguments[0]]
 
     made = {'LaunchConfiguration': LaunchConfiguration}
-    for name in ('launch', 'launch.actions', 'launch.substitutions', 'launch.events', 'launch.event_handlers',
-                 'launch.launch_description_sources', 'launch_ros', 'launch_ros.actions', 'launch_ros.event_handlers'):
+    for name in (
+        'launch',
+        'launch.actions',
+        'launch.substitutions',
+        'launch.events',
+        'launch.event_handlers',
+        'launch.launch_description_sources',
+        'launch_ros',
+        'launch_ros.actions',
+        'launch_ros.event_handlers',
+    ):
         module = types.ModuleType(name)
         module.__getattr__ = lambda what: made.setdefault(what, type(what, (Recorded,), {}))
         monkeypatch.setitem(sys.modules, name, module)
@@ -135,8 +156,11 @@ def launched(monkeypatch: pytest.MonkeyPatch):
     def execute(path: Path, **arguments: str) -> list[Recorded]:
         content = runpy.run_path(str(path))
         actions = content['generate_launch_description']().arguments[0]
-        declared = {action.arguments[0]: action.options.get('default_value') for action in actions
-                    if action.kind == 'DeclareLaunchArgument'}
+        declared = {
+            action.arguments[0]: action.options.get('default_value')
+            for action in actions
+            if action.kind == 'DeclareLaunchArgument'
+        }
         assert all(action.options['description'] for action in actions if action.kind == 'DeclareLaunchArgument')
         assert set(arguments) <= set(declared), 'no such argument'
         given.clear()
@@ -152,17 +176,29 @@ def launched(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_stream_starts_the_node_alone_with_its_defaults(launched):
-    node, = launched(LAUNCH_FILE, image='/cam/image', camera_info='/cam/info')
+    (node,) = launched(LAUNCH_FILE, image='/cam/image', camera_info='/cam/info')
     assert (node.kind, node.options['executable'], node.options['arguments']) == ('LifecycleNode', 'evict3r', ['node'])
     assert node.options['parameters'] == [str(PARAMETER_FILE)]
     assert dict(node.options['remappings']) == {
-        'image': '/cam/image', 'image/compressed': '/cam/image/compressed', 'camera_info': '/cam/info',
-        'odom_in': 'odom_in', 'depth_in': 'depth_in'}
+        'image': '/cam/image',
+        'image/compressed': '/cam/image/compressed',
+        'camera_info': '/cam/info',
+        'odom_in': 'odom_in',
+        'depth_in': 'depth_in',
+    }
 
 
 def test_stream_puts_files_and_values_in_their_order(launched):
-    node, = launched(LAUNCH_FILE, profile='desktop,replay', params_file='/my.yaml', weights='random', require_metric='true',
-                     use_sim_time='true', autostart='false', namespace='robot')
+    (node,) = launched(
+        LAUNCH_FILE,
+        profile='desktop,replay',
+        params_file='/my.yaml',
+        weights='random',
+        require_metric='true',
+        use_sim_time='true',
+        autostart='false',
+        namespace='robot',
+    )
     *files, values = node.options['parameters']
     assert [Path(file).name for file in files] == ['stream.yaml', 'desktop.yaml', 'replay.yaml', 'my.yaml']
     assert values == {'weights': 'random', 'points.require_metric': True, 'use_sim_time': True}
@@ -174,8 +210,12 @@ def test_stream_puts_files_and_values_in_their_order(launched):
 
 
 def test_stream_with_another_transport_and_rviz(launched):
-    node, republish, rviz = launched(LAUNCH_FILE, image='/cam', republish='theora', rviz='true', namespace='robot', name='eye')
-    assert dict(node.options['remappings'])['image'] == dict(republish.options['remappings'])['out'] == '/cam/republished'
+    node, republish, rviz = launched(
+        LAUNCH_FILE, image='/cam', republish='theora', rviz='true', namespace='robot', name='eye'
+    )
+    assert (
+        dict(node.options['remappings'])['image'] == dict(republish.options['remappings'])['out'] == '/cam/republished'
+    )
     assert dict(republish.options['remappings'])['in/theora'] == '/cam/theora'
     assert Path(rviz.options['arguments'][1]).is_file()
     shown = dict(rviz.options['remappings'])
@@ -225,8 +265,13 @@ def test_launch_brings_the_node_to_active(tmp_path: Path):
     prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
     if not any((Path(prefix) / 'lib' / 'evict3r_ros' / 'evict3r').is_file() for prefix in prefixes if prefix):
         pytest.skip('launch looks for lib/evict3r_ros/evict3r, and no workspace built by colcon is sourced')
-    given = {'image': '/cam/image', 'camera_info': '/camera_info', 'weights': 'random', 'preset': 'small',
-             'log_level': 'warn'}
+    given = {
+        'image': '/cam/image',
+        'camera_info': '/camera_info',
+        'weights': 'random',
+        'preset': 'small',
+        'log_level': 'warn',
+    }
     driver = tmp_path / 'driver.py'
     driver.write_text(
         'import sys\n'
@@ -236,12 +281,14 @@ def test_launch_brings_the_node_to_active(tmp_path: Path):
         'service = LaunchService()\n'
         'service.include_launch_description(LaunchDescription([IncludeLaunchDescription(\n'
         f'    PythonLaunchDescriptionSource({str(LAUNCH_FILE)!r}), launch_arguments={given!r}.items())]))\n'
-        'sys.exit(service.run())\n')
+        'sys.exit(service.run())\n'
+    )
     log = tmp_path / 'launch.log'
     with Robot(image='cam/image') as robot, log.open('wb') as output:
         # A group of its own, so that the signal reaches launch and node together, as Ctrl-C in a terminal does.
-        process = subprocess.Popen([sys.executable, str(driver)], stdout=output, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, str(driver)], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             robot.until_active()
             robot.show_and_wait(image_message(scene(0), START_NS))

@@ -4,6 +4,7 @@
 
 Each test is skipped where its library is not installed, which is everywhere but on a machine with ROS from apt.
 """
+
 from __future__ import annotations
 
 import sys
@@ -14,12 +15,12 @@ import pytest
 
 pytest.importorskip('sensor_msgs.msg', reason='ROS 2 is not installed here')
 
-from ros_images import HEADER, encode  # noqa: E402
-from scipy.spatial.transform import Rotation  # noqa: E402
+from ros_images import HEADER, encode
+from scipy.spatial.transform import Rotation
 
-from evict3r_ros import geometry  # noqa: E402
-from evict3r_ros.ros import conversions, robot_libraries  # noqa: E402
-from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, pixels_of, rgb_by_opencv  # noqa: E402
+from evict3r_ros import geometry
+from evict3r_ros.ros import conversions, robot_libraries
+from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, pixels_of, rgb_by_opencv
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +100,11 @@ def test_cv_bridge_is_asked_where_it_is_safe(monkeypatch):
     asked = []
     boost = types.ModuleType('cv_bridge.boost.cv_bridge_boost')
     boost.cvtColor2 = lambda pixels, *names: asked.append(names) or rgb_by_opencv(pixels, 'yuyv')
-    for name, module in (('cv_bridge', types.ModuleType('cv_bridge')), ('cv_bridge.boost', types.ModuleType('boost')),
-                         ('cv_bridge.boost.cv_bridge_boost', boost)):
+    for name, module in (
+        ('cv_bridge', types.ModuleType('cv_bridge')),
+        ('cv_bridge.boost', types.ModuleType('boost')),
+        ('cv_bridge.boost.cv_bridge_boost', boost),
+    ):
         monkeypatch.setitem(sys.modules, name, module)
     message = encode(np.zeros((2, 4, 3), np.uint8), 'yuyv')
     monkeypatch.setattr(robot_libraries.np, '__version__', '2.1.0')

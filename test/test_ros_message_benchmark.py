@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark of messages runs and tells what it measured. How fast it is, is not for a test to say."""
+
 from __future__ import annotations
 
 import json
@@ -9,8 +10,8 @@ import pytest
 
 pytest.importorskip('sensor_msgs.msg', reason='ROS 2 is not installed here')
 
-from evict3r_ros.cli.main import main  # noqa: E402
-from evict3r_ros.ros.message_benchmark import SIZES  # noqa: E402
+from evict3r_ros.cli.main import main
+from evict3r_ros.ros.message_benchmark import SIZES
 
 
 def test_it_measures_each_conversion_at_each_size(capsys):

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """The node as a process, images over real DDS, and every field of what comes back."""
+
 from __future__ import annotations
 
 import time
@@ -12,16 +13,15 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-from ros_bench import MOUNT, START_NS, STEP_NS  # noqa: E402
-from ros_robot import (  # noqa: E402
-    SMALL, NodeUnderTest, Robot, image_message, map_of, points_of, scene)
-from scipy.spatial.transform import Rotation  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage  # noqa: E402
+from ros_bench import MOUNT, START_NS, STEP_NS
+from ros_robot import SMALL, NodeUnderTest, Robot, image_message, map_of, points_of, scene
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import CameraInfo, CompressedImage
 
-from evict3r_ros import geometry  # noqa: E402
-from evict3r_ros.io.image_folder import read_image_folder  # noqa: E402
-from evict3r_ros.preparation import ImageView  # noqa: E402
-from evict3r_ros.ros.conversions import matrix_from_transform  # noqa: E402
+from evict3r_ros import geometry
+from evict3r_ros.io.image_folder import read_image_folder
+from evict3r_ros.preparation import ImageView
+from evict3r_ros.ros.conversions import matrix_from_transform
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
@@ -63,8 +63,15 @@ def base_pose(robot: Robot, stamp: int) -> np.ndarray:
 def test_fifty_real_images(tmp_path: Path, euroc_dir: Path):
     folder = read_image_folder(euroc_dir)
     camera = folder.camera
-    info = CameraInfo(height=camera.height, width=camera.width, distortion_model=camera.distortion_model,
-                      d=camera.D.tolist(), k=camera.K.ravel(), r=camera.R.ravel(), p=camera.P.ravel())
+    info = CameraInfo(
+        height=camera.height,
+        width=camera.width,
+        distortion_model=camera.distortion_model,
+        d=camera.D.tolist(),
+        k=camera.K.ravel(),
+        r=camera.R.ravel(),
+        p=camera.P.ravel(),
+    )
     with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', parameters=SMALL) as node:
         robot.mount_camera(camera.base_from_camera)
         robot.until_active()
@@ -146,15 +153,18 @@ def test_synthetic_images_of_a_moving_size_and_encoding(tmp_path: Path):
 
 
 def test_broken_images_cost_themselves_only(tmp_path: Path):
-    with Robot(compressed=True) as robot, \
-            NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'image_transport': 'compressed'}) as node:
+    with (
+        Robot(compressed=True) as robot,
+        NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'image_transport': 'compressed'}) as node,
+    ):
         robot.mount_camera(MOUNT)
         robot.until_active()
 
         def jpeg(index: int, cut: int | None = None) -> CompressedImage:
             data = cv2.imencode('.jpg', scene(index)[..., ::-1])[1].tobytes()[:cut]
-            return CompressedImage(header=image_message(scene(0), START_NS + index * STEP_NS).header,
-                                   format='jpeg', data=data)
+            return CompressedImage(
+                header=image_message(scene(0), START_NS + index * STEP_NS).header, format='jpeg', data=data
+            )
 
         stamps = [robot.show_and_wait(jpeg(0))]
         robot.show(jpeg(1, cut=300))
@@ -190,8 +200,7 @@ def test_a_camera_faster_than_the_network(tmp_path: Path):
 
 
 def test_without_static_transform_the_camera_is_the_robot(tmp_path: Path):
-    with Robot() as robot, \
-            NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'startup_timeout': 0.3}) as node:
+    with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'startup_timeout': 0.3}) as node:
         robot.until_active()
         stamp = robot.show_and_wait(image_message(scene(0), START_NS))
         robot.until(lambda: stamp in robot.heard['tf'], 'TF')

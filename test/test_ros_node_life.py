@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """The node's life: transitions, parameters while a frame is in the network, signals, and starts that must fail."""
+
 from __future__ import annotations
 
 import random
@@ -13,13 +14,13 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-from lifecycle_msgs.msg import State, Transition  # noqa: E402
-from lifecycle_msgs.srv import ChangeState  # noqa: E402
-from ros_bench import MOUNT, START_NS, STEP_NS  # noqa: E402
-from ros_robot import SMALL, NodeUnderTest, Robot, image_message, scene  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState
+from ros_bench import MOUNT, START_NS, STEP_NS
+from ros_robot import SMALL, NodeUnderTest, Robot, image_message, scene
+from safetensors.torch import save_file
 
-from evict3r_ros.network import load_network  # noqa: E402
+from evict3r_ros.network import load_network
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
@@ -99,9 +100,12 @@ def test_thresholds_change_live_and_the_rest_is_refused_with_a_reason(tmp_path: 
         assert stamp not in robot.heard['tf']
 
         for name, value, reason in (
-                ('weights', 'official', 'read by configure'), ('cache.tokens', 99, 'read by configure'),
-                ('depth.size', 'camera', 'read by configure'), ('points.stride', 0, 'out of range'),
-                ('points.min_confidence', 0.5, 'out of range')):
+            ('weights', 'official', 'read by configure'),
+            ('cache.tokens', 99, 'read by configure'),
+            ('depth.size', 'camera', 'read by configure'),
+            ('points.stride', 0, 'out of range'),
+            ('points.min_confidence', 0.5, 'out of range'),
+        ):
             accepted, told = robot.set_parameter(name, value)
             assert not accepted and reason in told, (name, told)
         assert [value.string_value for value in robot.get_parameters('weights')] == ['random']
@@ -115,8 +119,10 @@ def test_thresholds_change_live_and_the_rest_is_refused_with_a_reason(tmp_path: 
 
 
 def test_untrained_weights_do_not_move_a_robot(tmp_path: Path):
-    with Robot() as robot, \
-            NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'allow_untrained_tf': False}) as node:
+    with (
+        Robot() as robot,
+        NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'allow_untrained_tf': False}) as node,
+    ):
         robot.mount_camera(MOUNT)
         robot.until_active()
         stamp = robot.show_and_wait(image_message(scene(0), START_NS))
@@ -185,10 +191,14 @@ def test_killed_and_started_again(tmp_path: Path):
 def test_a_hundred_transitions_in_any_order(tmp_path: Path):
     """What the state allows succeeds, the rest is refused, and no memory is lost on the way."""
     T = Transition
-    allowed = {State.PRIMARY_STATE_UNCONFIGURED: {T.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE},
-               State.PRIMARY_STATE_INACTIVE: {T.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
-                                              T.TRANSITION_CLEANUP: State.PRIMARY_STATE_UNCONFIGURED},
-               State.PRIMARY_STATE_ACTIVE: {T.TRANSITION_DEACTIVATE: State.PRIMARY_STATE_INACTIVE}}
+    allowed = {
+        State.PRIMARY_STATE_UNCONFIGURED: {T.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE},
+        State.PRIMARY_STATE_INACTIVE: {
+            T.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
+            T.TRANSITION_CLEANUP: State.PRIMARY_STATE_UNCONFIGURED,
+        },
+        State.PRIMARY_STATE_ACTIVE: {T.TRANSITION_DEACTIVATE: State.PRIMARY_STATE_INACTIVE},
+    }
     asked = [T.TRANSITION_CONFIGURE, T.TRANSITION_ACTIVATE, T.TRANSITION_DEACTIVATE, T.TRANSITION_CLEANUP]
     chance = random.Random(3)
     parameters = {**SMALL, 'preset': 'nano', 'cache.tokens': 512, 'save.folder': str(tmp_path)}
@@ -216,7 +226,7 @@ def test_a_hundred_transitions_in_any_order(tmp_path: Path):
         # the allocator needs some rounds to settle; what a round loses would show between the last two quarters
         quarter = len(resident) // 4
         assert quarter > 3
-        assert np.median(resident[-quarter:]) - np.median(resident[-2 * quarter:-quarter]) < 8.0, resident
+        assert np.median(resident[-quarter:]) - np.median(resident[-2 * quarter : -quarter]) < 8.0, resident
         robot.node.destroy_client(client)
 
 
@@ -224,10 +234,14 @@ def test_weights_that_are_truncated_are_refused_and_those_in_use_may_be_replaced
     weights = tmp_path / 'weights.safetensors'
     save_file({key: value.contiguous() for key, value in load_network('random', 'nano').state_dict().items()}, weights)
     whole = weights.read_bytes()
-    with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', '--no-autostart', parameters={
-            **SMALL, 'preset': 'nano', 'weights': str(weights)}) as node:
+    with (
+        Robot() as robot,
+        NodeUnderTest(
+            tmp_path / 'node.log', '--no-autostart', parameters={**SMALL, 'preset': 'nano', 'weights': str(weights)}
+        ) as node,
+    ):
         robot.mount_camera(MOUNT)
-        weights.write_bytes(whole[:len(whole) // 2])
+        weights.write_bytes(whole[: len(whole) // 2])
         assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
         assert 'a truncated safetensors file' in node.said() and 'Traceback' not in node.said()
         assert robot.statuses[-1].last_error
@@ -243,19 +257,22 @@ def test_weights_that_are_truncated_are_refused_and_those_in_use_may_be_replaced
         assert list(robot.statuses[-1].faults) == []
 
 
-@pytest.mark.parametrize(('changes', 'told'), [
-    ({'weights': '/nowhere/weights.safetensors'}, 'cannot configure: weights file /nowhere/weights.safetensors'),
-    ({'weights': ''}, 'cannot configure: no weights are named'),
-    ({'cache.tokens': 10}, 'cannot configure: '),
-    ({'device': 'abacus'}, "'abacus' is no device"),
-    ({'preset': 'huge'}, "preset: 'huge' is not one of auto, official"),
-    ({'points.stride': 65}, 'points.stride'),
-    ({'seed': 'seven'}, 'seed'),
-    ({'image_width': 100}, 'image_width'),
-    ({'qos_overrides./evict3r/points.publisher.reliability': 'perhaps'}, 'topic ~/points: '),
-    ({'scale.source': 'camera_height'}, 'needs camera_height over 0'),
-    ({'cache.bits': '16/x'}, "cannot configure: cache bits '16/x'"),
-])
+@pytest.mark.parametrize(
+    ('changes', 'told'),
+    [
+        ({'weights': '/nowhere/weights.safetensors'}, 'cannot configure: weights file /nowhere/weights.safetensors'),
+        ({'weights': ''}, 'cannot configure: no weights are named'),
+        ({'cache.tokens': 10}, 'cannot configure: '),
+        ({'device': 'abacus'}, "'abacus' is no device"),
+        ({'preset': 'huge'}, "preset: 'huge' is not one of auto, official"),
+        ({'points.stride': 65}, 'points.stride'),
+        ({'seed': 'seven'}, 'seed'),
+        ({'image_width': 100}, 'image_width'),
+        ({'qos_overrides./evict3r/points.publisher.reliability': 'perhaps'}, 'topic ~/points: '),
+        ({'scale.source': 'camera_height'}, 'needs camera_height over 0'),
+        ({'cache.bits': '16/x'}, "cannot configure: cache bits '16/x'"),
+    ],
+)
 def test_a_start_that_cannot_work_ends_with_one_line(tmp_path: Path, changes: dict, told: str):
     with NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, **changes}) as node:
         assert node.process.wait(40) == 2

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """What becomes of one image after another, with the real network and without DDS: when the stream begins anew."""
+
 from __future__ import annotations
 
 import threading
@@ -10,10 +11,10 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-from ros_bench import NEVER, SIZE, START_NS, STEP_NS, Bench, info, pose  # noqa: E402
-from ros_robot import image_message, map_of, points_of, scene  # noqa: E402
+from ros_bench import NEVER, SIZE, START_NS, STEP_NS, Bench, info, pose
+from ros_robot import image_message, map_of, points_of, scene
 
-from evict3r_ros.network import load_network  # noqa: E402
+from evict3r_ros.network import load_network
 
 
 @pytest.fixture(scope='module')
@@ -74,11 +75,14 @@ def test_what_the_camera_did_not_see_has_no_depth(network, at):
     assert np.isnan(z[0, 0]) and np.isnan(z[-1, -1]) and np.isfinite(z[z.shape[0] // 2, z.shape[1] // 2])
 
 
-@pytest.mark.parametrize(('message', 'reason'), [
-    (info((30, 40)), 'for 40 x 30 pixels'),
-    (info(D=(1.0, 2.0)), '2 coefficients do not fit'),
-    (info(focal=-3.0), 'not a camera matrix'),
-])
+@pytest.mark.parametrize(
+    ('message', 'reason'),
+    [
+        (info((30, 40)), 'for 40 x 30 pixels'),
+        (info(D=(1.0, 2.0)), '2 coefficients do not fit'),
+        (info(focal=-3.0), 'not a camera matrix'),
+    ],
+)
 def test_a_calibration_of_no_use_is_told_once_and_left_out(bench, message, reason):
     bench.perception.camera.hear(message)
     for i in range(3):

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Player to recorder over real DDS, between two contexts: every byte arrives, times are kept, the pace is held."""
 
+from __future__ import annotations
+
 import threading
 import time
 
@@ -14,15 +16,15 @@ from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE, TF, CameraTopics, write
 from evict3r_ros.io.image_folder import CameraModel
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
+from evict3r_ros.msg import StreamStatus
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
 
-from evict3r_ros.msg import StreamStatus  # noqa: E402
-from evict3r_ros.ros.answer_timer import AnswerTimer  # noqa: E402
-from evict3r_ros.ros.message_types import definition_text, message_class, message_name  # noqa: E402
-from evict3r_ros.ros.player import Player  # noqa: E402
-from evict3r_ros.ros.recorder import Recorder  # noqa: E402
-from evict3r_ros.ros.session import Session, free_domain  # noqa: E402
+from evict3r_ros.ros.answer_timer import AnswerTimer
+from evict3r_ros.ros.message_types import definition_text, message_class, message_name
+from evict3r_ros.ros.player import Player
+from evict3r_ros.ros.recorder import Recorder
+from evict3r_ros.ros.session import Session, free_domain
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
 
@@ -37,8 +39,9 @@ def played(tmp_path):
     base = np.eye(4)
     camera = CameraModel.pinhole('cam0', 64, 48, np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]), base)
     random = np.random.default_rng(0)
-    frames = ((START + index * 50_000_000, random.integers(0, 256, (48, 64), dtype=np.uint8))
-              for index in range(FRAMES))
+    frames = (
+        (START + index * 50_000_000, random.integers(0, 256, (48, 64), dtype=np.uint8)) for index in range(FRAMES)
+    )
     write_image_bag(tmp_path / 'played', frames, camera, TOPICS)
     return tmp_path / 'played'
 
@@ -53,11 +56,16 @@ def until(condition, timeout_s=15.0):
 def test_everything_arrives_as_it_was(played, tmp_path):
     heard = threading.Semaphore(0)
     topics = {TOPICS.image: IMAGE, TOPICS.camera_info: CAMERA_INFO}
-    with BagReader(played) as bag, Session('player') as here, Session('recorder') as there, \
-            BagWriter(tmp_path / 'recorded') as output:
+    with (
+        BagReader(played) as bag,
+        Session('player') as here,
+        Session('recorder') as there,
+        BagWriter(tmp_path / 'recorded') as output,
+    ):
         player = Player(here.node, bag)
-        with Recorder(there.node, output, topics, clock=lambda: player.time_ns,
-                      received=lambda topic, raw: heard.release()) as recorder:
+        with Recorder(
+            there.node, output, topics, clock=lambda: player.time_ns, received=lambda topic, raw: heard.release()
+        ) as recorder:
             until(lambda: all(player.has_listener(topic) for topic in topics) and recorder.hears_all())
             # A late subscriber to the latched topic hears it all the same.
             for topic, time_ns, raw in player.due(rate=None):
@@ -65,8 +73,9 @@ def test_everything_arrives_as_it_was(played, tmp_path):
                 if topic in topics:
                     assert heard.acquire(timeout=10), f'{topic} at {time_ns} did not arrive'
             late = threading.Event()
-            there.node.create_subscription(message_class(TF), '/tf_static', lambda message: late.set(),
-                                           latched_quality())
+            there.node.create_subscription(
+                message_class(TF), '/tf_static', lambda message: late.set(), latched_quality()
+            )
             assert late.wait(10)
         there.check()
     with BagReader(played) as sent, BagReader(tmp_path / 'recorded') as recorded:
@@ -75,7 +84,8 @@ def test_everything_arrives_as_it_was(played, tmp_path):
             # Stamps, bytes and the bag's own times are all as they were.
             assert list(recorded.raw([topic])) == list(sent.raw([topic]))
         assert [header_stamp_ns(raw) for _, _, raw in recorded.raw([TOPICS.image])] == [
-            START + index * 50_000_000 for index in range(FRAMES)]
+            START + index * 50_000_000 for index in range(FRAMES)
+        ]
 
 
 def latched_quality():
@@ -142,19 +152,29 @@ def test_our_status_is_recorded_with_its_definition(tmp_path):
         with Recorder(there.node, bag, {'/status': name}, clock=lambda: 77, received=lambda *_: arrived.set()):
             until(lambda: publisher.get_subscription_count() > 0)
             time.sleep(0.2)
-            publisher.publish(StreamStatus(weights='random (UNTRAINED)', tokens=[1, 2, 3], frames_processed=9,
-                                           scale=0.5))
+            publisher.publish(
+                StreamStatus(weights='random (UNTRAINED)', tokens=[1, 2, 3], frames_processed=9, scale=0.5)
+            )
             assert arrived.wait(10)
     with BagReader(tmp_path / 'bag') as bag:
-        (topic, time_ns, status), = bag.messages()
+        ((topic, time_ns, status),) = bag.messages()
     assert (topic, time_ns, status.weights, status.frames_processed) == ('/status', 77, 'random (UNTRAINED)', 9)
     assert status.tokens.tolist() == [1, 2, 3] and status.scale == 0.5
 
 
-@pytest.mark.parametrize('name', ['sensor_msgs/msg/CameraInfo', 'sensor_msgs/msg/PointCloud2', 'nav_msgs/msg/Odometry',
-                                  'rcl_interfaces/msg/ParameterValue', 'rosgraph_msgs/msg/Clock'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'sensor_msgs/msg/CameraInfo',
+        'sensor_msgs/msg/PointCloud2',
+        'nav_msgs/msg/Odometry',
+        'rcl_interfaces/msg/ParameterValue',
+        'rosgraph_msgs/msg/Clock',
+    ],
+)
 def test_definitions_made_from_classes_are_the_real_ones(name):
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
     known = get_typestore(Stores.ROS2_KILTED)
     ours = get_types_from_msg(definition_text(message_class(name)), name)
     assert ours[name][1] == known.fielddefs[name][1]

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replaying into a node that doesn't start, that ends, or that falls silent: always an error, always soon."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -19,9 +21,9 @@ from evict3r_ros.io.image_bag import CameraTopics, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
-from evict3r_ros.ros.node_process import NodeProcess  # noqa: E402
-from evict3r_ros.ros.replay import replay  # noqa: E402
-from evict3r_ros.ros.session import Session  # noqa: E402
+from evict3r_ros.ros.node_process import NodeProcess
+from evict3r_ros.ros.replay import replay
+from evict3r_ros.ros.session import Session
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -33,8 +35,7 @@ FRAMES = 40
 def played(tmp_path):
     camera = CameraModel.pinhole('camera', 80, 60, np.array([[60.0, 0, 40], [0, 60, 30], [0, 0, 1]]), np.eye(4))
     random = np.random.default_rng(0)
-    frames = ((10 ** 18 + index * 10 ** 8, random.integers(0, 256, (60, 80, 3), dtype=np.uint8))
-              for index in range(FRAMES))
+    frames = ((10**18 + index * 10**8, random.integers(0, 256, (60, 80, 3), dtype=np.uint8)) for index in range(FRAMES))
     write_image_bag(tmp_path / 'played', frames, camera)
     with BagReader(tmp_path / 'played') as bag:
         yield bag
@@ -43,8 +44,15 @@ def played(tmp_path):
 def node_arguments(**parameters):
     parameters = {'weights': 'random', 'preset': 'small', 'device': 'cpu', **parameters}
     words = [word for name, value in parameters.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
-    return ['--localhost', '--ros-args', *words, '-r', f'image:={TOPICS.image}',
-            '-r', f'camera_info:={TOPICS.camera_info}']
+    return [
+        '--localhost',
+        '--ros-args',
+        *words,
+        '-r',
+        f'image:={TOPICS.image}',
+        '-r',
+        f'camera_info:={TOPICS.camera_info}',
+    ]
 
 
 def test_a_node_that_cannot_start_is_quoted(tmp_path):
@@ -76,9 +84,14 @@ def test_a_stopped_node_leaves_no_shared_memory(tmp_path):
     assert [segment for segment in held - ours if Path(segment).exists()] == []
 
 
-@pytest.mark.parametrize('number, rate, said', [
-    (signal.SIGKILL, None, 'ended by itself'), (signal.SIGSTOP, None, '2 images in a row without an answer'),
-    (signal.SIGSTOP, 20.0, 'did not answer the last image')])
+@pytest.mark.parametrize(
+    'number, rate, said',
+    [
+        (signal.SIGKILL, None, 'ended by itself'),
+        (signal.SIGSTOP, None, '2 images in a row without an answer'),
+        (signal.SIGSTOP, 20.0, 'did not answer the last image'),
+    ],
+)
 def test_a_node_that_ends_or_falls_silent_ends_the_replay(tmp_path, played, number, rate, said):
     started = None
 
@@ -88,12 +101,16 @@ def test_a_node_that_ends_or_falls_silent_ends_the_replay(tmp_path, played, numb
             started = time.monotonic()
             os.kill(process.pid, number)
 
-    with Session('tool') as session, NodeProcess(node_arguments(), tmp_path / 'log') as process, \
-            BagWriter(tmp_path / 'answer') as answer:
+    with (
+        Session('tool') as session,
+        NodeProcess(node_arguments(), tmp_path / 'log') as process,
+        BagWriter(tmp_path / 'answer') as answer,
+    ):
         process.wait_until_active(session.node, '/evict3r', 60)
         with pytest.raises(UserError, match=said) as refusal:
-            replay(session, process, played, TOPICS.image, AnswerTopics.of_node('/evict3r'), answer, rate, 2.0,
-                   progress)
+            replay(
+                session, process, played, TOPICS.image, AnswerTopics.of_node('/evict3r'), answer, rate, 2.0, progress
+            )
         took = time.monotonic() - started
         assert 'its last words' in str(refusal.value) and 'UNTRAINED' in str(refusal.value)
         assert took < (FRAMES * 0.1 / rate if rate else 0) + 10

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Who else moves a frame: heard, told once, forgotten after a silence; one's own transforms and other frames are not."""
+
 from __future__ import annotations
 
 import time
@@ -10,13 +11,13 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
-from ros_robot import RELIABLE  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
+from ros_robot import RELIABLE
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 
-from evict3r_ros.ros import tf_watch  # noqa: E402
-from evict3r_ros.ros.conversions import transform_from_pose  # noqa: E402
-from evict3r_ros.ros.session import Session  # noqa: E402
+from evict3r_ros.ros import tf_watch
+from evict3r_ros.ros.conversions import transform_from_pose
+from evict3r_ros.ros.session import Session
 
 pytestmark = pytest.mark.ros
 

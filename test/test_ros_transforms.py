@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """Static transforms over any chain, the camera's mount with and without them, and an odom frame that is upright."""
+
 from __future__ import annotations
 
 import threading
@@ -14,11 +15,11 @@ from scipy.spatial.transform import Rotation
 
 pytest.importorskip('tf2_msgs.msg', reason='ROS 2 is not installed here')
 
-from std_msgs.msg import Header  # noqa: E402
+from std_msgs.msg import Header
 
-from evict3r_ros import geometry  # noqa: E402
-from evict3r_ros.ros.conversions import transform_from_pose  # noqa: E402
-from evict3r_ros.ros.transforms import StaticTransforms, find_mount  # noqa: E402
+from evict3r_ros import geometry
+from evict3r_ros.ros.conversions import transform_from_pose
+from evict3r_ros.ros.transforms import StaticTransforms, find_mount
 
 NEVER = threading.Event()
 

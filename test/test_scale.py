@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metric scale against synthetic truth, with noise and outliers: its error, its own deviation, and the time to lock."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -23,23 +25,43 @@ TILT = geometry.transform(Rotation.from_euler('y', 12, degrees=True).as_matrix()
 BASE_FROM_CAMERA = TILT @ geometry.BODY_FROM_OPTICAL
 
 
-def frame(index=0, depth=None, pose=None, confidence=None, base_from_camera=BASE_FROM_CAMERA, seen_rows=(0.0, 1.0),
-          K=K):
+def frame(
+    index=0, depth=None, pose=None, confidence=None, base_from_camera=BASE_FROM_CAMERA, seen_rows=(0.0, 1.0), K=K
+):
     """A frame of the network; by default of a wall two units away, all equally sure."""
     depth = np.full(SIZE, 2.0, np.float32) if depth is None else depth
-    return ScaleFrame(index * FRAME_NS, depth, np.full(SIZE, 2.0, np.float32) if confidence is None else confidence, K,
-                      np.eye(4) if pose is None else pose, base_from_camera, seen_rows)
+    return ScaleFrame(
+        index * FRAME_NS,
+        depth,
+        np.full(SIZE, 2.0, np.float32) if confidence is None else confidence,
+        K,
+        np.eye(4) if pose is None else pose,
+        base_from_camera,
+        seen_rows,
+    )
 
 
 def arc(seconds, speed=0.5, rate=0.3):
     """Pose of a base on a circle."""
-    turn = geometry.transform(Rotation.from_euler('z', rate * seconds).as_matrix(),
-                              np.array([math.sin(rate * seconds), 1 - math.cos(rate * seconds), 0]) * speed / rate)
+    turn = geometry.transform(
+        Rotation.from_euler('z', rate * seconds).as_matrix(),
+        np.array([math.sin(rate * seconds), 1 - math.cos(rate * seconds), 0]) * speed / rate,
+    )
     return turn
 
 
-def drive(scale, seconds, seed=0, network_noise=0.003, slip=0.0, jumps=0.0, odometry_hz=50, from_s=0.0, true=SCALE,
-          delay_s=0.0):
+def drive(
+    scale,
+    seconds,
+    seed=0,
+    network_noise=0.003,
+    slip=0.0,
+    jumps=0.0,
+    odometry_hz=50,
+    from_s=0.0,
+    true=SCALE,
+    delay_s=0.0,
+):
     """Drive a robot past odometry and camera; returns the state after each frame and the seconds until it was metric.
 
     network_noise: of a camera position, in metres. slip: share of odometry steps with wheels that spin. jumps: share
@@ -63,8 +85,9 @@ def drive(scale, seconds, seed=0, network_noise=0.003, slip=0.0, jumps=0.0, odom
         camera[:3, 3] += random.normal(size=3) * network_noise + offset
         camera[:3, 3] /= true
         seen = frame(pose=camera)
-        states.append(scale.observe(ScaleFrame(round(now * 1e9), seen.depth, seen.confidence, K, camera,
-                                               BASE_FROM_CAMERA)))
+        states.append(
+            scale.observe(ScaleFrame(round(now * 1e9), seen.depth, seen.confidence, K, camera, BASE_FROM_CAMERA))
+        )
         if states[-1].is_metric and locked is None:
             locked = now - from_s
         last_s = now
@@ -72,10 +95,18 @@ def drive(scale, seconds, seed=0, network_noise=0.003, slip=0.0, jumps=0.0, odom
     return states, locked
 
 
-@pytest.mark.parametrize(('what', 'error'), [
-    ({}, 0.01), ({'network_noise': 0.02}, 0.05), ({'slip': 0.003}, 0.03), ({'jumps': 0.003}, 0.03),
-    ({'slip': 0.003, 'jumps': 0.003, 'network_noise': 0.01}, 0.05), ({'odometry_hz': 10}, 0.01),
-    ({'delay_s': 0.3}, 0.01)])
+@pytest.mark.parametrize(
+    ('what', 'error'),
+    [
+        ({}, 0.01),
+        ({'network_noise': 0.02}, 0.05),
+        ({'slip': 0.003}, 0.03),
+        ({'jumps': 0.003}, 0.03),
+        ({'slip': 0.003, 'jumps': 0.003, 'network_noise': 0.01}, 0.05),
+        ({'odometry_hz': 10}, 0.01),
+        ({'delay_s': 0.3}, 0.01),
+    ],
+)
 @pytest.mark.parametrize('seed', range(3))
 def test_odometry_gives_the_scale_within_seconds(what, error, seed):
     states, locked = drive(MetricScale(ScaleSettings('odometry')), 20, seed, **what)
@@ -128,7 +159,7 @@ def room(frames, seed=4):
 
 def by_network(depth, random, noise=0.03, outliers=0.2):
     """The same depth in the network's unit, with noise, a wavy bias and outliers, and a confidence that knows some."""
-    rows, columns = np.mgrid[:SIZE[0], :SIZE[1]]
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     wave = 0.03 * np.sin(rows / 25 + random.uniform(0, 6)) * np.cos(columns / 30)
     answer = depth / SCALE * np.exp(wave + noise * random.normal(size=SIZE))
     wrong = random.random(SIZE) < outliers
@@ -175,7 +206,7 @@ def test_a_portrait_image_that_was_cut_is_compared_where_it_was_cut():
     scale = MetricScale(ScaleSettings('depth'))
     for index in range(3):
         scale.hear_depth(index * FRAME_NS, whole)
-        state = scale.observe(frame(index, whole[SIZE[0]:2 * SIZE[0]] / SCALE, seen_rows=(1 / 3, 2 / 3)))
+        state = scale.observe(frame(index, whole[SIZE[0] : 2 * SIZE[0]] / SCALE, seen_rows=(1 / 3, 2 / 3)))
     assert abs(state.scale / SCALE - 1) < 0.01
 
 
@@ -260,10 +291,18 @@ def test_a_new_stream_begins_anew_with_the_last_scale_as_a_guess():
     assert state.is_metric and state.scale == pytest.approx(2 * SCALE), 'a new unit is no change to be smoothed'
 
 
-@pytest.mark.parametrize('settings', [
-    {'source': 'wheels'}, {'source': 'fixed', 'fixed': 0.0}, {'source': 'fixed', 'fixed': -1.0},
-    {'source': 'fixed', 'fixed': math.nan}, {'source': 'camera_height'}, {'source': 'odometry', 'baseline': 0.0},
-    {'source': 'depth', 'max_slew': 0.0}])
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'source': 'wheels'},
+        {'source': 'fixed', 'fixed': 0.0},
+        {'source': 'fixed', 'fixed': -1.0},
+        {'source': 'fixed', 'fixed': math.nan},
+        {'source': 'camera_height'},
+        {'source': 'odometry', 'baseline': 0.0},
+        {'source': 'depth', 'max_slew': 0.0},
+    ],
+)
 def test_settings_that_cannot_be_are_refused(settings):
     with pytest.raises(UserError):
         ScaleSettings(**settings)
@@ -275,8 +314,9 @@ def test_no_source_minds_a_frame_without_depth(source, depth):
     scale = MetricScale(ScaleSettings(source, fixed=2.0, camera_height=1.0))
     for index in range(10):
         scale.hear_depth(index * FRAME_NS, np.ones(SIZE, np.float32))
-        state = scale.observe(frame(index, np.full(SIZE, depth, np.float32),
-                                    confidence=np.full(SIZE, np.nan, np.float32)))
+        state = scale.observe(
+            frame(index, np.full(SIZE, depth, np.float32), confidence=np.full(SIZE, np.nan, np.float32))
+        )
     assert state.is_metric == (source == 'fixed')
 
 

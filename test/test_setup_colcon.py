@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """The tree in a colcon workspace, as on a robot: built plainly and with links, sourced, imported, tested."""
+
 from __future__ import annotations
 
 import os
@@ -15,8 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 COLCON = Path(sys.prefix, 'bin', 'colcon')
 # What git does not have, and what would make the copy slow.
-NOT_SOURCE = shutil.ignore_patterns('.git', '.venv', 'build', 'install', 'log', 'out', '__pycache__',
-                                    '.hypothesis', '.pytest_cache', '*.egg-info')
+NOT_SOURCE = shutil.ignore_patterns(
+    '.git', '.venv', 'build', 'install', 'log', 'out', '__pycache__', '.hypothesis', '.pytest_cache', '*.egg-info'
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,15 +44,26 @@ def workspace_environment() -> dict[str, str]:
     """The variables with which colcon finds ROS in this Python's environment."""
     # colcon's selection of the tests has no parity test in it
     kept = {name: value for name, value in os.environ.items() if name != 'EVICT3R_REQUIRE_PARITY'}
-    return {**kept, 'PATH': f'{COLCON.parent}{os.pathsep}{os.environ["PATH"]}', 'PYTHONPATH': '',
-            'AMENT_PREFIX_PATH': sys.prefix, 'CMAKE_PREFIX_PATH': sys.prefix}
+    return {
+        **kept,
+        'PATH': f'{COLCON.parent}{os.pathsep}{os.environ["PATH"]}',
+        'PYTHONPATH': '',
+        'AMENT_PREFIX_PATH': sys.prefix,
+        'CMAKE_PREFIX_PATH': sys.prefix,
+    }
 
 
 def colcon(workspace: Path, verb: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run colcon in the workspace; fail the test with its words if it fails."""
-    done = subprocess.run([COLCON, verb, *arguments, '--event-handlers', 'console_direct+'], cwd=workspace,
-                          env=workspace_environment(), text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=240)
+    done = subprocess.run(
+        [COLCON, verb, *arguments, '--event-handlers', 'console_direct+'],
+        cwd=workspace,
+        env=workspace_environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=240,
+    )
     assert done.returncode == 0, '\n'.join(done.stdout.splitlines()[-60:])
     return done
 
@@ -73,8 +86,14 @@ def workspace(options, tmp_path_factory) -> Path:
 def sourced(workspace: Path, *command: str) -> subprocess.CompletedProcess:
     """Run a command in a shell that sourced the workspace."""
     script = 'source install/local_setup.bash && exec "$@"'
-    return subprocess.run(['bash', '-c', script, 'bash', *command], cwd=workspace, timeout=120,
-                          env=workspace_environment(), text=True, capture_output=True)
+    return subprocess.run(
+        ['bash', '-c', script, 'bash', *command],
+        cwd=workspace,
+        timeout=120,
+        env=workspace_environment(),
+        text=True,
+        capture_output=True,
+    )
 
 
 def source(workspace: Path) -> Path:
@@ -84,7 +103,7 @@ def source(workspace: Path) -> Path:
 
 def site_packages(workspace: Path) -> Path:
     """Where the workspace's Python packages lie."""
-    found, = (workspace / 'install' / 'evict3r_ros').glob('**/*-packages')
+    (found,) = (workspace / 'install' / 'evict3r_ros').glob('**/*-packages')
     return found
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """make setup: what it asks of the machine, what it does again and what not, what an interruption leaves."""
+
 from __future__ import annotations
 
 import os
@@ -20,7 +21,8 @@ DONE = {'environment': 'a', 'packages': 'b', 'interfaces': 'c'}
 needs_make = pytest.mark.skipif(shutil.which('make') is None, reason='no make here')
 needs_venv = pytest.mark.skipif(
     Path(sys.prefix) != ROOT / '.venv' or not (ROOT / '.venv' / '.setup').is_dir(),
-    reason='about the .venv that make setup makes')
+    reason='about the .venv that make setup makes',
+)
 
 
 def plain_environment(path: str) -> dict[str, str]:
@@ -40,14 +42,16 @@ def path_with(tmp_path: Path, *programs: str) -> str:
 
 # Prerequisites
 
+
 def test_this_machine_has_everything():
     assert check_prerequisites.missing() == []
 
 
 def make_setup(path: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run make setup in this tree, as a stranger with this PATH would."""
-    return subprocess.run(['make', 'setup', *arguments], cwd=ROOT, env=plain_environment(path), text=True,
-                          capture_output=True, timeout=60)
+    return subprocess.run(
+        ['make', 'setup', *arguments], cwd=ROOT, env=plain_environment(path), text=True, capture_output=True, timeout=60
+    )
 
 
 @needs_make
@@ -71,45 +75,49 @@ def test_missing_python_is_named(tmp_path):
 @pytest.mark.parametrize(('version', 'word'), [((3, 9, 2), 'too old'), ((3, 15, 0), 'newer than the ROS')])
 def test_wrong_python(monkeypatch, version, word):
     monkeypatch.setattr(sys, 'version_info', version)
-    line, = check_prerequisites.missing()
+    (line,) = check_prerequisites.missing()
     assert line.startswith('Python 3.%d is' % version[1]) and word in line and 'make setup PYTHON=' in line
 
 
 def test_other_processor(monkeypatch):
     monkeypatch.setattr('platform.machine', lambda: 'aarch64')
-    line, = check_prerequisites.missing()
+    (line,) = check_prerequisites.missing()
     assert 'x86-64' in line and 'aarch64' in line and 'colcon' in line
 
 
 @pytest.mark.parametrize('libc', [('glibc', '2.27'), ('', '')])
 def test_other_c_library(monkeypatch, libc):
     monkeypatch.setattr('platform.libc_ver', lambda: libc)
-    line, = check_prerequisites.missing()
+    (line,) = check_prerequisites.missing()
     assert 'glibc 2.28' in line
 
 
 def test_no_python_header(monkeypatch, tmp_path):
     monkeypatch.setattr('sysconfig.get_paths', lambda: {'include': str(tmp_path)})
-    line, = check_prerequisites.missing()
+    (line,) = check_prerequisites.missing()
     assert 'Python.h' in line and line.endswith('apt-get install python3-dev')
 
 
 def test_no_venv_module(monkeypatch):
     monkeypatch.setitem(sys.modules, 'ensurepip', None)
-    line, = check_prerequisites.missing()
+    (line,) = check_prerequisites.missing()
     assert 'ensurepip' in line and line.endswith('apt-get install python3-venv')
 
 
 # What is done again
 
-@pytest.mark.parametrize(('changed', 'steps'), [
-    ({}, []),
-    ({'interfaces': 'x'}, ['interfaces']),
-    ({'interfaces': ''}, ['interfaces']),
-    ({'packages': 'x'}, ['packages', 'interfaces']),
-    ({'environment': 'x'}, ['environment', 'packages', 'interfaces']),
-    ({'packages': ''}, ['environment', 'packages', 'interfaces']),
-])
+
+@pytest.mark.parametrize(
+    ('changed', 'steps'),
+    [
+        ({}, []),
+        ({'interfaces': 'x'}, ['interfaces']),
+        ({'interfaces': ''}, ['interfaces']),
+        ({'packages': 'x'}, ['packages', 'interfaces']),
+        ({'environment': 'x'}, ['environment', 'packages', 'interfaces']),
+        ({'packages': ''}, ['environment', 'packages', 'interfaces']),
+    ],
+)
 def test_due_steps(changed, steps):
     assert setup_environment.due(DONE, {**DONE, **changed}) == steps
 
@@ -118,26 +126,35 @@ def test_due_steps(changed, steps):
 def small_tree(tmp_path, monkeypatch):
     """A tree with a space in its path that has what the stamps depend on, and the tool working on it."""
     root = tmp_path / 'a tree'
-    for name in ('tools/constraints.txt', 'tools/build_interfaces.py', 'tools/tf2_msgs/msg/TFMessage.msg',
-                 'msg/StreamStatus.msg', 'setup.py', 'evict3r_ros/__init__.py', 'tools/setup_environment.py'):
+    for name in (
+        'tools/constraints.txt',
+        'tools/build_interfaces.py',
+        'tools/tf2_msgs/msg/TFMessage.msg',
+        'msg/StreamStatus.msg',
+        'setup.py',
+        'evict3r_ros/__init__.py',
+        'tools/setup_environment.py',
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
-    for name in ('VENV', 'STAMPS', 'LOG', 'PYTHON', 'CONSTRAINTS', 'SETUP_PY', 'VERSION', 'BUILDER', 'THIS',
-                 'ROOT'):
+    for name in ('VENV', 'STAMPS', 'LOG', 'PYTHON', 'CONSTRAINTS', 'SETUP_PY', 'VERSION', 'BUILDER', 'THIS', 'ROOT'):
         path = getattr(setup_environment, name).relative_to(ROOT)
         monkeypatch.setattr(setup_environment, name, root / path)
     return root
 
 
-@pytest.mark.parametrize(('file', 'steps'), [
-    ('msg/StreamStatus.msg', {'interfaces'}),
-    ('tools/tf2_msgs/msg/TFMessage.msg', {'interfaces'}),
-    ('tools/build_interfaces.py', {'interfaces'}),
-    ('setup.py', {'packages'}),
-    ('evict3r_ros/__init__.py', {'packages'}),
-    ('tools/setup_environment.py', {'packages'}),
-    ('tools/constraints.txt', {'packages', 'interfaces'}),
-])
+@pytest.mark.parametrize(
+    ('file', 'steps'),
+    [
+        ('msg/StreamStatus.msg', {'interfaces'}),
+        ('tools/tf2_msgs/msg/TFMessage.msg', {'interfaces'}),
+        ('tools/build_interfaces.py', {'interfaces'}),
+        ('setup.py', {'packages'}),
+        ('evict3r_ros/__init__.py', {'packages'}),
+        ('tools/setup_environment.py', {'packages'}),
+        ('tools/constraints.txt', {'packages', 'interfaces'}),
+    ],
+)
 def test_a_change_is_noticed_by_content(small_tree, file, steps):
     before = setup_environment.keys()
     os.utime(small_tree / file)
@@ -160,8 +177,15 @@ def test_environment_is_made_and_made_anew(small_tree, monkeypatch):
     wanted = setup_environment.keys()
     setup_environment.make_environment(wanted)
     assert setup_environment.stamp('environment') == wanted['environment']
-    assert subprocess.run([setup_environment.PYTHON, '-m', 'pip', '--version'], capture_output=True,
-                          env=plain_environment(os.defpath), timeout=60).returncode == 0
+    assert (
+        subprocess.run(
+            [setup_environment.PYTHON, '-m', 'pip', '--version'],
+            capture_output=True,
+            env=plain_environment(os.defpath),
+            timeout=60,
+        ).returncode
+        == 0
+    )
     leftover = small_tree / '.venv' / 'half-installed'
     leftover.touch()
     setup_environment.make_environment(wanted)
@@ -176,8 +200,9 @@ def test_an_environment_of_someone_else_is_kept(small_tree):
     assert (small_tree / '.venv' / 'precious').exists()
 
 
-@pytest.mark.parametrize(('step', 'gone'), [('install_packages', {'packages', 'interfaces'}),
-                                            ('install_interfaces', {'interfaces'})])
+@pytest.mark.parametrize(
+    ('step', 'gone'), [('install_packages', {'packages', 'interfaces'}), ('install_interfaces', {'interfaces'})]
+)
 def test_what_fails_is_not_stamped(small_tree, step, gone):
     """There is no Python in the environment, so the step fails; its old stamp does not outlive that."""
     setup_environment.STAMPS.mkdir(parents=True)
@@ -209,6 +234,7 @@ def test_second_run_does_nothing():
 
 
 # Interfaces
+
 
 def test_dependencies_of_a_message():
     text = '# a/b in words\nstd_msgs/Header header\nuint32[] tokens  # x/y\n  geometry_msgs/Pose[] poses\n'

@@ -1,6 +1,7 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """The package as installed, by pip or by colcon: sources and generated messages are one, versions agree."""
+
 from __future__ import annotations
 
 import importlib.metadata
@@ -21,16 +22,18 @@ INSTALLED_IN = os.environ.get('EVICT3R_INSTALLED_IN')
 
 needs_messages = pytest.mark.skipif(
     importlib.util.find_spec('evict3r_ros.msg') is None,
-    reason='the messages are not generated here: make setup, or colcon build')
+    reason='the messages are not generated here: make setup, or colcon build',
+)
 pip_only = pytest.mark.skipif(
-    INSTALLED_IN is not None or sys.prefix == sys.base_prefix,
-    reason='about the pip installation that make setup makes')
+    INSTALLED_IN is not None or sys.prefix == sys.base_prefix, reason='about the pip installation that make setup makes'
+)
 
 
 @needs_messages
 def test_messages_and_sources_are_one_package():
-    from evict3r_ros import geometry
     from evict3r_ros.msg import StreamStatus
+
+    from evict3r_ros import geometry
 
     status = StreamStatus(policy='evict3r', tokens=[2048, 2047], is_metric=False)
     assert list(status.tokens) == [2048, 2047]
@@ -42,6 +45,7 @@ def test_messages_and_sources_are_one_package():
 @needs_messages
 def test_status_survives_serialization():
     from evict3r_ros.msg import StreamStatus
+
     serialization = pytest.importorskip('rclpy.serialization')
 
     status = StreamStatus(weights='random (UNTRAINED)', untrained=True, budget=[1, 2, 3], scale=1.0)

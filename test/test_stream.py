@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stream: predictions, resets, and memory that stays flat however long it runs."""
 
+from __future__ import annotations
+
 import collections
 import gc
 import json
@@ -13,6 +15,7 @@ import types
 import numpy as np
 import pytest
 import torch
+
 from evict3r_ros.cache import POLICIES, CacheConfig, TierBits
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import load_network
@@ -95,8 +98,9 @@ def test_budget_is_kept(network):
     assert all(tokens == budget for tokens, budget in zip(stats.tokens, stats.budget, strict=True))
 
 
-@pytest.mark.parametrize('image', [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 4), np.uint8),
-                                   np.zeros((10, 10, 3), np.float32)])
+@pytest.mark.parametrize(
+    'image', [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 4), np.uint8), np.zeros((10, 10, 3), np.float32)]
+)
 def test_wrong_images_are_refused(network, image):
     with Stream(network, CONFIG) as stream, pytest.raises(ValueError, match='uint8 RGB'):
         stream.step(image)
@@ -143,9 +147,20 @@ main(int(sys.argv[1]), sys.argv[2] == 'leak')
 def soak(frames: int, leak: bool) -> dict:
     """Figures of a run in a process of its own, so that nothing else moves its memory."""
     # Freed memory goes back at once: else a leak hides in free heap for hundreds of frames, and heap grows without one.
-    exact = {'MALLOC_ARENA_MAX': '1', 'MALLOC_MMAP_THRESHOLD_': '16384', 'MALLOC_TRIM_THRESHOLD_': '0', 'MALLOC_TOP_PAD_': '0'}
-    done = subprocess.run([sys.executable, '-c', SOAK, str(frames), 'leak' if leak else 'sound'], capture_output=True,
-                          text=True, timeout=300, check=True, env=os.environ | exact)
+    exact = {
+        'MALLOC_ARENA_MAX': '1',
+        'MALLOC_MMAP_THRESHOLD_': '16384',
+        'MALLOC_TRIM_THRESHOLD_': '0',
+        'MALLOC_TOP_PAD_': '0',
+    }
+    done = subprocess.run(
+        [sys.executable, '-c', SOAK, str(frames), 'leak' if leak else 'sound'],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+        env=os.environ | exact,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -214,10 +229,15 @@ def grown(stream, between) -> list[str]:
     return [way for way, size in container_sizes(stream).items() if size > before.get(way, -1)]
 
 
-@pytest.mark.parametrize('config', [
-    *(CacheConfig(policy, 200, camera_frames=8) for policy in POLICIES if policy != 'unbounded'),
-    CacheConfig('evict3r', 200, camera_frames=8, bits=TierBits()),
-    CacheConfig('evict3r', 200, camera_frames=8, budget='adaptive', anchors=1)], ids=str)
+@pytest.mark.parametrize(
+    'config',
+    [
+        *(CacheConfig(policy, 200, camera_frames=8) for policy in POLICIES if policy != 'unbounded'),
+        CacheConfig('evict3r', 200, camera_frames=8, bits=TierBits()),
+        CacheConfig('evict3r', 200, camera_frames=8, budget='adaptive', anchors=1),
+    ],
+    ids=str,
+)
 def test_no_container_grows_with_time(config):
     """Every container below a stream, found by looking: none is larger after 40 frames than after 20."""
     with Stream(load_network('random', 'nano'), config, (48, 160)) as stream:
@@ -236,7 +256,9 @@ def test_no_container_grows_with_time(config):
         # And the look is worth something: it finds what is put where it should not be.
         stream.cache.policy.forgotten = [torch.zeros(1)]
         assert grown(stream, lambda: stream.cache.policy.forgotten.append(torch.zeros(1))) == [
-            'stream.cache.policy.forgotten', 'stream.cache.policy.forgotten[1]']
+            'stream.cache.policy.forgotten',
+            'stream.cache.policy.forgotten[1]',
+        ]
 
 
 def test_flipped_images_and_wrong_pins(network):

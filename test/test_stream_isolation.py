@@ -2,16 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a stream must not notice: the bytes of slots that hold nothing, and other streams in the process."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
+
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.network import load_network
 from evict3r_ros.stream import Stream
 
 SIZE = (48, 160)
-DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(),
-                                                                reason='torch finds no CUDA here'))]
+DEVICES = [
+    'cpu',
+    pytest.param('cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no CUDA here')),
+]
 
 
 @pytest.fixture(scope='module', params=DEVICES)
@@ -48,6 +53,7 @@ def test_what_lies_in_free_slots_does_not_matter(network, policy, bits):
         clean = answers(stream, images(10))
         assert min(stream.stats().tokens) > 60
     with Stream(network, config, SIZE) as stream:
+
         def poison():
             rows, free = stream.cache.pool.tiers[0].rows, stream.cache.ledger.stacks[0].free()
             assert len(free) > 0

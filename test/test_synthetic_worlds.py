@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Synthetic worlds: depth against signed distances and other views, paths, seeds, camera faults, difficulty."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
+
 from evict3r_ros import geometry
 from evict3r_ros.synthetic.clips import WorldStream, render_clips
 from evict3r_ros.synthetic.layout import KINDS
@@ -16,15 +19,20 @@ SIZE = (42, 56)
 def world_points(clips, clip, frame):
     """Points (H, W, 3) of a frame's depth in the world, float64."""
     depth = clips.depth[clip, frame].double().numpy()
-    return geometry.transform_points(clips.world_from_camera[clip, frame].numpy(),
-                                     geometry.unproject(depth, clips.intrinsics[clip]))
+    return geometry.transform_points(
+        clips.world_from_camera[clip, frame].numpy(), geometry.unproject(depth, clips.intrinsics[clip])
+    )
 
 
 def signed_distance(scene, index, points):
     """Distance to the nearest surface, negative inside things or walls: another formula than the ray caster's."""
     size = scene.size[index].double().numpy()
-    gaps = [size[0] / 2 - np.abs(points[..., 0]), size[1] / 2 - np.abs(points[..., 1]), points[..., 2],
-            size[2] - points[..., 2]]
+    gaps = [
+        size[0] / 2 - np.abs(points[..., 0]),
+        size[1] / 2 - np.abs(points[..., 1]),
+        points[..., 2],
+        size[2] - points[..., 2],
+    ]
     for box in range(BOXES):
         half = scene.box_half[index, box].double().numpy()
         if not half.all():

@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: a few steps on a CPU, going on from what was saved, losses, Muon, the schedule, what is never trained on."""
 
+from __future__ import annotations
+
 import json
 
 import numpy as np
 import pytest
 import torch
+
 from evict3r_ros import geometry
 from evict3r_ros.network import PRESETS, StreamVGGT, load_network
 from evict3r_ros.training import export, losses, plot, schedule, state, train, watch
@@ -36,8 +39,11 @@ def test_what_a_training_leaves(trained):
 
 def test_going_on_from_the_file_and_from_pieces(trained, tmp_path, capsys):
     tensors, progress = state.load(trained / 'state.pt')
-    going_on = train.Training(train.parse(['--out', str(tmp_path), '--resume', str(tmp_path / 'not there'),
-                                           str(trained / 'state.pt'), *SMALL]))
+    going_on = train.Training(
+        train.parse(
+            ['--out', str(tmp_path), '--resume', str(tmp_path / 'not there'), str(trained / 'state.pt'), *SMALL]
+        )
+    )
     assert progress.step == going_on.progress.step == going_on.asked == 2 and going_on.seconds_before > 0
     for key, value in going_on.network.state_dict().items():
         assert torch.equal(value, tensors['network'][key])
@@ -59,10 +65,16 @@ def test_exported_weights_can_be_trained_on(trained, tmp_path):
     assert (progress.step, progress.frames) == (before.step, before.frames)
     for key, value in saved['network'].items():
         assert (tensors['network'][key] - value).abs().max() <= 0.01 * value.abs().max() + 1e-6
-    assert train.main(['--out', str(tmp_path), '--steps', '1', '--resume', str(tmp_path / 'packed.safetensors'), *SMALL]) == 0
+    assert (
+        train.main(['--out', str(tmp_path), '--steps', '1', '--resume', str(tmp_path / 'packed.safetensors'), *SMALL])
+        == 0
+    )
     after = state.load(tmp_path / 'state.pt')[1]
     assert after.step == before.step + 1 and after.calls[:-1] == before.calls == progress.calls != []
-    assert plot.join([plot.read_curve(trained / 'curve.json'), plot.read_curve(tmp_path / 'curve.json')])['calls'] == after.calls
+    assert (
+        plot.join([plot.read_curve(trained / 'curve.json'), plot.read_curve(tmp_path / 'curve.json')])['calls']
+        == after.calls
+    )
 
 
 def test_a_call_without_total_minutes_ends_the_training(trained, tmp_path):
@@ -96,7 +108,8 @@ def test_a_step_is_a_step_downhill():
     assert last < 0.8 * first
     training.trainee.learn(training.trainee.look(batch, (42, 56), torch.arange(3)))
     assert [name for name, p in training.network.named_parameters() if p.grad is None] == [
-        'aggregator.patch_embed.mask_token']
+        'aggregator.patch_embed.mask_token'
+    ]
 
 
 def test_targets_are_what_geometry_reads():

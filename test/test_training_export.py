@@ -2,17 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the pieces of a training to the file in the package, and back into a network."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import checkpoint, load_network, preset_of
 from evict3r_ros.network.int8 import pack, unpacking
 from evict3r_ros.stream import Stream
 from evict3r_ros.training import export, state
-from safetensors import safe_open
-
 
 CALLS = [{'command': 'python -m x', 'seed': '0'}, {'command': 'python -m x --resume it', 'seed': '0'}]
 
@@ -99,6 +101,7 @@ def test_a_truncated_file_is_refused(exported, tmp_path):
 
 def test_a_scale_that_is_missing_is_told(exported, tmp_path):
     from safetensors.torch import load_file, save_file
+
     content = load_file(exported)
     del content['camera_head.embed_pose.weight']
     save_file(content, tmp_path / 'w.safetensors', {checkpoint.PRESET_KEY: 'tiny'})
@@ -125,6 +128,8 @@ def test_packing_keeps_zeros_and_extremes():
     packed = pack(weights)
     assert packed['a.weight'].dtype == torch.int8 and packed['c.weight'].dtype == torch.float16
     read = unpacking(packed, packed.__getitem__)
-    assert torch.equal(read('a.weight'), weights['a.weight']) and torch.equal(read('c.weight').float(), weights['c.weight'])
+    assert torch.equal(read('a.weight'), weights['a.weight']) and torch.equal(
+        read('c.weight').float(), weights['c.weight']
+    )
     extremes = weights['b.weight'].abs().amax(1)
     assert torch.allclose(read('b.weight').abs().amax(1), extremes, rtol=1e-6)

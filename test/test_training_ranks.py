@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training on several processes: the same as on one with all their clips, and the same weights in each."""
 
+from __future__ import annotations
+
 import socket
 from types import SimpleNamespace
 
 import pytest
 import torch
+
 from evict3r_ros.errors import UserError
 from evict3r_ros.training import schedule, train
 from evict3r_ros.training.batches import LOOPS, Batch, Lesson, make_batch
@@ -18,15 +21,23 @@ SMALL = ['--device', 'cpu', '--size', '42', '56', '--lengths', '2', '3', '--work
 
 def part_of(batch: Batch, clips: slice) -> Batch:
     """Some clips of a batch."""
-    return Batch(batch.frames, batch.scene.map(lambda each: each[clips]), batch.world_from_camera[clips],
-                 batch.times[clips], batch.camera_from_first[clips], batch.field_of_view[clips])
+    return Batch(
+        batch.frames,
+        batch.scene.map(lambda each: each[clips]),
+        batch.world_from_camera[clips],
+        batch.times[clips],
+        batch.camera_from_first[clips],
+        batch.field_of_view[clips],
+    )
 
 
 def two_steps(training: train.Training, clips: slice) -> tuple[list[torch.Tensor], list[float]]:
     """Weights after two steps on those clips of two batches, and the gradients' norms."""
     norms = []
     for number in (1, 2):
-        norms.append(float(training.step(part_of(make_batch(Lesson(number, 4, 2, (1, 2)), (42, 56)), clips))['gradient']))
+        norms.append(
+            float(training.step(part_of(make_batch(Lesson(number, 4, 2, (1, 2)), (42, 56)), clips))['gradient'])
+        )
         training.progress.step += 1
     return [parameter.detach().clone() for parameter in training.improver.parameters], norms
 
@@ -34,8 +45,15 @@ def two_steps(training: train.Training, clips: slice) -> tuple[list[torch.Tensor
 def one_rank(rank: int, port: int, folder: str) -> None:
     """What each of two processes does."""
     import os
-    os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': '2', 'LOCAL_WORLD_SIZE': '2',
-                   'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
+
+    os.environ |= {
+        'RANK': str(rank),
+        'LOCAL_RANK': str(rank),
+        'WORLD_SIZE': '2',
+        'LOCAL_WORLD_SIZE': '2',
+        'MASTER_ADDR': '127.0.0.1',
+        'MASTER_PORT': str(port),
+    }
     torch.set_num_threads(1)
     out = ['--out', f'{folder}/out', '--pieces-to', f'{folder}/copy']
     training = train.Training(train.parse([*out, '--learning-rate', '0.001', *SMALL]))
@@ -44,8 +62,16 @@ def one_rank(rank: int, port: int, folder: str) -> None:
     training = train.Training(train.parse([*out, '--steps', '2' if rank == 0 else '9', '--minutes', '5', *SMALL]))
     training.began -= 100 * rank
     training.run()
-    torch.save({'half': weights, 'norms': norms, 'run': list(training.improver.parameters), 'step': training.progress.step,
-                'asked': training.asked}, f'{folder}/{rank}.pt')
+    torch.save(
+        {
+            'half': weights,
+            'norms': norms,
+            'run': list(training.improver.parameters),
+            'step': training.progress.step,
+            'asked': training.asked,
+        },
+        f'{folder}/{rank}.pt',
+    )
     training.ranks.close()
 
 
@@ -67,8 +93,9 @@ def ranks(tmp_path_factory):
 
 def test_two_ranks_with_half_the_clips_are_one_with_all(ranks):
     first, second = (torch.load(ranks / f'{rank}.pt') for rank in range(2))
-    whole, norms = two_steps(train.Training(train.parse(['--out', 'unused', '--learning-rate', '0.001', *SMALL])),
-                             slice(0, 4))
+    whole, norms = two_steps(
+        train.Training(train.parse(['--out', 'unused', '--learning-rate', '0.001', *SMALL])), slice(0, 4)
+    )
     begun = train.Training(train.parse(['--out', 'unused', *SMALL])).improver.parameters
     assert all(torch.equal(ours, other) for ours, other in zip(first['half'], second['half'], strict=True))
     assert first['norms'] == second['norms'] == pytest.approx(norms, rel=1e-3)

@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recorded step of training: the same as one that is not, and given up where it goes wrong."""
 
+from __future__ import annotations
+
 import pytest
 import torch
+
 from evict3r_ros.network import load_network
 from evict3r_ros.training import recording, train
 from evict3r_ros.training.batches import Lesson, make_batch
@@ -56,8 +59,10 @@ def learnt(trainee, seen) -> tuple[float, list[torch.Tensor]]:
 
 
 def test_a_recorded_step_does_what_the_step_does_on_any_clips(trainee):
-    first, other = (trainee.look(make_batch(Lesson(number, 1, FRAMES, (1, 2)), SIZE), SIZE, torch.tensor(judged))
-                    for number, judged in ((1, [0, 2]), (2, [1, 2])))
+    first, other = (
+        trainee.look(make_batch(Lesson(number, 1, FRAMES, (1, 2)), SIZE), SIZE, torch.tensor(judged))
+        for number, judged in ((1, [0, 2]), (2, [1, 2]))
+    )
     expected = [learnt(trainee, seen) for seen in (first, other)]
     trainee.record(first)
     assert all(parameter.grad is None for parameter in trainee.network.parameters())
@@ -92,8 +97,26 @@ def test_a_step_too_large_to_record_is_halved_and_leaves_nothing(trainee, monkey
             raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate')
         return graph(work)
 
-    training = train.Training(train.parse(['--out', 'unused', '--device', 'cpu', '--size', '42', '56', '--lengths', '2', '3',
-                                           '--workers', '0', '--batch', '4']))
+    training = train.Training(
+        train.parse(
+            [
+                '--out',
+                'unused',
+                '--device',
+                'cpu',
+                '--size',
+                '42',
+                '56',
+                '--lengths',
+                '2',
+                '3',
+                '--workers',
+                '0',
+                '--batch',
+                '4',
+            ]
+        )
+    )
     # The stand-in must know whose gradients to keep.
     training.trainee, training.network = trainee, trainee.network
     training.trainee.compiled = {RECORDING}
@@ -109,8 +132,26 @@ def test_where_nothing_can_be_recorded_training_goes_on(capsys, monkeypatch):
         raise RuntimeError('operation not permitted when stream is capturing')
 
     monkeypatch.setattr(recording, 'FrameGraph', fails)
-    training = train.Training(train.parse(['--out', 'unused', '--device', 'cpu', '--size', '42', '56', '--lengths', '2', '3',
-                                           '--workers', '0', '--batch', '1']))
+    training = train.Training(
+        train.parse(
+            [
+                '--out',
+                'unused',
+                '--device',
+                'cpu',
+                '--size',
+                '42',
+                '56',
+                '--lengths',
+                '2',
+                '3',
+                '--workers',
+                '0',
+                '--batch',
+                '1',
+            ]
+        )
+    )
     training.trainee.compiled = {RECORDING}
     warm_up(training)
     assert not training.trainee.compiled and 'recording does not work here' in capsys.readouterr().err

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Odometry from camera poses: scaled, never jumping, with twist and a covariance that tells what may have drifted."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -15,15 +17,18 @@ from evict3r_ros import geometry
 from evict3r_ros.scale import ScaleState
 from evict3r_ros.trajectory import DriftModel, Path, Trajectory
 
-CAMERA = geometry.transform(Rotation.from_euler('y', 20, degrees=True).as_matrix(), np.array([0.3, 0.0, 0.5])
-                            ) @ geometry.BODY_FROM_OPTICAL
+CAMERA = (
+    geometry.transform(Rotation.from_euler('y', 20, degrees=True).as_matrix(), np.array([0.3, 0.0, 0.5]))
+    @ geometry.BODY_FROM_OPTICAL
+)
 UNIT, METRIC = ScaleState(), ScaleState(2.0, 0.1, True, 'depth')
 STEP_NS = 100_000_000
 
 
 def pose(seed):
-    return geometry.transform(Rotation.random(random_state=seed).as_matrix(),
-                              np.random.default_rng(seed).normal(size=3))
+    return geometry.transform(
+        Rotation.random(random_state=seed).as_matrix(), np.random.default_rng(seed).normal(size=3)
+    )
 
 
 def camera_at(odom_from_base, scale=1.0, world=np.eye(4)):
@@ -34,8 +39,10 @@ def camera_at(odom_from_base, scale=1.0, world=np.eye(4)):
 
 
 def along(trajectory, poses, state=UNIT, scale=1.0, confidence=2.0, first=0, world=np.eye(4)):
-    return [trajectory.advance((first + index) * STEP_NS, camera_at(base, scale, world), state, confidence)
-            for index, base in enumerate(poses)]
+    return [
+        trajectory.advance((first + index) * STEP_NS, camera_at(base, scale, world), state, confidence)
+        for index, base in enumerate(poses)
+    ]
 
 
 def line(count, step=0.1):
@@ -44,8 +51,10 @@ def line(count, step=0.1):
 
 def test_odom_starts_at_the_base_and_follows_it():
     trajectory = Trajectory(CAMERA)
-    arc = [geometry.transform(Rotation.from_euler('z', 0.1 * i).as_matrix(), np.array([0.2 * i, 0.02 * i, 0.0]))
-           for i in range(20)]
+    arc = [
+        geometry.transform(Rotation.from_euler('z', 0.1 * i).as_matrix(), np.array([0.2 * i, 0.02 * i, 0.0]))
+        for i in range(20)
+    ]
     for state, truth in zip(along(trajectory, arc, world=pose(3)), arc):
         np.testing.assert_allclose(state.odom_from_child, truth, atol=1e-9)
 
@@ -142,8 +151,10 @@ def test_a_scale_that_is_not_known_makes_the_way_as_uncertain_as_it_is_long():
 def test_the_covariance_is_that_of_what_was_simulated():
     """Many robots whose steps err as the model says: their spread at the end is the covariance."""
     drift = DriftModel(floor=0.0)
-    way = [geometry.transform(Rotation.from_euler('z', 0.05 * i).as_matrix(), np.array([0.2 * i, 0.1 * i, 0.0]))
-           for i in range(21)]
+    way = [
+        geometry.transform(Rotation.from_euler('z', 0.05 * i).as_matrix(), np.array([0.2 * i, 0.1 * i, 0.0]))
+        for i in range(21)
+    ]
     steps = [geometry.invert(a) @ b for a, b in zip(way, way[1:])]
     metric = ScaleState(1.0, 0.02, True, 'depth')
     trajectory = Trajectory(np.eye(4), drift=drift)
@@ -156,12 +167,14 @@ def test_the_covariance_is_that_of_what_was_simulated():
             length, turn = np.linalg.norm(step[:3, 3]), np.linalg.norm(geometry.rotation_vector(step[:3, :3]))
             wrong = step.copy()
             wrong[:3, 3] = scale * step[:3, 3] + random.normal(size=3) * math.sqrt(
-                drift.position**2 * length + drift.position_by_turn**2 * turn)
+                drift.position**2 * length + drift.position_by_turn**2 * turn
+            )
             spread = math.sqrt(drift.rotation**2 * length + drift.rotation_by_turn**2 * turn)
             wrong[:3, :3] = step[:3, :3] @ geometry.rotation_from_vector(random.normal(size=3) * spread)
             base = base @ wrong
-        ends.append(np.concatenate([base[:3, 3] - way[-1][:3, 3],
-                                    geometry.rotation_vector(base[:3, :3] @ way[-1][:3, :3].T)]))
+        ends.append(
+            np.concatenate([base[:3, 3] - way[-1][:3, 3], geometry.rotation_vector(base[:3, :3] @ way[-1][:3, :3].T)])
+        )
     simulated = np.cov(np.array(ends).T)
     np.testing.assert_allclose(np.sqrt(np.diag(state.pose_covariance)), np.sqrt(np.diag(simulated)), rtol=0.1)
     largest = np.abs(simulated).max()

@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the stream tells the cache of the camera, on poses and depths whose truth is known."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+
 from evict3r_ros import geometry
 from evict3r_ros.view_change import AnchorChooser, motion
-from scipy.spatial.transform import Rotation
 
 SIZE = (98, 154)
 K = np.array([[77.0, 0.0, 77.0], [0.0, 77.0, 49.0], [0.0, 0.0, 1.0]])  # 90 degrees wide

@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The weights in the package: there, small, ours, and they see."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.evaluation.held_out import HeldOut
 from evict3r_ros.evaluation.streaming import TrueClip, measure, stream_clip
@@ -15,7 +19,6 @@ from evict3r_ros.network.checkpoint import find_weights
 from evict3r_ros.synthetic.clips import render_clips
 from evict3r_ros.training import plot
 from evict3r_ros.training.export import MOST_BYTES
-from safetensors import safe_open
 
 ROOT = Path(__file__).parent.parent
 CARD = ROOT / 'docs' / 'model_card.md'
@@ -48,8 +51,12 @@ def test_it_sees_depth_and_motion_in_worlds_it_was_not_trained_on(network):
     clips = render_clips(held_out.world_seeds(), held_out.frames, held_out.stride)
     found = []
     for number in range(held_out.clips):
-        clip = TrueClip(clips.images[number], clips.depth[number], clips.world_from_camera[number].numpy(),
-                        clips.intrinsics[number].numpy())
+        clip = TrueClip(
+            clips.images[number],
+            clips.depth[number],
+            clips.world_from_camera[number].numpy(),
+            clips.intrinsics[number].numpy(),
+        )
         found.append(measure(clip, stream_clip(network, CacheConfig('uniform', 2500), clip)))
 
     def mean(kind: str, name: str) -> float:

@@ -9,6 +9,7 @@ setup.py, g++ and Python.h. The messages become wheels (evict3r_ros-interfaces, 
 what is put into an environment behind pip's back is lost or doubled at pip's next run. On a robot neither is
 needed: colcon makes the first, and tf2_msgs comes with ROS.
 """
+
 from __future__ import annotations
 
 import base64
@@ -95,8 +96,9 @@ def repair_exports() -> int:
 
 def call(command: list[str], environment: dict[str, str]) -> None:
     """Run a command quietly; raise BuildError with its last words if it fails."""
-    done = subprocess.run(command, env=environment, text=True, errors='replace',
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        command, env=environment, text=True, errors='replace', stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     if done.returncode:
         tail = '\n'.join(done.stdout.splitlines()[-40:])
         raise BuildError(f'{" ".join(command)} failed with exit code {done.returncode}:\n{tail}')
@@ -112,24 +114,39 @@ def build(package: str, source: Path, work: Path) -> Path:
     (project / 'msg').mkdir(parents=True)
     for message in messages:
         (project / 'msg' / message.name).write_bytes(message.read_bytes())
-    (project / 'CMakeLists.txt').write_text(CMAKE_LISTS.format(
-        package=package,
-        find_packages='\n'.join(f'find_package({name} REQUIRED)' for name in needs),
-        messages=' '.join(f'"msg/{message.name}"' for message in messages),
-        dependencies=' '.join(needs),
-    ))
-    (project / 'package.xml').write_text(PACKAGE_XML.format(
-        package=package,
-        version=version(),
-        depends='\n  '.join(f'<depend>{name}</depend>' for name in needs),
-    ))
+    (project / 'CMakeLists.txt').write_text(
+        CMAKE_LISTS.format(
+            package=package,
+            find_packages='\n'.join(f'find_package({name} REQUIRED)' for name in needs),
+            messages=' '.join(f'"msg/{message.name}"' for message in messages),
+            dependencies=' '.join(needs),
+        )
+    )
+    (project / 'package.xml').write_text(
+        PACKAGE_XML.format(
+            package=package, version=version(), depends='\n  '.join(f'<depend>{name}</depend>' for name in needs)
+        )
+    )
     environment = dict(os.environ)
     environment['PATH'] = f'{PREFIX / "bin"}{os.pathsep}{environment.get("PATH", os.defpath)}'
     environment['AMENT_PREFIX_PATH'] = environment['CMAKE_PREFIX_PATH'] = str(PREFIX)
     cmake = str(PREFIX / 'bin' / 'cmake')
-    call([cmake, '-G', 'Ninja', '-S', str(project), '-B', str(work / f'{package}-build'),
-          f'-DCMAKE_INSTALL_PREFIX={stage}', '-DCMAKE_BUILD_TYPE=Release', '-DBUILD_TESTING=OFF',
-          f'-DPython3_EXECUTABLE={sys.executable}'], environment)
+    call(
+        [
+            cmake,
+            '-G',
+            'Ninja',
+            '-S',
+            str(project),
+            '-B',
+            str(work / f'{package}-build'),
+            f'-DCMAKE_INSTALL_PREFIX={stage}',
+            '-DCMAKE_BUILD_TYPE=Release',
+            '-DBUILD_TESTING=OFF',
+            f'-DPython3_EXECUTABLE={sys.executable}',
+        ],
+        environment,
+    )
     call([cmake, '--build', str(work / f'{package}-build'), '--target', 'install'], environment)
     return stage
 
@@ -160,8 +177,10 @@ def pack(package: str, stage: Path, folder: Path) -> Path:
         inside: (path.read_bytes(), path.stat().st_mode & 0o777)
         for inside, path in wheel_members(package, stage, f'{name}.data').items()
     }
-    metadata = (f'Metadata-Version: 2.1\nName: {package}-interfaces\nVersion: {version()}\n'
-                f'Summary: Generated ROS messages of {package}\nLicense: Apache-2.0\n')
+    metadata = (
+        f'Metadata-Version: 2.1\nName: {package}-interfaces\nVersion: {version()}\n'
+        f'Summary: Generated ROS messages of {package}\nLicense: Apache-2.0\n'
+    )
     wheel = f'Wheel-Version: 1.0\nGenerator: evict3r_ros\nRoot-Is-Purelib: false\nTag: {tag}\n'
     contents[f'{name}.dist-info/METADATA'] = (metadata.encode(), 0o644)
     contents[f'{name}.dist-info/WHEEL'] = (wheel.encode(), 0o644)

@@ -4,6 +4,9 @@
 
 Written so that an old Python 3 can run it too, and say that it is too old.
 """
+
+from __future__ import annotations
+
 import os
 import platform
 import shutil
@@ -20,17 +23,24 @@ def missing():
     lines = []
     here = 'Python %d.%d' % sys.version_info[:2]
     if sys.version_info[:2] < OLDEST:
-        lines.append('%s is too old, 3.10 or newer is needed: apt-get install python3, '
-                     'or name another one: make setup PYTHON=python3.12' % here)
+        lines.append(
+            '%s is too old, 3.10 or newer is needed: apt-get install python3, '
+            'or name another one: make setup PYTHON=python3.12' % here
+        )
     elif sys.version_info[:2] > NEWEST:
-        lines.append('%s is newer than the ROS wheels, which stop at 3.14; '
-                     'name another one: make setup PYTHON=python3.12' % here)
+        lines.append(
+            '%s is newer than the ROS wheels, which stop at 3.14; name another one: make setup PYTHON=python3.12' % here
+        )
     if platform.system() != 'Linux' or platform.machine() not in ('x86_64', 'AMD64'):
-        lines.append('the ROS wheels are for Linux on x86-64, this is %s on %s: '
-                     'install ROS 2 and build with colcon instead' % (platform.system(), platform.machine()))
+        lines.append(
+            'the ROS wheels are for Linux on x86-64, this is %s on %s: '
+            'install ROS 2 and build with colcon instead' % (platform.system(), platform.machine())
+        )
     elif not new_enough_glibc():
-        lines.append('the ROS wheels need glibc 2.28 or newer, this is %s: '
-                     'use Debian 12, Ubuntu 22.04 or newer' % ' '.join(platform.libc_ver()).strip())
+        lines.append(
+            'the ROS wheels need glibc 2.28 or newer, this is %s: '
+            'use Debian 12, Ubuntu 22.04 or newer' % ' '.join(platform.libc_ver()).strip()
+        )
     for module in ('venv', 'ensurepip'):
         try:
             __import__(module)

@@ -7,6 +7,7 @@ Each leaves a stamp in `.venv/.setup`, a hash of all that went into it, so that 
 stamp is deleted before its step begins and written after it ended: what was interrupted is never taken for
 good, and an environment whose packages were left half-installed is made anew, because pip would trust them.
 """
+
 from __future__ import annotations
 
 import fcntl
@@ -32,8 +33,16 @@ BUILDER = ROOT / 'tools' / 'build_interfaces.py'
 THIS = ROOT / 'tools' / 'setup_environment.py'
 
 # What a sourced ROS or another environment leaves behind would be found before the packages of this one.
-FOREIGN = ('AMENT_PREFIX_PATH', 'CMAKE_PREFIX_PATH', 'COLCON_PREFIX_PATH', 'LD_LIBRARY_PATH', 'PYTHONHOME',
-           'PYTHONPATH', 'VIRTUAL_ENV', '_ROS_WHEELS_BOOTSTRAP_COMPLETE')
+FOREIGN = (
+    'AMENT_PREFIX_PATH',
+    'CMAKE_PREFIX_PATH',
+    'COLCON_PREFIX_PATH',
+    'LD_LIBRARY_PATH',
+    'PYTHONHOME',
+    'PYTHONPATH',
+    'VIRTUAL_ENV',
+    '_ROS_WHEELS_BOOTSTRAP_COMPLETE',
+)
 
 
 class SetupError(RuntimeError):
@@ -87,9 +96,17 @@ def call(command: list[str], what: str) -> None:
     width = shutil.get_terminal_size().columns - 5
     with LOG.open('a') as log:
         # close_fds: the child holds the lock too, so that none begins beside a pip whose parent was killed
-        child = subprocess.Popen(command, cwd=ROOT, env=environment(), close_fds=False, text=True,
-                                 errors='replace', stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.STDOUT)
+        child = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment(),
+            close_fds=False,
+            text=True,
+            errors='replace',
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         with child:
             lines = []
             for line in child.stdout:
@@ -122,9 +139,16 @@ def install_packages(wanted: dict[str, str]) -> None:
     install = [str(PYTHON), '-m', 'pip', 'install', '--progress-bar', 'off', '--constraint', str(CONSTRAINTS)]
     call([*install, 'setuptools'], 'installing setuptools')
     # Without isolation pip builds with the pinned setuptools of `.venv`, not with the newest one.
-    call([*install, '--no-build-isolation', '--use-pep517', '--editable',
-          '.[ros,interfaces,plots,view,evaluation,sky,test,colcon]'],
-         'installing packages')
+    call(
+        [
+            *install,
+            '--no-build-isolation',
+            '--use-pep517',
+            '--editable',
+            '.[ros,interfaces,plots,view,evaluation,sky,test,colcon]',
+        ],
+        'installing packages',
+    )
     write_stamp('packages', wanted['packages'])
 
 

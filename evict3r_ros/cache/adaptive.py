@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A budget that follows the scene: less to look at, and nothing to forget, while nothing new comes."""
 
+from __future__ import annotations
+
 import torch
 
 from evict3r_ros.cache.config import CacheConfig, CacheShape
@@ -12,8 +14,7 @@ DECAY = 0.9
 
 
 class AdaptiveBudget:
-    """
-    Decides after each frame whether its tokens are admitted, and how many tokens the next frame attends to.
+    """Decides after each frame whether its tokens are admitted, and how many tokens the next frame attends to.
 
     A frame whose attention finds what it looks for in the past, and whose camera has hardly moved, adds nothing: it is
     not admitted, so it evicts nobody, and a robot that stands still keeps the room that it saw before. Meanwhile the
@@ -25,7 +26,9 @@ class AdaptiveBudget:
         self.config = config
         self.least = config.least_tokens if config.least_tokens is not None else config.tokens // 2
         if not 1 <= self.least <= config.tokens:
-            raise UserError(f'least_tokens {self.least} must be between 1 and the budget of {config.tokens} tokens a layer')
+            raise UserError(
+                f'least_tokens {self.least} must be between 1 and the budget of {config.tokens} tokens a layer'
+            )
         self._own_share = torch.zeros(shape.layers, device=shape.device)
         self._motion = torch.zeros((), device=shape.device)
         self._level = torch.ones((), device=shape.device)

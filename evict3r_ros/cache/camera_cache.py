@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the camera head's trunk remembers: a bounded number of frames, a few tokens each."""
 
+from __future__ import annotations
+
 import torch
 
 from evict3r_ros import kernels
@@ -12,8 +14,7 @@ CAMERA_POLICIES = ('uniform', 'recent')
 
 
 class CameraCache:
-    """
-    A ``network.Memory`` for the camera trunk: the first frame, the current one, and those that its policy keeps.
+    """A ``network.Memory`` for the camera trunk: the first frame, the current one, and those that its policy keeps.
 
     Each of a frame's refinement rounds leaves one key and value in each trunk block, and a round sees all rounds of
     remembered frames and the earlier rounds of its own, as published. (A preset whose rounds remember apart has a layer
@@ -22,8 +23,17 @@ class CameraCache:
     carries the scale, nor of an anchor.
     """
 
-    def __init__(self, frames: int, policy: str, layers: int, heads: int, rounds: int, head_dim: int,
-                 dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self,
+        frames: int,
+        policy: str,
+        layers: int,
+        heads: int,
+        rounds: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
         if policy not in CAMERA_POLICIES:
             raise UserError(f'camera policy {policy!r} is not one of {", ".join(CAMERA_POLICIES)}')
         self.capacity, self.rounds, self.policy = frames, rounds, policy
@@ -73,8 +83,8 @@ class CameraCache:
         done = self._rounds_done[layer]
         self._rounds_done[layer] += 1
         keys, values = self._storage[:, layer]
-        keys.index_copy_(1, self._entries[done:done + 1], key[0])
-        values.index_copy_(1, self._entries[done:done + 1], value[0])
+        keys.index_copy_(1, self._entries[done : done + 1], key[0])
+        values.index_copy_(1, self._entries[done : done + 1], value[0])
         return kernels.attention(query[0], keys, values, self._valid[done])[None]
 
     def observe_residual(self, layer: int, residual: torch.Tensor) -> None:

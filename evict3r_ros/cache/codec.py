@@ -1,7 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-How a token's key and value become bytes, once, when the token enters.
+"""How a token's key and value become bytes, once, when the token enters.
 
 Asymmetric uniform quantization with a float minimum (KIVI, arXiv 2402.02750): s = (max - min) / (2^b - 1),
 q = round((x - min) / s), x' = q s + min. A token's numbers share one range a head, so that no neighbour's eviction can
@@ -15,6 +14,8 @@ output, so each has a centre of its own: one for a stream's first frame, whose s
 A token is one row of bytes: key codes, value codes, then in half precision each head's key minimum and step, and value
 minimum and step.
 """
+
+from __future__ import annotations
 
 import torch
 
@@ -49,8 +50,15 @@ class FloatCodec:
     def calibrate(self, layer: int, frame: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """See PackedCodec.calibrate: nothing to learn."""
 
-    def write(self, layer: int, rows: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor,
-              value: torch.Tensor) -> None:
+    def write(
+        self,
+        layer: int,
+        rows: torch.Tensor,
+        slots: torch.Tensor,
+        centres: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+    ) -> None:
         """See PackedCodec.write."""
         both = torch.stack((key, value), dim=1).to(self.dtype).flatten(1).view(torch.uint8)
         last = rows.shape[0] - 1
@@ -58,8 +66,16 @@ class FloatCodec:
         if not self._alone:
             rows[last].zero_()
 
-    def read(self, layer: int, rows: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor, count: torch.Tensor,
-             key: torch.Tensor, value: torch.Tensor) -> None:
+    def read(
+        self,
+        layer: int,
+        rows: torch.Tensor,
+        slots: torch.Tensor,
+        centres: torch.Tensor,
+        count: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+    ) -> None:
         """See PackedCodec.read."""
         last = rows.shape[0] - 1
         local = slots - self._first_slot
@@ -88,8 +104,7 @@ class PackedCodec:
         """(key and value, L, heads, head_dim): square root of each channel's spread."""
 
     def calibrate(self, layer: int, frame: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """
-        Learn a layer's channels from the whole first frame of a stream, and its later specials from the second.
+        """Learn a layer's channels from the whole first frame of a stream, and its later specials from the second.
 
         frame: 0 or 1, others change nothing; key and value: (N, heads, head_dim).
         """
@@ -97,33 +112,49 @@ class PackedCodec:
             return
         first = 1 + frame * self._specials
         for kind, x in enumerate((key.float(), value.float())):
-            self.centre[kind, layer, first:first + self._specials] = x[:self._specials]
+            self.centre[kind, layer, first : first + self._specials] = x[: self._specials]
             if frame == 0:
-                patches = x[self._specials:]
+                patches = x[self._specials :]
                 spread = patches.std(0, correction=0)
                 spread = spread.maximum(QUIETEST * spread.mean(-1, keepdim=True)).clamp(min=SMALLEST_SPREAD)
                 self.centre[kind, layer, PATCH_CENTRE] = patches.mean(0)
                 self.scale[kind, layer] = spread.sqrt()
 
-    def write(self, layer: int, rows: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor,
-              value: torch.Tensor) -> None:
-        """
-        Key and value (n, heads, head_dim) of a layer into slots (n,); those of slots that are not the tier's are dropped.
+    def write(
+        self,
+        layer: int,
+        rows: torch.Tensor,
+        slots: torch.Tensor,
+        centres: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+    ) -> None:
+        """Key and value (n, heads, head_dim) of a layer into slots (n,); those of slots that are not the tier's are dropped.
 
         rows: (slots + 1, row_bytes) uint8, the last row standing for tokens that are not there;
         centres: (n,) of ``centre_of``, here and in ``read``.
         """
-        kernels.write_packed(rows, key, value, slots, centres, self.centre[:, layer], self.scale[:, layer], self._layout)
+        kernels.write_packed(
+            rows, key, value, slots, centres, self.centre[:, layer], self.scale[:, layer], self._layout
+        )
 
-    def read(self, layer: int, rows: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor, count: torch.Tensor,
-             key: torch.Tensor, value: torch.Tensor) -> None:
-        """
-        What slots (n,) of the tier hold into key and value (n, heads, head_dim); the others are left alone.
+    def read(
+        self,
+        layer: int,
+        rows: torch.Tensor,
+        slots: torch.Tensor,
+        centres: torch.Tensor,
+        count: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+    ) -> None:
+        """What slots (n,) of the tier hold into key and value (n, heads, head_dim); the others are left alone.
 
         The first ``count`` (,) int64 slots hold tokens; what the rest becomes is finite, and of no interest.
         """
-        kernels.read_packed(rows, key, value, slots, centres, count, self.centre[:, layer], self.scale[:, layer],
-                            self._layout)
+        kernels.read_packed(
+            rows, key, value, slots, centres, count, self.centre[:, layer], self.scale[:, layer], self._layout
+        )
 
 
 def make_codec(shape: CacheShape, bits: int, first_slot: int = 0, alone: bool = True) -> FloatCodec | PackedCodec:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user says about the cache, and what the network's shape makes of it."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import KW_ONLY, dataclass, replace
 
@@ -10,7 +12,7 @@ import torch
 from evict3r_ros.errors import UserError
 
 BITS = (32, 16, 8, 4, 2)
-MOST_TOKENS = 2 ** 30
+MOST_TOKENS = 2**30
 """Over all layers: a budget beyond this is a mistyped one."""
 BUDGETS = ('fixed', 'adaptive')
 
@@ -80,7 +82,9 @@ class CacheConfig:
         bits = (self.bits.pinned, self.bits.recent, self.bits.rest) if isinstance(self.bits, TierBits) else (self.bits,)
         if not set(bits) <= set(BITS):
             raise UserError(f'cache bits {self.bits} are not among {", ".join(map(str, BITS))}')
-        if isinstance(self.bits, TierBits) and (bits != tuple(sorted(bits, reverse=True)) or self.bits.recent_frames < 1):
+        if isinstance(self.bits, TierBits) and (
+            bits != tuple(sorted(bits, reverse=True)) or self.bits.recent_frames < 1
+        ):
             raise UserError(f'bits must fall with age, and at least one frame must be recent: {self.bits}')
         if (self.share is None) != (self.sequence_length is None):
             raise UserError('share (P) and sequence_length go together: P is a share of a known number of frames')
@@ -98,8 +102,10 @@ class CacheConfig:
         if self.camera_frames > MOST_TOKENS:
             raise UserError(f'a camera memory of {self.camera_frames} frames is beyond any device')
         if self.camera_frames < 3 + self.anchors:
-            raise UserError(f'a camera memory of {self.camera_frames} frames cannot hold the first, the last, the current '
-                            f'one and {self.anchors} anchors; give {3 + self.anchors} or more')
+            raise UserError(
+                f'a camera memory of {self.camera_frames} frames cannot hold the first, the last, the current '
+                f'one and {self.anchors} anchors; give {3 + self.anchors} or more'
+            )
         if self.anchors < 0 or not 0.0 < self.anchor_share <= 1.0:
             raise UserError(f'{self.anchors} anchors with a share of {self.anchor_share}: at least 0, and in (0, 1]')
 
@@ -136,18 +142,20 @@ class Budget:
     """More that the pool holds, so that shares may be rounded up as published."""
 
     @classmethod
-    def of(cls, config: CacheConfig, shape: CacheShape, fixed_bytes: int, token_bytes: int) -> 'Budget':
+    def of(cls, config: CacheConfig, shape: CacheShape, fixed_bytes: int, token_bytes: int) -> Budget:
         """The budget for a shape, where a pool takes ``fixed_bytes`` and ``token_bytes`` for each token of a layer."""
         layers = shape.layers
         if config.share is not None:
             total = math.ceil(config.share * config.sequence_length * shape.frame_tokens * layers)
             return cls(replace(config, tokens=-(-total // layers)), total, layers)
         if config.memory_mb is not None:
-            tokens = (int(config.memory_mb * 2 ** 20) - fixed_bytes) // (token_bytes * layers)
+            tokens = (int(config.memory_mb * 2**20) - fixed_bytes) // (token_bytes * layers)
             if tokens < 1:
-                needed = (fixed_bytes + token_bytes * layers) / 2 ** 20
-                raise UserError(f'{config.memory_mb:g} MiB do not hold one frame of {shape.frame_tokens} tokens in '
-                                f'{layers} layers and any past; give at least {needed:.1f}')
+                needed = (fixed_bytes + token_bytes * layers) / 2**20
+                raise UserError(
+                    f'{config.memory_mb:g} MiB do not hold one frame of {shape.frame_tokens} tokens in '
+                    f'{layers} layers and any past; give at least {needed:.1f}'
+                )
             config = replace(config, tokens=tokens)
         if config.tokens * layers > MOST_TOKENS:
             raise UserError(f'a budget of {config.tokens} tokens in each of {layers} layers is beyond any device')

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cache that the global blocks attend to: pool, ledger and policy, frame by frame."""
 
+from __future__ import annotations
+
 import math
 
 import torch
@@ -50,8 +52,7 @@ def resolve_budget(config: CacheConfig, shape: CacheShape) -> Budget:
 
 
 class KeyValueCache:
-    """
-    A ``network.Memory`` of fixed size. For each frame: ``begin_frame``, ``attend`` once a layer, ``end_frame``.
+    """A ``network.Memory`` of fixed size. For each frame: ``begin_frame``, ``attend`` once a layer, ``end_frame``.
 
     A frame's tokens enter the pool as their layer attends, each into a slot where it stays until it is evicted; at the
     frame's end the policy says which candidates stay. Nothing is allocated for good after construction, unless the
@@ -100,8 +101,9 @@ class KeyValueCache:
         """Forget the stream; coming frames have that many rows and columns of patches, at most the shape's tokens."""
         self.ledger.reset(patches)
         if self.ledger.frame_tokens > self.shape.frame_tokens:
-            raise ValueError(f'frames of {self.ledger.frame_tokens} tokens do not fit a cache made for '
-                             f'{self.shape.frame_tokens}')
+            raise ValueError(
+                f'frames of {self.ledger.frame_tokens} tokens do not fit a cache made for {self.shape.frame_tokens}'
+            )
         self.policy.reset()
         if self.adaptive is not None:
             self.adaptive.reset()
@@ -116,7 +118,7 @@ class KeyValueCache:
             self.pool.grow(slots)
             self._make_scratch()
         ledger.begin_frame(self._entry_tier())
-        self._centres[:, :ledger.seen.shape[1]] = self._centres_of(ledger.seen)
+        self._centres[:, : ledger.seen.shape[1]] = self._centres_of(ledger.seen)
 
     def _entry_tier(self) -> int:
         return RECENT if len(self.pool.tiers) > 1 and self.ledger.frames > 0 else PINNED
@@ -140,10 +142,11 @@ class KeyValueCache:
         # The layer before may still be scoring in the scratch.
         self.aside.join()
         keys, values = self._store_and_load(layer, key, value)
-        mass = None if self._mass is None else self._mass[layer, :len(keys)]
+        mass = None if self._mass is None else self._mass[layer, : len(keys)]
         kept, fresh = self.ledger.seen_lengths[layer], self.ledger.frame_tokens
-        answer = kernels.cache_attention(query, keys, values, kept, fresh, mass if self._mass_of_all else None,
-                                         self.aside)
+        answer = kernels.cache_attention(
+            query, keys, values, kept, fresh, mass if self._mass_of_all else None, self.aside
+        )
         if mass is not None and not self._mass_of_all:
             with self.aside.beside(query):
                 pooled, counts = pool_queries(query, self.shape.special_tokens)
@@ -156,11 +159,11 @@ class KeyValueCache:
         ledger = self.ledger
         self.pool.calibrate(layer, ledger.frames, key, value)
         slots = ledger.seen[layer]
-        centres = self._centres[layer, :len(slots)]
+        centres = self._centres[layer, : len(slots)]
         width = len(slots) - ledger.frame_tokens
         with self.aside.beside(key, value):
             self.pool.write(layer, self._entry_tier(), slots[width:], centres[width:], key, value)
-        keys, values = self._keys[:len(slots)], self._values[:len(slots)]
+        keys, values = self._keys[: len(slots)], self._values[: len(slots)]
         self.pool.read(layer, slots[:width], centres[:width], ledger.seen_lengths[layer], keys[:width], values[:width])
         # A frame sees its own tokens as they are; what is stored of them is for those that come.
         kernels.copy_pair(key, value, keys[width:], values[width:])
@@ -178,18 +181,18 @@ class KeyValueCache:
         """Evict, and let the precision of what has aged fall."""
         ledger, policy = self.ledger, self.policy
         self.aside.join()
-        mass = None if self._mass is None else self._mass[:, :ledger.seen.shape[1]]
+        mass = None if self._mass is None else self._mass[:, : ledger.seen.shape[1]]
         policy.frame_done(ledger, mass if policy.needs_mass else None)
         if self.adaptive is not None:
             self.adaptive.observe(mass, ledger.frame_tokens)
         priorities = policy.priorities(ledger).masked_fill(policy.pinned(ledger), torch.inf)
         budgets = policy.budgets(ledger)
         if len(ledger.anchors) and self.config.anchor_share < 1.0:
-            fresh = priorities[:, ledger.width:]
+            fresh = priorities[:, ledger.width :]
             count = math.ceil(self.config.anchor_share * ledger.frame_tokens)
             best = torch.zeros_like(fresh, dtype=torch.bool).scatter_(1, fresh.topk(count, dim=1).indices, True)
             ledger.protected[ledger.fresh] = best
-            priorities[:, ledger.width:].masked_fill_(policy.pinned(ledger)[:, ledger.width:], torch.inf)
+            priorities[:, ledger.width :].masked_fill_(policy.pinned(ledger)[:, ledger.width :], torch.inf)
         if self.adaptive is None:
             ledger.settle(choose(priorities, ledger.valid, budgets))
         else:

@@ -1,7 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-The bookkeeping: which slot holds which token of which layer, and which slots are free.
+"""The bookkeeping: which slot holds which token of which layer, and which slots are free.
 
 All of it lives in tensors of fixed size on the cache's device, and every operation has a fixed shape, so that no
 decision is ever read back to the host. In what follows L is layers, C the most tokens a layer may keep, N a frame's
@@ -9,6 +8,8 @@ tokens, S slots in all. Slots are lent one by one: attention does not care where
 of slots, and layer budgets move without moving a single token. The one thing that moves is a token whose precision
 falls (``demote``), at most N a layer and frame.
 """
+
+from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,7 @@ from evict3r_ros.cache.slots import SlotStack
 
 
 class Ledger:
-    """
-    Owners of slots. Between ``begin_frame`` and ``settle`` a frame's tokens are candidates beside the kept ones.
+    """Owners of slots. Between ``begin_frame`` and ``settle`` a frame's tokens are candidates beside the kept ones.
 
     Candidate order, everywhere: a layer's kept tokens from old to new (``width`` columns of them, some empty), then the
     current frame's N tokens in their own order. ``tiers``: how many slots each precision has.
@@ -60,9 +60,16 @@ class Ledger:
         self.frame.zero_()
         for stack in self.stacks:
             stack.reset()
-        for tensor, value in ((self._table, self.nowhere), (self._focus, self.nowhere), (self.lengths, 0),
-                              (self.focus_lengths, 0), (self.frame_of, -1), (self.token_of, -1),
-                              (self.protected, False), (self.anchors, -1)):
+        for tensor, value in (
+            (self._table, self.nowhere),
+            (self._focus, self.nowhere),
+            (self.lengths, 0),
+            (self.focus_lengths, 0),
+            (self.frame_of, -1),
+            (self.token_of, -1),
+            (self.protected, False),
+            (self.anchors, -1),
+        ):
             tensor.fill_(value)
         self.slots = self.seen = self._table[:, :0]
         self.valid = self.seen_valid = self.slots.bool()
@@ -80,7 +87,7 @@ class Ledger:
     @property
     def fresh(self) -> torch.Tensor:
         """(L, N): slots of the current frame's tokens."""
-        return self.slots[:, self.width:]
+        return self.slots[:, self.width :]
 
     def begin_frame(self, tier: int = 0) -> None:
         """Take N free slots of a tier a layer for the coming frame."""
@@ -102,8 +109,7 @@ class Ledger:
         return slots, torch.cat((there, torch.ones_like(fresh, dtype=torch.bool)), dim=1)
 
     def settle(self, keep: torch.Tensor, attend: torch.Tensor | None = None) -> None:
-        """
-        keep (L, width + N): the candidates that stay, in their order, at most C a layer; other slots become free.
+        """keep (L, width + N): the candidates that stay, in their order, at most C a layer; other slots become free.
 
         attend: those that the next frame attends to, all that stay by default.
         """
@@ -137,12 +143,11 @@ class Ledger:
         self._longest = self._longest_focus = self.capacity
 
     def demote(self, frame: torch.Tensor, tier: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Give the kept tokens of a frame (,) slots of another tier: old and new slots, (L, N), ``nowhere`` where none moves.
+        """Give the kept tokens of a frame (,) slots of another tier: old and new slots, (L, N), ``nowhere`` where none moves.
 
         For the caller to move the bytes, between frames.
         """
-        rows = self._table[:, :self.capacity]
+        rows = self._table[:, : self.capacity]
         there = self._columns < self.lengths[:, None]
         start = (there & (self.frame_of[rows] < frame)).sum(1)
         columns = start[:, None] + torch.arange(self.frame_tokens, device=rows.device)
@@ -192,7 +197,7 @@ class Ledger:
     def grow(self, capacity: int, slots: int) -> None:
         """Room for more, between frames, in a ledger of one tier; slots keep their numbers. Only without a bound."""
         table = self._table.new_full((self.layers, capacity + 1), slots)
-        table[:, :self.capacity] = self._table[:, :self.capacity]
+        table[:, : self.capacity] = self._table[:, : self.capacity]
         self._focus = torch.full_like(table, slots)
         self.stacks[0].grow(slots, slots)
         more = (0, slots - self.nowhere)
@@ -203,5 +208,5 @@ class Ledger:
 
     def kept(self, layer: int) -> torch.Tensor:
         """(tokens, 2) int32 of (frame, token): what a layer keeps, in order. For tests and pictures, not for a frame."""
-        slots = self._table[layer, :int(self.lengths[layer])]
+        slots = self._table[layer, : int(self.lengths[layer])]
         return torch.stack((self.frame_of[slots], self.token_of[slots]), dim=1)

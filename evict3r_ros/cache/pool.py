@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bytes: keys and values of all layers in one allocation, by slot."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +27,7 @@ class Tier:
 
 
 class Pool:
-    """
-    Room for tokens of any layer; a token's bytes stay in their slot until the slot is used again.
+    """Room for tokens of any layer; a token's bytes stay in their slot until the slot is used again.
 
     ``tiers``: (slots, bits) for each precision. Slot number ``nowhere`` stands for tokens that are not there: it may be
     read, giving something finite, but not written.
@@ -35,8 +36,9 @@ class Pool:
     def __init__(self, shape: CacheShape, tiers: list[tuple[int, int]]):
         self._shape = shape
         firsts = [sum(count for count, _ in tiers[:number]) for number in range(len(tiers))]
-        codecs = [make_codec(shape, bits, first, len(tiers) == 1)
-                  for first, (_, bits) in zip(firsts, tiers, strict=True)]
+        codecs = [
+            make_codec(shape, bits, first, len(tiers) == 1) for first, (_, bits) in zip(firsts, tiers, strict=True)
+        ]
         self._lay_out([slots for slots, _ in tiers], codecs)
 
     def _lay_out(self, counts: list[int], codecs: list[FloatCodec | PackedCodec]) -> None:
@@ -46,7 +48,7 @@ class Pool:
         self._storage = torch.zeros(starts[-1] + sizes[-1], dtype=torch.uint8, device=self._shape.device)
         self.tiers, first = [], 0
         for count, codec, start, size in zip(counts, codecs, starts, sizes, strict=True):
-            rows = self._storage[start:start + size].view(count + 1, codec.row_bytes)
+            rows = self._storage[start : start + size].view(count + 1, codec.row_bytes)
             self.tiers.append(Tier(first, count, codec, rows))
             first += count
         self.nowhere = first
@@ -61,20 +63,26 @@ class Pool:
         for tier in self.tiers:
             tier.codec.calibrate(layer, frame, key, value)
 
-    def write(self, layer: int, tier: int, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor,
-              value: torch.Tensor) -> None:
-        """
-        Key and value (n, heads, head_dim) into slots (n,) of a tier; a row for ``nowhere`` is dropped.
+    def write(
+        self, layer: int, tier: int, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> None:
+        """Key and value (n, heads, head_dim) into slots (n,) of a tier; a row for ``nowhere`` is dropped.
 
         centres: (n,) of ``codec.centre_of``, here and in ``read``.
         """
         place = self.tiers[tier]
         place.codec.write(layer, place.rows, slots, centres, key, value)
 
-    def read(self, layer: int, slots: torch.Tensor, centres: torch.Tensor, count: torch.Tensor, key: torch.Tensor,
-             value: torch.Tensor) -> None:
-        """
-        Key and value of slots (n,) of a layer into (n, heads, head_dim) each.
+    def read(
+        self,
+        layer: int,
+        slots: torch.Tensor,
+        centres: torch.Tensor,
+        count: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+    ) -> None:
+        """Key and value of slots (n,) of a layer into (n, heads, head_dim) each.
 
         The first ``count`` (,) int64 hold tokens; what comes of the others is finite if key and value were.
         """
@@ -85,4 +93,4 @@ class Pool:
         """Room for more in a pool of one tier; what is there stays in its slots. Only for caches without a bound."""
         old = self.tiers[0]
         self._lay_out([slots], [old.codec])
-        self.tiers[0].rows[:old.slots] = old.rows[:-1]
+        self.tiers[0].rows[: old.slots] = old.rows[:-1]

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Free slots, as a stack on the device."""
 
+from __future__ import annotations
+
 import torch
 
 
 class SlotStack:
-    """
-    The free ones among slots ``first`` to ``first + count - 1``.
+    """The free ones among slots ``first`` to ``first + count - 1``.
 
     Taking and giving have fixed shapes and are never read back. The caller sees to it that no more are taken than there
     are; ``nowhere`` is the number that stands for no slot.
@@ -40,11 +41,11 @@ class SlotStack:
 
     def free(self) -> torch.Tensor:
         """(n,): the free slots. For tests."""
-        return self._slots[:int(self._free)]
+        return self._slots[: int(self._free)]
 
     def grow(self, count: int, nowhere: int) -> None:
         """More slots behind the last. Only for caches without a bound."""
         added = torch.arange(self.first + self.count, self.first + count, device=self._slots.device)
-        self._slots = torch.cat((added, self._slots[:self.count], added[-1:] + 1))
+        self._slots = torch.cat((added, self._slots[: self.count], added[-1:] + 1))
         self._free += count - self.count
         self.count, self.nowhere = count, nowhere

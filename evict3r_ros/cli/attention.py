@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r attention`: whom the global blocks attend to, and what the cache keeps, as pictures."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 from typing import Any
@@ -12,24 +14,42 @@ from evict3r_ros.cli.network_options import add_network_options, load
 from evict3r_ros.errors import UserError
 
 FRAMES = 32
-_ARRAYS, _FRAMES, _KEPT, _EVICTIONS, _MEAN = ('attention.npz', 'frames.png', 'kept.png', 'evictions.png',
-                                              'tokens_mean.png')
+_ARRAYS, _FRAMES, _KEPT, _EVICTIONS, _MEAN = (
+    'attention.npz',
+    'frames.png',
+    'kept.png',
+    'evictions.png',
+    'tokens_mean.png',
+)
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        'attention', help='attention maps by layer, and what the cache keeps of each frame',
+        'attention',
+        help='attention maps by layer, and what the cache keeps of each frame',
         description='Runs some frames through the network and draws, for chosen layers, attention from token to token '
-                    '(mean over heads, each row over its largest) and from frame to frame, and of all layers which '
-                    'patches of each frame survive to the end and how the others go. The maps are computed beside the '
-                    'frames, in tiles, for any policy.')
-    parser.add_argument('--out', type=Path, default=Path('out_attention'), metavar='FOLDER',
-                        help='where to (default: %(default)s)')
-    parser.add_argument('--layers', type=_layers, metavar='L', help="such as 0,5,11, or 'all' (default: the first, the "
-                        'middle and the last)')
-    parser.add_argument('--pixels', type=int, default=1000, metavar='N', help='most pixels a side of a token map; with '
-                        'more tokens, a pixel is the mean of several (default: %(default)s)')
+        '(mean over heads, each row over its largest) and from frame to frame, and of all layers which '
+        'patches of each frame survive to the end and how the others go. The maps are computed beside the '
+        'frames, in tiles, for any policy.',
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('out_attention'), metavar='FOLDER', help='where to (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--layers',
+        type=_layers,
+        metavar='L',
+        help="such as 0,5,11, or 'all' (default: the first, the middle and the last)",
+    )
+    parser.add_argument(
+        '--pixels',
+        type=int,
+        default=1000,
+        metavar='N',
+        help='most pixels a side of a token map; with '
+        'more tokens, a pixel is the mean of several (default: %(default)s)',
+    )
     add_input_options(parser, FRAMES)
     add_network_options(parser)
     add_cache_options(parser, tokens=8192, of_a_sequence=True)
@@ -54,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation.attention_maps import record
     from evict3r_ros.io.frames import open_source
     from evict3r_ros.io.run_folder import RunFolder
+
     if not 50 <= args.pixels <= 10_000:
         raise UserError(f'--pixels {args.pixels}: give 50 to 10000')
     source = open_source(args.input, selection(args), args.input_fps)
@@ -71,8 +92,11 @@ def run(args: argparse.Namespace) -> int:
         images = (frame.image for frame in source.frames())
         maps = record(network, config, images, frames, layers, args.image_width, args.pixels, bar.update)
     folder.prepare()
-    title = f'{args.input}, {len(maps.images)} frames; preset {network.preset.name}, policy {args.policy}' + (
-        f', P {args.P:g}' if args.P is not None else f', {config.tokens} tokens a layer') + f', {args.bits} bits'
+    title = (
+        f'{args.input}, {len(maps.images)} frames; preset {network.preset.name}, policy {args.policy}'
+        + (f', P {args.P:g}' if args.P is not None else f', {config.tokens} tokens a layer')
+        + f', {args.bits} bits'
+    )
     shown = f'{"UNTRAINED; " if network.untrained else ""}{title}'
     for layer, values in zip(maps.layers, maps.tokens, strict=True):
         attention_plots.plot_tokens(folder.file(of_layer[layer]), values, maps, f'layer {layer}; {shown}')
@@ -84,8 +108,15 @@ def run(args: argparse.Namespace) -> int:
     attention_plots.plot_frames(folder.file(_FRAMES), maps, shown)
     for name, draw in ((_KEPT, attention_plots.draw_kept), (_EVICTIONS, attention_plots.draw_evictions)):
         attention_plots.write_picture(folder.file(name), draw(maps, title, network.untrained))
-    np.savez_compressed(folder.file(_ARRAYS), layers=np.array(maps.layers), frames=maps.frames, tokens=maps.tokens,
-                        tokens_per_pixel=maps.tokens_per_pixel, kept=maps.kept, patches=np.array(maps.patches),
-                        special_tokens=maps.special_tokens)
+    np.savez_compressed(
+        folder.file(_ARRAYS),
+        layers=np.array(maps.layers),
+        frames=maps.frames,
+        tokens=maps.tokens,
+        tokens_per_pixel=maps.tokens_per_pixel,
+        kept=maps.kept,
+        patches=np.array(maps.patches),
+        special_tokens=maps.special_tokens,
+    )
     print(f'written to {folder.path}/: {", ".join(folder.sizes())}')
     return 0

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r bench`: time and memory of a stream, frame by frame."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import time
@@ -15,24 +17,45 @@ from evict3r_ros.cli.network_options import add_device_options, device_and_dtype
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        'bench', help='measure time and memory of a stream',
+        'bench',
+        help='measure time and memory of a stream',
         description='Runs a stream on random images, no two alike, and says how long a frame takes, where the time goes, '
-                    'and what memory it takes. Speed does not depend on the weights, so by default they are random.')
+        'and what memory it takes. Speed does not depend on the weights, so by default they are random.',
+    )
     parser.add_argument('--weights', default='random', help="'random' (default), 'tiny', 'official' or a file")
     parser.add_argument('--preset', help='size of the network (default: that of the weights, small for random ones)')
-    parser.add_argument('--height', type=int, metavar='PX', help="of the network's images, a multiple of 14 (default: "
-                        'three quarters of the width)')
+    parser.add_argument(
+        '--height',
+        type=int,
+        metavar='PX',
+        help="of the network's images, a multiple of 14 (default: three quarters of the width)",
+    )
     parser.add_argument('--width', type=int, metavar='PX', help="likewise (default: the preset's)")
     add_device_options(parser)
-    parser.add_argument('--engine', default='auto', choices=('auto', 'torch', 'triton'),
-                        help='auto: Triton kernels on CUDA, where Triton is installed')
+    parser.add_argument(
+        '--engine',
+        default='auto',
+        choices=('auto', 'torch', 'triton'),
+        help='auto: Triton kernels on CUDA, where Triton is installed',
+    )
     parser.add_argument('--frames', type=int, default=100, metavar='N', help='measured frames (default: %(default)s)')
-    parser.add_argument('--against', default='', metavar='POLICIES', help='other policies to run in turn, such as '
-                        'unbounded,uniform; all else is the same')
-    parser.add_argument('--against-frames', type=int, metavar='N', help='measured frames of these (default: as many, but '
-                        'for unbounded, whose frames grow dear, at most 200)')
-    parser.add_argument('--json', action='store_true', help='print JSON instead of a table; runs of --against are under '
-                        '"against", by policy')
+    parser.add_argument(
+        '--against',
+        default='',
+        metavar='POLICIES',
+        help='other policies to run in turn, such as unbounded,uniform; all else is the same',
+    )
+    parser.add_argument(
+        '--against-frames',
+        type=int,
+        metavar='N',
+        help='measured frames of these (default: as many, but for unbounded, whose frames grow dear, at most 200)',
+    )
+    parser.add_argument(
+        '--json',
+        action='store_true',
+        help='print JSON instead of a table; runs of --against are under "against", by policy',
+    )
     parser.add_argument('--plot', metavar='FILE.png', help='draw latency and memory against the frame number')
     parser.add_argument('--messages', action='store_true', help='measure the conversion of ROS messages instead')
     add_cache_options(parser, tokens=2048)
@@ -43,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print. Raises UserError for settings that cannot work."""
     if args.messages:
         from evict3r_ros.cli import bench_messages
+
         return bench_messages.run(args)
     began = time.perf_counter()
     import torch
@@ -52,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.benchmark import measure, plot
     from evict3r_ros.errors import UserError
     from evict3r_ros.network import load_network
+
     if args.frames < 1 or (args.against_frames is not None and args.against_frames < 1):
         raise UserError('less than one frame leaves nothing to measure')
     kernels.use(args.engine)
@@ -70,9 +95,17 @@ def run(args: argparse.Namespace) -> int:
         with tqdm(total=frames, unit='frame', desc=name, disable=None) as bar:
             measured[name] = measure(network, settings, size, frames, progress=bar.update)
         measured[name].extra = {
-            'bits': args.bits if '/' in args.bits else int(args.bits), 'policy': name, 'scores': args.scores,
-            'preset': network.preset.name, 'height': size[0], 'width': size[1], 'device': _device_name(device), 'dtype': dtype,
-            'engine': kernels.engine_for(network.device), 'threads': torch.get_num_threads()}
+            'bits': args.bits if '/' in args.bits else int(args.bits),
+            'policy': name,
+            'scores': args.scores,
+            'preset': network.preset.name,
+            'height': size[0],
+            'width': size[1],
+            'device': _device_name(device),
+            'dtype': dtype,
+            'engine': kernels.engine_for(network.device),
+            'threads': torch.get_num_threads(),
+        }
     # From the command's beginning, its imports of torch included, to the first answer.
     measured[args.policy].extra['start_s'] = loaded + measured[args.policy].first_ms / 1e3
     if args.plot:
@@ -90,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
 def _size(args: argparse.Namespace, preset_width: int) -> tuple[int, int]:
     """(height, width) of the network's images."""
     from evict3r_ros.preparation import PATCH, ImageView
+
     width = args.width if args.width is not None else preset_width
     height = args.height if args.height is not None else max(1, round(0.75 * width / PATCH)) * PATCH
     return ImageView.whole((height, width)).network_size
@@ -97,22 +131,36 @@ def _size(args: argparse.Namespace, preset_width: int) -> tuple[int, int]:
 
 def _device_name(device: str) -> str:
     import torch
+
     return torch.cuda.get_device_name(device) if device.startswith('cuda') else device
 
 
 def _table(report: dict, main: dict) -> str:
-    lines = [f'{report["preset"]}, {report["width"]} x {report["height"]}, {report["dtype"]} on {report["device"]}, '
-             f'engine {report["engine"]}; {report["policy"]}, {report["tokens_per_layer"]} tokens a layer, '
-             f'{report["bits"]} bits; {report["frames"]} frames']
-    names = {'median_ms': 'median', 'p99_ms': '99th percentile', 'first_500_median_ms': 'median of the first 500',
-             'last_100_median_ms': 'median of the last 100', 'frame_500_median_ms': 'median of the 100 up to frame 500',
-             'frame_5000_median_ms': 'median of the 100 up to frame 5000', 'first_frame_ms': 'first frame of all'}
+    lines = [
+        f'{report["preset"]}, {report["width"]} x {report["height"]}, {report["dtype"]} on {report["device"]}, '
+        f'engine {report["engine"]}; {report["policy"]}, {report["tokens_per_layer"]} tokens a layer, '
+        f'{report["bits"]} bits; {report["frames"]} frames'
+    ]
+    names = {
+        'median_ms': 'median',
+        'p99_ms': '99th percentile',
+        'first_500_median_ms': 'median of the first 500',
+        'last_100_median_ms': 'median of the last 100',
+        'frame_500_median_ms': 'median of the 100 up to frame 500',
+        'frame_5000_median_ms': 'median of the 100 up to frame 5000',
+        'first_frame_ms': 'first frame of all',
+    }
     lines += [f'{what:<42}{report[key]:>9.2f} ms' for key, what in names.items() if key in report]
     lines += [f'  {stage:<40}{value:>9.2f} ms' for stage, value in report['stages'].items()]
-    lines += [f'{"memory at the end":<42}{report["steady_gib"]:>9.2f} GiB', f'{"peak memory":<42}{report["peak_gib"]:>9.2f} GiB']
+    lines += [
+        f'{"memory at the end":<42}{report["steady_gib"]:>9.2f} GiB',
+        f'{"peak memory":<42}{report["peak_gib"]:>9.2f} GiB',
+    ]
     if 'start_s' in report:
         lines.append(f'{"start to first answer":<42}{report["start_s"]:>9.2f} s')
     else:
-        lines.append(f'{"its last 100 frames against the first run":<42}'
-                     f'{report["last_100_median_ms"] / main["last_100_median_ms"]:>9.2f} times')
+        lines.append(
+            f'{"its last 100 frames against the first run":<42}'
+            f'{report["last_100_median_ms"] / main["last_100_median_ms"]:>9.2f} times'
+        )
     return '\n'.join(lines)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r bench --messages`: what the conversion of messages costs."""
 
+from __future__ import annotations
+
 import argparse
 import json
 
@@ -12,6 +14,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure --frames conversions of each kind and print them."""
     from evict3r_ros.errors import UserError
     from evict3r_ros.ros.message_benchmark import conversions_measured, measure, table
+
     if args.frames < 1:
         raise UserError(f'{args.frames} frames leave nothing to measure')
     with tqdm(total=conversions_measured(), unit='conversion', disable=None) as bar:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the demo plays: images of a folder, or a walk through a synthetic world."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +33,9 @@ def folder_input(path: Path, count: int) -> DemoInput:
     folder = read_image_folder(path)
     indices = np.linspace(0, len(folder) - 1, min(count, len(folder))).round().astype(int)
     chosen = [folder.frames[index] for index in indices]
-    return DemoInput('images', str(path), folder.camera, len(chosen),
-                     lambda: ((frame.stamp_ns, frame.read()) for frame in chosen))
+    return DemoInput(
+        'images', str(path), folder.camera, len(chosen), lambda: ((frame.stamp_ns, frame.read()) for frame in chosen)
+    )
 
 
 def synthetic_input(count: int) -> DemoInput:

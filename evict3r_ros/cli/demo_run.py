@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run of the demo: make the input bag, start the node, play, record, and write what people look at."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import time
@@ -34,9 +36,13 @@ _INPUT, _ANSWER, _LOG = 'input', 'answer', 'node.log'
 _TRAJECTORY, _CLOUD, _SHEET, _SUMMARY = 'trajectory.tum', 'points.ply', 'contact_sheet.png', 'summary.json'
 _WHAT = {
     _ANSWER: "the node's answers as a bag (mcap): depth, camera_info, confidence, points, odometry, tf, status",
-    _TRAJECTORY: 'odometry, TUM format', _CLOUD: 'coloured cloud in the odom frame',
-    _SHEET: 'image, depth and confidence of some frames', _SUMMARY: 'these figures',
-    _INPUT: 'the bag that was played', _LOG: 'what the node said'}
+    _TRAJECTORY: 'odometry, TUM format',
+    _CLOUD: 'coloured cloud in the odom frame',
+    _SHEET: 'image, depth and confidence of some frames',
+    _SUMMARY: 'these figures',
+    _INPUT: 'the bag that was played',
+    _LOG: 'what the node said',
+}
 
 # A dozen frames of these images: the cache is soon full, and eviction shows.
 _TOKENS = 2500
@@ -45,8 +51,9 @@ _SHEET_ROWS = 8
 _ACTIVATION_S = 120.0
 
 
-def run_demo(out: Path, images: Path | None, frames: int, weights: str, policy: str, rate: float | None,
-             timeout_s: float) -> None:
+def run_demo(
+    out: Path, images: Path | None, frames: int, weights: str, policy: str, rate: float | None, timeout_s: float
+) -> None:
     """Run it and print a summary. images: a folder laid out as io.image_folder says, or None for a loop through
     synthetic rooms.
 
@@ -81,8 +88,15 @@ def _play(folder: RunFolder, frames: int, weights: str, policy: str, rate: float
     """Start the node, play the input into it and record its answers; the node is ended whatever happens."""
     domain = stay_on_this_machine()
     topics = CameraTopics()
-    parameters = {'weights': weights, 'device': 'cpu', 'cache.policy': policy,
-                  'cache.tokens': _TOKENS, 'allow_untrained_tf': True, 'use_sim_time': True, 'save.folder': ''}
+    parameters = {
+        'weights': weights,
+        'device': 'cpu',
+        'cache.policy': policy,
+        'cache.tokens': _TOKENS,
+        'allow_untrained_tf': True,
+        'use_sim_time': True,
+        'save.folder': '',
+    }
     ros_arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
     ros_arguments += ['-r', f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}']
     with contextlib.ExitStack() as stack:
@@ -93,8 +107,9 @@ def _play(folder: RunFolder, frames: int, weights: str, policy: str, rate: float
         played = stack.enter_context(BagReader(folder.file(_INPUT)))
         answer = stack.enter_context(BagWriter(folder.file(_ANSWER)))
         bar = stack.enter_context(tqdm(desc='played and answered', total=frames, unit='image'))
-        return replay(session, process, played, topics.image, AnswerTopics.of_node(NODE), answer, rate,
-                      timeout_s, bar.update)
+        return replay(
+            session, process, played, topics.image, AnswerTopics.of_node(NODE), answer, rate, timeout_s, bar.update
+        )
 
 
 def _export(folder: RunFolder, source: DemoInput, result: Replay) -> dict[str, Any]:
@@ -115,14 +130,29 @@ def _export(folder: RunFolder, source: DemoInput, result: Replay) -> dict[str, A
     latency = np.percentile(result.latencies_s, (50, 99)) * 1e3
     return {
         'input': {'kind': source.kind, 'origin': source.origin, 'frames': source.count},
-        'node': {'weights': status.weights, 'untrained': bool(status.untrained), 'preset': status.preset,
-                 'policy': status.policy, 'device': status.device, 'tokens_a_layer': status.budget.tolist(),
-                 'cache_bytes': int(status.cache_bytes)},
-        'frames': {'played': result.played, 'answered': result.answered, 'received': int(status.frames_received),
-                   'processed': int(status.frames_processed), 'dropped': int(status.frames_dropped),
-                   'failed': int(status.frames_failed)},
+        'node': {
+            'weights': status.weights,
+            'untrained': bool(status.untrained),
+            'preset': status.preset,
+            'policy': status.policy,
+            'device': status.device,
+            'tokens_a_layer': status.budget.tolist(),
+            'cache_bytes': int(status.cache_bytes),
+        },
+        'frames': {
+            'played': result.played,
+            'answered': result.answered,
+            'received': int(status.frames_received),
+            'processed': int(status.frames_processed),
+            'dropped': int(status.frames_dropped),
+            'failed': int(status.frames_failed),
+        },
         'latency_ms': {'p50': round(float(latency[0]), 1), 'p99': round(float(latency[1]), 1)},
-        'poses': poses, 'points': len(cloud), 'voxel_m': cloud.voxel, 'written_bytes': folder.sizes()}
+        'poses': poses,
+        'points': len(cloud),
+        'voxel_m': cloud.voxel,
+        'written_bytes': folder.sizes(),
+    }
 
 
 def _print_summary(folder: RunFolder, summary: dict[str, Any]) -> None:
@@ -130,15 +160,20 @@ def _print_summary(folder: RunFolder, summary: dict[str, Any]) -> None:
     print()
     if node['untrained']:
         print('UNTRAINED: random weights. Depth, points and poses mean nothing; that they arrive is what this shows.\n')
-    print(f"frames   {frames['played']} in, {frames['processed']} processed, {frames['dropped']} dropped,"
-          f" {frames['failed']} failed")
-    print(f"latency  p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms,"
-          ' from publishing an image to its last answer')
-    print(f"node     {node['weights']}, preset {node['preset']}, {node['device']}; policy {node['policy']},"
-          f" {np.mean(node['tokens_a_layer']):.0f} tokens a layer, cache {byte_text(node['cache_bytes'])}")
-    print(f"took     {summary['seconds']:.0f} s\n")
+    print(
+        f'frames   {frames["played"]} in, {frames["processed"]} processed, {frames["dropped"]} dropped,'
+        f' {frames["failed"]} failed'
+    )
+    print(
+        f'latency  p50 {latency["p50"]:.0f} ms, p99 {latency["p99"]:.0f} ms,'
+        ' from publishing an image to its last answer'
+    )
+    print(
+        f'node     {node["weights"]}, preset {node["preset"]}, {node["device"]}; policy {node["policy"]},'
+        f' {np.mean(node["tokens_a_layer"]):.0f} tokens a layer, cache {byte_text(node["cache_bytes"])}'
+    )
+    print(f'took     {summary["seconds"]:.0f} s\n')
     print(f'written to {folder.path}/')
-    counts = {_TRAJECTORY: f" ({summary['poses']} poses)", _CLOUD: f" ({summary['points']} points)"}
+    counts = {_TRAJECTORY: f' ({summary["poses"]} poses)', _CLOUD: f' ({summary["points"]} points)'}
     for name, size in folder.sizes().items():
         print(f'  {name:17} {byte_text(size):>8}  {_WHAT[name]}{counts.get(name, "")}')
-

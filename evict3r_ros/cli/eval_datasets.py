@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r eval monodepth`, `video-depth`, `pose` and `mv-recon`: the papers' evaluations on the papers' data sets."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from functools import partial
@@ -13,10 +15,14 @@ from evict3r_ros.cli.network_options import add_network_options, device_and_dtyp
 
 _TASKS = {
     'monodepth': ('depth of single images, one median factor each', ('sintel', 'bonn', 'kitti', 'nyu')),
-    'video-depth': ('depth of videos: one scale, one scale and shift, or none, for all frames',
-                    ('sintel', 'bonn', 'kitti')),
-    'pose': ("a camera's path: ATE, RPE, and the rotation error",
-             ('sintel', 'tum', 'scannet', 'euroc', 'kitti-odometry')),
+    'video-depth': (
+        'depth of videos: one scale, one scale and shift, or none, for all frames',
+        ('sintel', 'bonn', 'kitti'),
+    ),
+    'pose': (
+        "a camera's path: ATE, RPE, and the rotation error",
+        ('sintel', 'tum', 'scannet', 'euroc', 'kitti-odometry'),
+    ),
     'mv-recon': ('points of a few frames: accuracy, completeness, normal consistency', ('7-scenes', 'nrgbd')),
 }
 
@@ -25,23 +31,40 @@ def add_parser(subparsers: Any) -> None:
     """Add the four subcommands."""
     for task, (what, datasets) in _TASKS.items():
         parser = subparsers.add_parser(
-            task, help=what, description=f'{what[0].upper()}{what[1:]}. docs/reproduce.md says where the data sets '
-            'come from, how they are laid out, and which command fills which published table.')
+            task,
+            help=what,
+            description=f'{what[0].upper()}{what[1:]}. docs/reproduce.md says where the data sets '
+            'come from, how they are laid out, and which command fills which published table.',
+        )
         parser.add_argument('--dataset', required=True, choices=datasets)
         parser.add_argument('data', type=Path, metavar='FOLDER', help='see docs/reproduce.md')
         some = parser.add_argument_group('how much of it')
         some.add_argument('--limit', type=int, metavar='N', help='at most so many sequences')
         some.add_argument('--frames', type=int, metavar='N', help='at most so many frames of each')
-        some.add_argument('--every', type=int, metavar='N', help='every so many frames (default: 1; mv-recon: as '
-                          'published, 200 for 7-scenes and 500 for nrgbd)')
+        some.add_argument(
+            '--every',
+            type=int,
+            metavar='N',
+            help='every so many frames (default: 1; mv-recon: as published, 200 for 7-scenes and 500 for nrgbd)',
+        )
         if task == 'mv-recon':
-            some.add_argument('--crop', type=int, default=224, metavar='PX', help="side of the middle of the network's "
-                              'image whose points count, 0: all of it (default: %(default)s, as published)')
+            some.add_argument(
+                '--crop',
+                type=int,
+                default=224,
+                metavar='PX',
+                help="side of the middle of the network's "
+                'image whose points count, 0: all of it (default: %(default)s, as published)',
+            )
         add_network_options(parser)
         if task != 'monodepth':
             add_configuration_options(parser, '8192', several=False)
-        parser.add_argument('--out', type=Path, metavar='DIR', help='keep results as JSON and Markdown'
-                            + (', trajectories as TUM and PNG' if task == 'pose' else ''))
+        parser.add_argument(
+            '--out',
+            type=Path,
+            metavar='DIR',
+            help='keep results as JSON and Markdown' + (', trajectories as TUM and PNG' if task == 'pose' else ''),
+        )
         parser.add_argument('--resume', action='store_true', help='go on with what --out holds')
         parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
         parser.set_defaults(run=run, task=task)
@@ -53,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation.configurations import Configuration, combinations
     from evict3r_ros.evaluation.lines import plain
     from evict3r_ros.network import load_network
+
     sequences, every = _sequences(args)
     if args.task == 'monodepth':
         configuration = Configuration('unbounded', '')
@@ -61,10 +85,19 @@ def run(args: argparse.Namespace) -> int:
     device, dtype = device_and_dtype(args)
     network = load_network(args.weights, args.preset, device, dtype)
     width = args.image_width if args.image_width is not None else network.preset.image_width
-    settings = {'weights': network.source, 'fingerprint': comparison.describe(network, width)['weights'],
-                'untrained': network.untrained, 'preset': network.preset.name, 'dtype': dtype,
-                'device': device, 'image_width': width, 'every': every, 'most_frames': args.frames,
-                'cache': configuration.name, **({'crop': args.crop} if args.task == 'mv-recon' else {})}
+    settings = {
+        'weights': network.source,
+        'fingerprint': comparison.describe(network, width)['weights'],
+        'untrained': network.untrained,
+        'preset': network.preset.name,
+        'dtype': dtype,
+        'device': device,
+        'image_width': width,
+        'every': every,
+        'most_frames': args.frames,
+        'cache': configuration.name,
+        **({'crop': args.crop} if args.task == 'mv-recon' else {}),
+    }
     records = _evaluate(args, sequences, network, configuration, settings)
     found = plain(dataset_report.summary(args.task, args.dataset, settings, records))
     text = dataset_report.markdown(found)
@@ -80,23 +113,28 @@ def _sequences(args: argparse.Namespace) -> tuple[list, int]:
     """The chosen frames of the chosen sequences, and every how many of them that is."""
     from evict3r_ros.errors import UserError
     from evict3r_ros.evaluation.datasets import DATASETS
+
     for name in ('limit', 'frames', 'every'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f'--{name} {getattr(args, name)} leaves nothing')
     dataset = DATASETS[args.dataset]
     every = args.every or dataset.every
-    return [sequence.take(range(len(sequence))[::every][:args.frames])
-            for sequence in dataset.load(args.data, args.task)[:args.limit]], every
+    return [
+        sequence.take(range(len(sequence))[::every][: args.frames])
+        for sequence in dataset.load(args.data, args.task)[: args.limit]
+    ], every
 
 
-def _evaluate(args: argparse.Namespace, sequences: list, network: Any, configuration: Any, settings: dict,
-              ) -> list[dict]:
+def _evaluate(
+    args: argparse.Namespace, sequences: list, network: Any, configuration: Any, settings: dict
+) -> list[dict]:
     """A record a sequence; those that --out has already are not measured again."""
     from tqdm import tqdm
 
     from evict3r_ros.errors import UserError
     from evict3r_ros.evaluation import comparison, dataset_report, tasks
     from evict3r_ros.evaluation.lines import LineFile, plain, read_lines
+
     if args.resume and args.out is None:
         raise UserError('--resume goes on with what --out DIR holds: name it')
     path = args.out / f'{args.task}_{args.dataset}.jsonl' if args.out is not None else None
@@ -122,8 +160,15 @@ def _evaluate(args: argparse.Namespace, sequences: list, network: Any, configura
             runner = tasks.Runner(network, configuration, width, bar.update)
             record = {'sequence': sequence.name, 'settings': settings} | evaluate(runner, sequence)
             poses = record.pop('poses', None)
-            record = plain(record | {'frames': runner.frames, 'seconds': runner.seconds,
-                                     'cache_bytes': runner.cache_bytes, 'peak_bytes': _peak_bytes(network)})
+            record = plain(
+                record
+                | {
+                    'frames': runner.frames,
+                    'seconds': runner.seconds,
+                    'cache_bytes': runner.cache_bytes,
+                    'peak_bytes': _peak_bytes(network),
+                }
+            )
             records.append(record)
             if path is None:
                 continue
@@ -132,8 +177,9 @@ def _evaluate(args: argparse.Namespace, sequences: list, network: Any, configura
             if poses is not None:
                 stem = f'{path.stem}_{sequence.name.replace("/", "_")}'
                 dataset_report.write_trajectory(args.out / f'{stem}.tum', poses)
-                dataset_report.plot_trajectory(args.out / f'{stem}.png', sequence.name, poses,
-                                               sequence.world_from_camera)
+                dataset_report.plot_trajectory(
+                    args.out / f'{stem}.png', sequence.name, poses, sequence.world_from_camera
+                )
     return records
 
 
@@ -142,6 +188,7 @@ def _peak_bytes(network: Any) -> int:
     import resource
 
     import torch
+
     if network.device.type == 'cuda':
         return torch.cuda.max_memory_allocated(network.device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

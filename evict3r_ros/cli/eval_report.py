@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r eval report`: tables, intervals and plots of what `evict3r eval synthetic --out` wrote."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,21 @@ TABLES = 'accuracy_tables.md'
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        'report', help='tables, intervals and plots of finished comparisons',
+        'report',
+        help='tables, intervals and plots of finished comparisons',
         description=f'Makes {TABLES} and plots of what `evict3r eval synthetic --out` wrote: a table for each kind of '
-                    'stream with 95 % intervals (bootstrap over streams), each configuration against a baseline '
-                    'on the same streams (paired), errors against frame number and against bytes.')
+        'stream with 95 % intervals (bootstrap over streams), each configuration against a baseline '
+        'on the same streams (paired), errors against frame number and against bytes.',
+    )
     parser.add_argument('runs', nargs='+', type=Path, metavar='DIR', help='folders that --out named')
-    parser.add_argument('--baseline', default='uniform', metavar='WHOM', help='whom the others are compared with: a policy '
-                        'under the same budget, bits and camera frames (default: %(default)s), or one configuration as '
-                        'the tables name it, such as "random 10%%, 4 bits, camera 96"')
+    parser.add_argument(
+        '--baseline',
+        default='uniform',
+        metavar='WHOM',
+        help='whom the others are compared with: a policy '
+        'under the same budget, bits and camera frames (default: %(default)s), or one configuration as '
+        'the tables name it, such as "random 10%%, 4 bits, camera 96"',
+    )
     parser.add_argument('--split', choices=('dev', 'test'), help='streams of this split alone')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where tables and plots go')
     parser.set_defaults(run=run)
@@ -36,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation.held_out import SPLITS
     from evict3r_ros.evaluation.lines import key, read_lines
     from evict3r_ros.evaluation.summary import groups
+
     records = {}
     for folder in args.runs:
         if not (folder / LINES).is_file():
@@ -45,15 +55,19 @@ def run(args: argparse.Namespace) -> int:
                 records[key(record, KEY)] = record
     sets = groups(records.values())
     if not records:
-        raise UserError(f'no streams{f" of split {args.split}" if args.split else ""} in '
-                        f'{", ".join(str(folder) for folder in args.runs)}')
+        raise UserError(
+            f'no streams{f" of split {args.split}" if args.split else ""} in '
+            f'{", ".join(str(folder) for folder in args.runs)}'
+        )
     names = {group.configuration.name for found in sets.values() for group in found}
     if args.baseline not in names:
         try:
             parse_policy(args.baseline)
         except UserError as error:
-            raise UserError(f'--baseline {args.baseline!r} is no policy and none of the configurations here: '
-                            f'{"; ".join(sorted(names))}') from error
+            raise UserError(
+                f'--baseline {args.baseline!r} is no policy and none of the configurations here: '
+                f'{"; ".join(sorted(names))}'
+            ) from error
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -68,9 +82,13 @@ def run(args: argparse.Namespace) -> int:
         stems.add(stem)
         report.plot_against_frame(which, found, args.out / f'{stem}_frames.png')
         report.plot_against_bytes(which, found, args.out / f'{stem}_bytes.png')
-        parts += [report.table(which, found), report.comparison_table(found, args.baseline), report.prefix_table(found),
-                  f'![errors against the frame number]({stem}_frames.png)',
-                  f'![errors against bytes]({stem}_bytes.png)']
+        parts += [
+            report.table(which, found),
+            report.comparison_table(found, args.baseline),
+            report.prefix_table(found),
+            f'![errors against the frame number]({stem}_frames.png)',
+            f'![errors against bytes]({stem}_bytes.png)',
+        ]
     text = '\n\n'.join(part for part in parts if part) + '\n'
     (args.out / TABLES).write_text(text, encoding='utf-8')
     print(text)

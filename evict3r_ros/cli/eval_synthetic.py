@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r eval synthetic`: held-out worlds through the stream, one configuration or a comparison of many."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import time
@@ -18,35 +20,61 @@ LINES = 'streams.jsonl'
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        'synthetic', help='held-out synthetic worlds, whose truth is exact',
+        'synthetic',
+        help='held-out synthetic worlds, whose truth is exact',
         description='Streams worlds that no training has seen, and measures depth and poses: AbsRel and delta < 1.25 '
-                    'after one median factor a clip, trajectory error (ATE after Sim(3)) over the length of the path, '
-                    'and the mean angle to the true rotation. Several policies, budgets, bits and camera memories are '
-                    'compared in every combination.',
+        'after one median factor a clip, trajectory error (ATE after Sim(3)) over the length of the path, '
+        'and the mean angle to the true rotation. Several policies, budgets, bits and camera memories are '
+        'compared in every combination.',
         epilog='A long comparison: evict3r eval synthetic --clips 64 --frames 128 --stride 1 --policies '
-               'uniform,evict3r,unbounded --budgets 10%,25% --bits 4,16 --out runs/a --processes 8 --minutes 9, '
-               'again and again until it says that all is done; then evict3r eval report runs/a --out docs.')
+        'uniform,evict3r,unbounded --budgets 10%,25% --bits 4,16 --out runs/a --processes 8 --minutes 9, '
+        'again and again until it says that all is done; then evict3r eval report runs/a --out docs.',
+    )
     world = parser.add_argument_group('streams')
     world.add_argument('--clips', type=int, default=8, metavar='N', help='how many worlds (default: %(default)s)')
     world.add_argument('--frames', type=int, default=12, metavar='N', help='of each (default: %(default)s)')
-    world.add_argument('--stride', type=int, default=4, metavar='N', help='every how many frames of a video one is '
-                       'seen (default: %(default)s)')
-    world.add_argument('--seed', type=int, default=0, metavar='N', help='which worlds; any whole number is another set '
-                       '(default: %(default)s)')
-    world.add_argument('--split', default='dev', choices=('dev', 'test'), help="'dev': to choose by; 'test': sealed "
-                       'worlds, to be looked at once (default: %(default)s)')
-    world.add_argument('--effects', action=argparse.BooleanOptionalAction, default=True,
-                       help='noise, blur, exposure and the like of a real camera')
+    world.add_argument(
+        '--stride',
+        type=int,
+        default=4,
+        metavar='N',
+        help='every how many frames of a video one is seen (default: %(default)s)',
+    )
+    world.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        metavar='N',
+        help='which worlds; any whole number is another set (default: %(default)s)',
+    )
+    world.add_argument(
+        '--split',
+        default='dev',
+        choices=('dev', 'test'),
+        help="'dev': to choose by; 'test': sealed worlds, to be looked at once (default: %(default)s)",
+    )
+    world.add_argument(
+        '--effects',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='noise, blur, exposure and the like of a real camera',
+    )
     world.add_argument('--loop', action='store_true', help='paths that come back to where they began')
     add_configuration_options(parser, '2500', several=True)
     add_network_options(parser)
     work = parser.add_argument_group('work')
-    work.add_argument('--out', type=Path, metavar='DIR', help='append a line a stream and configuration to '
-                      f'DIR/{LINES}, and skip what is there')
-    work.add_argument('--processes', type=int, default=1, metavar='N', help='that share the device (default: '
-                      '%(default)s)')
-    work.add_argument('--minutes', type=float, metavar='M', help='stop after so long; with --out, a second call goes '
-                      'on')
+    work.add_argument(
+        '--out',
+        type=Path,
+        metavar='DIR',
+        help=f'append a line a stream and configuration to DIR/{LINES}, and skip what is there',
+    )
+    work.add_argument(
+        '--processes', type=int, default=1, metavar='N', help='that share the device (default: %(default)s)'
+    )
+    work.add_argument(
+        '--minutes', type=float, metavar='M', help='stop after so long; with --out, a second call goes on'
+    )
     work.add_argument('--json', action='store_true', help='print JSON instead of tables')
     work.add_argument('--plot', type=Path, metavar='PNG', help='draw errors against the frame number')
     parser.set_defaults(run=run)
@@ -63,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation.lines import LineFile, key, plain, read_lines
     from evict3r_ros.network import load_network
     from evict3r_ros.preparation import PATCH
+
     if args.processes < 1:
         raise UserError(f'{args.processes} processes do no work')
     if args.minutes is not None and not args.minutes > 0.0:
@@ -70,15 +99,25 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None and not args.plot.absolute().parent.is_dir():
         raise UserError(f'--plot {args.plot}: there is no folder {args.plot.parent}')
     deadline = time.time() + 60.0 * args.minutes if args.minutes is not None else float('inf')
-    configurations = combinations(*(_listed(text) for text in (args.policies, args.budgets, args.bits,
-                                                               args.camera_frames)))
+    configurations = combinations(
+        *(_listed(text) for text in (args.policies, args.budgets, args.bits, args.camera_frames))
+    )
     load = partial(load_network, args.weights, args.preset, *device_and_dtype(args))
     network = load()
     width = args.image_width if args.image_width is not None else network.preset.image_width
     if width < PATCH or width % PATCH:
         raise UserError(f'the network takes images whose width is a multiple of {PATCH}, not {width}')
-    held_out = HeldOut(args.seed, args.split, args.clips, args.frames, args.stride, args.effects, args.loop,
-                       height=max(1, round(0.75 * width / PATCH)) * PATCH, width=width)
+    held_out = HeldOut(
+        args.seed,
+        args.split,
+        args.clips,
+        args.frames,
+        args.stride,
+        args.effects,
+        args.loop,
+        height=max(1, round(0.75 * width / PATCH)) * PATCH,
+        width=width,
+    )
     streams = list(held_out.streams())
     comparison.check(configurations, args.frames, (held_out.height, held_out.width), network, width)
     tasks = [comparison.Task(stream, configuration) for stream in streams for configuration in configurations]
@@ -116,12 +155,16 @@ def _show(args: argparse.Namespace, records: list[dict], missing: int) -> None:
     from evict3r_ros.evaluation import report
     from evict3r_ros.evaluation.lines import plain
     from evict3r_ros.evaluation.summary import groups
-    (which, found), = groups(records).items()
+
+    ((which, found),) = groups(records).items()
     if args.plot is not None:
         report.plot_against_frame(which, found, args.plot)
     if args.json:
-        print(json.dumps(plain(report.as_json(which, found) | {'missing': missing, 'split': args.split,
-                                                               'seed': args.seed})))
+        print(
+            json.dumps(
+                plain(report.as_json(which, found) | {'missing': missing, 'split': args.split, 'seed': args.seed})
+            )
+        )
         return
     print(f'{report.table(which, found)}\n\n{report.DEFINITIONS}')
     against = report.comparison_table(found)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r eval`: how good depth, poses and points are, on made-up worlds and on the field's data sets."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from evict3r_ros.cli import eval_datasets, eval_report, eval_synthetic
@@ -9,8 +11,11 @@ from evict3r_ros.cli import eval_datasets, eval_report, eval_synthetic
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand and its own."""
-    parser = subparsers.add_parser('eval', help='measure depth, poses and points against the truth',
-                                   description='Measures depth, poses and points against the truth.')
+    parser = subparsers.add_parser(
+        'eval',
+        help='measure depth, poses and points against the truth',
+        description='Measures depth, poses and points against the truth.',
+    )
     tasks = parser.add_subparsers(title='tasks', metavar='TASK', required=True)
     for task in (eval_synthetic, eval_report, eval_datasets):
         task.add_parser(tasks)

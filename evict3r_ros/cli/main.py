@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `evict3r`: which subcommand, and what its errors look like to a user."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
@@ -12,8 +14,18 @@ from evict3r_ros.cli import attention, bench, demo, evaluate, node, plan, replay
 from evict3r_ros.errors import UserError
 
 # What `evict3r node`, `evict3r demo` and `evict3r replay` import, and a missing ROS therefore lacks.
-_ROS = ('rclpy', 'sensor_msgs', 'geometry_msgs', 'nav_msgs', 'std_msgs', 'lifecycle_msgs', 'rcl_interfaces',
-        'rosgraph_msgs', 'tf2_msgs', 'evict3r_ros.msg')
+_ROS = (
+    'rclpy',
+    'sensor_msgs',
+    'geometry_msgs',
+    'nav_msgs',
+    'std_msgs',
+    'lifecycle_msgs',
+    'rcl_interfaces',
+    'rosgraph_msgs',
+    'tf2_msgs',
+    'evict3r_ros.msg',
+)
 
 # Before anything loads OpenMP: threads that spin while they wait make a frame ten times slower where another process
 # wants the core, and on a robot one always does.
@@ -22,8 +34,10 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 def build_parser() -> argparse.ArgumentParser:
     """All subcommands with their options. Imports nothing heavy, so that --help is quick."""
-    parser = argparse.ArgumentParser(prog='evict3r', description='Streaming depth, points and poses for ROS 2 robots,'
-                                     ' with a memory that never grows.')
+    parser = argparse.ArgumentParser(
+        prog='evict3r',
+        description='Streaming depth, points and poses for ROS 2 robots, with a memory that never grows.',
+    )
     parser.add_argument('--version', action='version', version=f'evict3r_ros {__version__}')
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for command in (node, demo, replay, view, video, attention, world, plan, bench, evaluate, study, soak):
@@ -41,8 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or not any(error.name == name or error.name.startswith(f'{name}.') for name in _ROS):
             raise
-        return _refuse(f'ROS 2 is not there ({error.name} cannot be imported): run `make setup`, or source ROS 2'
-                       ' (/opt/ros/<distribution>/setup.bash) and the workspace that this package was built in')
+        return _refuse(
+            f'ROS 2 is not there ({error.name} cannot be imported): run `make setup`, or source ROS 2'
+            ' (/opt/ros/<distribution>/setup.bash) and the workspace that this package was built in'
+        )
     except KeyboardInterrupt:
         print('evict3r: interrupted', file=sys.stderr)
         return 130

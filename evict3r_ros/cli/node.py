@@ -16,14 +16,24 @@ PROFILE_BEFORE_KILTED = 'FASTRTPS_DEFAULT_PROFILES_FILE'  # Kilted still reads i
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        'node', help='run the ROS 2 node', description='Run the lifecycle node evict3r until SIGINT or SIGTERM; it '
+        'node',
+        help='run the ROS 2 node',
+        description='Run the lifecycle node evict3r until SIGINT or SIGTERM; it '
         'configures and activates itself. Weights and everything else are parameters: '
-        'evict3r node --ros-args -p weights:=official')
-    parser.add_argument('--no-autostart', action='store_true', help='stay unconfigured until somebody changes the '
-                        'state, such as nav2_lifecycle_manager or ros2 lifecycle')
+        'evict3r node --ros-args -p weights:=official',
+    )
+    parser.add_argument(
+        '--no-autostart',
+        action='store_true',
+        help='stay unconfigured until somebody changes the state, such as nav2_lifecycle_manager or ros2 lifecycle',
+    )
     parser.add_argument('--localhost', action='store_true', help='talk to this machine only, over shared memory')
-    parser.add_argument('--ros-args', nargs=argparse.REMAINDER, default=[],
-                        help='the rest of the line goes to ROS: -p, --params-file, -r, --log-level …')
+    parser.add_argument(
+        '--ros-args',
+        nargs=argparse.REMAINDER,
+        default=[],
+        help='the rest of the line goes to ROS: -p, --params-file, -r, --log-level …',
+    )
     parser.set_defaults(run=run)
 
 
@@ -31,12 +41,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the node; ends the process, or raises UserError."""
     choose_dds_profile(localhost=args.localhost)
     from evict3r_ros.ros.process import spin
+
     spin(['--ros-args', *args.ros_args], autostart=not args.no_autostart)
 
 
 def stay_on_this_machine() -> int:
     """Choose a ROS domain for this process and the node that it starts, which nobody else hears; returns it."""
     from evict3r_ros.ros.session import free_domain
+
     domain = free_domain()
     os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
     if os.environ.get('ROS_DISTRO') == 'humble':

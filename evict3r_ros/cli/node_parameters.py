@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's name, and its parameters as a command line gives them: NAME:=VALUE, and files as ROS reads them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ def _read_file(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f'{file}: cannot be read: {" ".join(str(error).split())}') from error
     values: dict[str, Any] = {}
-    for node, section in (content.items() if isinstance(content, dict) else ()):
+    for node, section in content.items() if isinstance(content, dict) else ():
         if node in _NODE_NAMES and isinstance(section, dict) and isinstance(section.get('ros__parameters'), dict):
             _flatten(section['ros__parameters'], '', values)
     if not values:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r plan`: where the memory would go, and the largest cache that fits."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import math
@@ -13,14 +15,20 @@ from evict3r_ros.cli.cache_options import add_cache_options, cache_config
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        'plan', help='show where memory would go, and the largest cache that fits a device',
+        'plan',
+        help='show where memory would go, and the largest cache that fits a device',
         description='Shows where the memory of a stream would go, without allocating any. Exits with 2 and the reason '
-                    'for settings that cannot work, and for a plan that does not fit --memory-gb.')
+        'for settings that cannot work, and for a plan that does not fit --memory-gb.',
+    )
     parser.add_argument('--preset', default='tiny', help='size of the network (default: %(default)s)')
     parser.add_argument('--height', type=int, metavar='PX', help="of the network's images, a multiple of 14")
     parser.add_argument('--width', type=int, metavar='PX', help="likewise (default: the preset's, square)")
-    parser.add_argument('--dtype', default='bfloat16', choices=('float32', 'bfloat16', 'float16'),
-                        help='precision of weights and activations (default: %(default)s)')
+    parser.add_argument(
+        '--dtype',
+        default='bfloat16',
+        choices=('float32', 'bfloat16', 'float16'),
+        help='precision of weights and activations (default: %(default)s)',
+    )
     parser.add_argument('--memory-gb', type=float, metavar='GIB', help='what the device has, in GiB')
     parser.add_argument('--cpu', action='store_true', help='plan for a CPU: no CUDA runtime')
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
@@ -33,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.errors import UserError
     from evict3r_ros.network import PRESETS
     from evict3r_ros.planning import largest_tokens, plan, refuse_unless_fits
+
     size = None
     if args.memory_gb is not None and not 0.0 < args.memory_gb < math.inf:
         raise UserError(f'--memory-gb {args.memory_gb} must be a positive number')
@@ -40,12 +49,20 @@ def run(args: argparse.Namespace) -> int:
         width = args.width if args.width is not None else PRESETS[args.preset].image_width
         size = (args.height if args.height is not None else width, width)
     planned = plan(args.preset, cache_config(args), size, args.dtype, cuda=not args.cpu)
-    memory = int(args.memory_gb * 2 ** 30) if args.memory_gb is not None else None
+    memory = int(args.memory_gb * 2**30) if args.memory_gb is not None else None
     largest = largest_tokens(planned, memory) if memory is not None else None
     if args.json:
         parts = {what.strip().replace(' ', '_'): size for what, size, _ in planned.rows()}
-        print(json.dumps({'bytes': parts, 'tokens_per_layer': planned.config.tokens, 'frame_tokens': planned.frame_tokens,
-                          'largest_tokens_per_layer': largest}))
+        print(
+            json.dumps(
+                {
+                    'bytes': parts,
+                    'tokens_per_layer': planned.config.tokens,
+                    'frame_tokens': planned.frame_tokens,
+                    'largest_tokens_per_layer': largest,
+                }
+            )
+        )
     else:
         print(planned.table())
         if largest is not None:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r replay --live`: a bag as if the robot were there, into a node of our own or one that is running."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import json
@@ -87,8 +89,12 @@ def run_live(args: argparse.Namespace) -> int:
 def _node_arguments(values: dict, topics: InputTopics) -> list[str]:
     values = {**values, 'use_sim_time': True, 'image_transport': 'compressed' if topics.compressed else 'raw'}
     words = [word for name, value in values.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
-    inputs = {'image/compressed' if topics.compressed else 'image': topics.image, 'camera_info': topics.camera_info,
-              'odom_in': topics.odometry, 'depth_in': topics.depth}
+    inputs = {
+        'image/compressed' if topics.compressed else 'image': topics.image,
+        'camera_info': topics.camera_info,
+        'odom_in': topics.odometry,
+        'depth_in': topics.depth,
+    }
     words += [word for inner, outer in inputs.items() if outer is not None for word in ('-r', f'{inner}:={outer}')]
     return ['--ros-args', *words]
 
@@ -104,6 +110,8 @@ def _print(result: Replay, out: Path | None, answers: AnswerTopics) -> None:
     with BagReader(out) as recorded:
         status = last_status(recorded, answers)
     if status is not None:
-        print(f'node     {status.weights}: {status.frames_processed} processed, {status.frames_dropped} dropped, '
-              f'{status.frames_failed} failed')
+        print(
+            f'node     {status.weights}: {status.frames_processed} processed, {status.frames_dropped} dropped, '
+            f'{status.frames_failed} failed'
+        )
     print(f'written  {out}/')

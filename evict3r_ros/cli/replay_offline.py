@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r replay --offline`: with a progress bar, and a bag that is whole whenever it is stopped."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 
@@ -34,9 +36,12 @@ def run_offline(args: argparse.Namespace) -> int:
             raise UserError(f'{out} is there already: choose another folder with --out, or move it away')
         with Stopping('this image') as stopping, tqdm(total=total, unit='image', disable=None) as bar:
             # The folder is made last: settings that cannot work leave none behind.
-            with OfflineReplay(bag, topics, settings, AnswerTopics.of_node(NODE),
-                               lambda is_error, text: bar.write(text)) as replay, \
-                    BagWriter(out, args.storage) as output:
+            with (
+                OfflineReplay(
+                    bag, topics, settings, AnswerTopics.of_node(NODE), lambda is_error, text: bar.write(text)
+                ) as replay,
+                BagWriter(out, args.storage) as output,
+            ):
                 result = replay.run(output, span, bar.update, lambda: stopping.requested)
             stopped = stopping.requested
     _print(result, total, out)

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r soak`: a camera in front of the live node for minutes, and whether everything stays as it was."""
 
+from __future__ import annotations
+
 import argparse
 import json
-from pathlib import Path
 import tempfile
+from pathlib import Path
 from typing import Any
 
 IMAGES = 48
@@ -15,10 +17,12 @@ SIZE = (480, 640)
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        'soak', help='a camera in front of the live node for minutes: drops, latency, memory',
+        'soak',
+        help='a camera in front of the live node for minutes: drops, latency, memory',
         description='Starts the node on the CPU with untrained weights, publishes 640 x 480 images of a synthetic room '
-                    'over DDS, and tells what arrived, what was dropped, how late the answers were and whether the '
-                    "node's memory grew. Nobody else's ROS is touched.")
+        'over DDS, and tells what arrived, what was dropped, how late the answers were and whether the '
+        "node's memory grew. Nobody else's ROS is touched.",
+    )
     parser.add_argument('--minutes', type=float, default=10.0, metavar='N', help='(default: %(default)s)')
     parser.add_argument('--rate', type=float, default=30.0, metavar='HZ', help='images a second (default: %(default)s)')
     parser.add_argument('--preset', default='nano', help='size of the network (default: %(default)s)')
@@ -30,24 +34,36 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run it. Returns 1 if the node's counts do not add up, and raises UserError if the node ends."""
     from evict3r_ros.errors import UserError
+
     if not (args.minutes * 60.0 >= 1.0 and 0.1 <= args.rate <= 1000.0):
         raise UserError('--minutes must be at least a second and --rate between 0.1 and 1000')
     from tqdm import tqdm
 
     from evict3r_ros.cli.node import stay_on_this_machine
+
     domain = stay_on_this_machine()
     from evict3r_ros.ros import live_soak
     from evict3r_ros.ros.node_process import NodeProcess
     from evict3r_ros.ros.session import Session
     from evict3r_ros.synthetic.clips import WorldStream
+
     frames = WorldStream(0, IMAGES, size=SIZE, effects=False, loop=True)
     images = [frame.image for frame in tqdm(frames, desc='images', total=IMAGES, disable=None)]
     with tempfile.TemporaryDirectory(prefix='evict3r-soak-') as folder:
-        parameters = {'weights': 'random', 'preset': args.preset, 'device': 'cpu', 'cache.tokens': 1024,
-                      'allow_untrained_tf': True, 'startup_timeout': 0.0, 'save.folder': folder}
+        parameters = {
+            'weights': 'random',
+            'preset': args.preset,
+            'device': 'cpu',
+            'cache.tokens': 1024,
+            'allow_untrained_tf': True,
+            'startup_timeout': 0.0,
+            'save.folder': folder,
+        }
         words = [word for name, value in parameters.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
-        with Session('evict3r_soak', domain) as session, \
-                NodeProcess(['--localhost', '--ros-args', *words], Path(folder) / 'node.log') as process:
+        with (
+            Session('evict3r_soak', domain) as session,
+            NodeProcess(['--localhost', '--ros-args', *words], Path(folder) / 'node.log') as process,
+        ):
             process.wait_until_active(session.node, '/evict3r', 120.0)
             with tqdm(total=round(60.0 * args.minutes * args.rate), desc='soak', unit='image', disable=None) as bar:
                 result = live_soak.run(session, process, images, args.rate, 60.0 * args.minutes, bar.update)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ctrl-C and SIGTERM, alike: as a wish that long work sees between two steps, or as an end at once, with files closed."""
 
+from __future__ import annotations
+
 import contextlib
 import signal
 import sys
@@ -21,13 +23,14 @@ class Stopping:
     def __bool__(self) -> bool:
         return self.requested
 
-    def __enter__(self) -> 'Stopping':
+    def __enter__(self) -> Stopping:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._hear)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
 
@@ -41,6 +44,7 @@ class Stopping:
 @contextlib.contextmanager
 def sigterm_like_ctrl_c() -> Iterator[None]:
     """Let SIGTERM unwind as Ctrl-C does, so that processes are ended and files are closed."""
+
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

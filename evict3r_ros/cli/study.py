@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r study`: the comparisons behind docs/cache.md, each again from one command."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path
@@ -15,8 +17,11 @@ SIZE = (112, 154)
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand and its own."""
-    parser = subparsers.add_parser('study', help='repeat the comparisons that the cache was designed by',
-                                   description='Repeats the comparisons that stand in docs/cache.md.')
+    parser = subparsers.add_parser(
+        'study',
+        help='repeat the comparisons that the cache was designed by',
+        description='Repeats the comparisons that stand in docs/cache.md.',
+    )
     studies = parser.add_subparsers(title='studies', metavar='STUDY', required=True)
     quantization = studies.add_parser('quantization', help='error of keys, values and attention output, by scheme')
     pooling = studies.add_parser('pooling', help='agreement of pooled scores with exact ones')
@@ -34,7 +39,9 @@ def add_parser(subparsers: Any) -> None:
     precision.set_defaults(run=run_precision)
     soak = studies.add_parser('soak', help='memory and latency over a long run, as figures and a plot')
     soak.add_argument('--frames', type=int, default=5000, metavar='N', help='(default: %(default)s)')
-    soak.add_argument('--height', type=int, default=28, metavar='PX', help="the network's images (default: %(default)s)")
+    soak.add_argument(
+        '--height', type=int, default=28, metavar='PX', help="the network's images (default: %(default)s)"
+    )
     soak.add_argument('--width', type=int, default=42, metavar='PX', help='likewise (default: %(default)s)')
     soak.add_argument('--plot', type=Path, metavar='PNG', help='where to draw (default: nowhere)')
     add_cache_options(soak, tokens=64)
@@ -48,10 +55,14 @@ def add_parser(subparsers: Any) -> None:
     video.add_argument('--json', action='store_true', help='print JSON instead of lines')
     video.set_defaults(run=run_video)
     for study in (quantization, pooling, precision, soak):
-        study.add_argument('--weights', default='random', help="'random', 'tiny', 'official' or a file (default: "
-                           '%(default)s)')
-        study.add_argument('--preset', help=f"size of the network (default: that of the weights, "
-                           f"{'nano' if study is soak else 'small'} for random ones)")
+        study.add_argument(
+            '--weights', default='random', help="'random', 'tiny', 'official' or a file (default: %(default)s)"
+        )
+        study.add_argument(
+            '--preset',
+            help=f'size of the network (default: that of the weights, '
+            f'{"nano" if study is soak else "small"} for random ones)',
+        )
         study.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
 
 
@@ -63,12 +74,14 @@ def _preset(args: argparse.Namespace) -> str:
 
 def _network(args: argparse.Namespace):
     from evict3r_ros.network import load_network
+
     return load_network(args.weights, _preset(args))
 
 
 def run_quantization(args: argparse.Namespace) -> int:
     """Print the comparison of ways to quantize."""
     from evict3r_ros.evaluation.quantization import compare, markdown
+
     results = compare(_network(args), args.frames, SIZE, args.seed)
     print(json.dumps(results) if args.json else markdown(results))
     return 0
@@ -77,6 +90,7 @@ def run_quantization(args: argparse.Namespace) -> int:
 def run_pooling(args: argparse.Namespace) -> int:
     """Print the agreement of pooled and exact scores."""
     from evict3r_ros.evaluation.pooling import compare, markdown
+
     results = compare(_network(args), args.frames, SIZE, [250, 500, 1000], args.seed)
     print(json.dumps(results) if args.json else markdown(results))
     return 0
@@ -89,12 +103,19 @@ def run_precision(args: argparse.Namespace) -> int:
 
     from evict3r_ros.evaluation import precision
     from evict3r_ros.network import load_network
+
     device = device_of(args)
     config = cache_config(args)
     count = 1 + len(precision.ways(torch.device(device)))
     with tqdm(total=count * args.frames, unit='frame', disable=None) as bar:
-        results = precision.compare(lambda dtype: load_network(args.weights, _preset(args), device, dtype), config,
-                                    args.frames, (args.height, args.width), args.seed, bar.update)
+        results = precision.compare(
+            lambda dtype: load_network(args.weights, _preset(args), device, dtype),
+            config,
+            args.frames,
+            (args.height, args.width),
+            args.seed,
+            bar.update,
+        )
     print(json.dumps(results) if args.json else precision.markdown(results))
     return 0
 
@@ -104,6 +125,7 @@ def run_soak(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from evict3r_ros.evaluation import soak
+
     config = cache_config(args)
     network = _network(args)
     with tqdm(total=args.frames, unit='frame', disable=None) as bar:
@@ -111,8 +133,12 @@ def run_soak(args: argparse.Namespace) -> int:
     summary = result.summary()
     print(json.dumps(summary) if args.json else '\n'.join(f'{key:<26}{value}' for key, value in summary.items()))
     if args.plot is not None:
-        soak.plot(result, args.plot, f'{network.preset.name}, {args.width} x {args.height}, {args.policy}, {args.tokens} tokens a '
-                                     f'layer, {args.bits} bits')
+        soak.plot(
+            result,
+            args.plot,
+            f'{network.preset.name}, {args.width} x {args.height}, {args.policy}, {args.tokens} tokens a '
+            f'layer, {args.bits} bits',
+        )
     return 0
 
 
@@ -122,6 +148,7 @@ def run_video(args: argparse.Namespace) -> int:
 
     from evict3r_ros.errors import UserError
     from evict3r_ros.evaluation import video_memory
+
     if not (0.0 < args.minutes < 1e4 and 0.0 < args.fps < 1e3 and args.minutes * 60.0 * args.fps >= 20):
         raise UserError(f'{args.minutes:g} minutes at {args.fps:g} frames a second are no video to watch')
     with tqdm(total=round(60.0 * args.minutes * args.fps), unit='frame', disable=None) as bar:
@@ -130,6 +157,9 @@ def run_video(args: argparse.Namespace) -> int:
     summary = memory.summary()
     print(json.dumps(summary) if args.json else '\n'.join(f'{key:<30}{value}' for key, value in summary.items()))
     if args.plot is not None:
-        video_memory.plot(memory, args.plot, f'{args.minutes:g} min at {args.fps:g} frames/s, nano, {args.policy}, '
-                                             f'{args.tokens} tokens a layer')
+        video_memory.plot(
+            memory,
+            args.plot,
+            f'{args.minutes:g} min at {args.fps:g} frames/s, nano, {args.policy}, {args.tokens} tokens a layer',
+        )
     return 0

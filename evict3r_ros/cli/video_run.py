@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run over a video: answer frame by frame, go on where an earlier run stopped, and write what people look at."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import math
@@ -36,10 +38,15 @@ from evict3r_ros.stream import Stream
 MAKER = 'evict3r video'
 SUMMARY = 'summary.json'
 _DERIVED = {
-    video_export.TRAJECTORY: 'poses of the camera, TUM format', video_export.INTRINSICS: 'pinhole of each frame',
-    video_export.CLOUD: 'coloured cloud', video_export.SCENE: 'cloud and cameras (glTF, y up)',
-    video_export.DEPTH_VIDEO: 'images and depth side by side', video_export.SHEET: 'some frames on one page',
-    video_export.PREDICTIONS: 'all frames in one file', SUMMARY: 'these figures'}
+    video_export.TRAJECTORY: 'poses of the camera, TUM format',
+    video_export.INTRINSICS: 'pinhole of each frame',
+    video_export.CLOUD: 'coloured cloud',
+    video_export.SCENE: 'cloud and cameras (glTF, y up)',
+    video_export.DEPTH_VIDEO: 'images and depth side by side',
+    video_export.SHEET: 'some frames on one page',
+    video_export.PREDICTIONS: 'all frames in one file',
+    SUMMARY: 'these figures',
+}
 _STATS_EVERY_S = 0.5
 """How often the progress bar asks the device for tokens: each question waits for it."""
 
@@ -74,11 +81,14 @@ def run_video(args: argparse.Namespace) -> int:
         else:
             settings, progress = _answer(folder, args)
         if progress.interrupted:
-            print(f'\ninterrupted: writing what {folder.count} frames give; Ctrl-C again leaves it at the frames',
-                  file=sys.stderr)
+            print(
+                f'\ninterrupted: writing what {folder.count} frames give; Ctrl-C again leaves it at the frames',
+                file=sys.stderr,
+            )
         if not folder.count:
-            raise UserError('interrupted before the first frame' if progress.interrupted else
-                            f'{args.input}: no frames')
+            raise UserError(
+                'interrupted before the first frame' if progress.interrupted else f'{args.input}: no frames'
+            )
         exported = _export(folder, export_settings, settings, args)
         summary = _summary(folder, settings, progress, exported)
         (folder.path / SUMMARY).write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
@@ -94,9 +104,16 @@ def _export_settings(args: argparse.Namespace) -> ExportSettings:
     if args.max_cameras < 0:
         raise UserError(f'--max-cameras {args.max_cameras}: give 0 or more')
     return ExportSettings(
-        Threshold.parse(args.confidence), args.points, args.mask_black, args.mask_white,
-        SkyModel(args.mask_sky) if args.mask_sky is not None else None, args.voxel, args.max_points,
-        args.max_cameras if args.show_cameras else 0, args.predictions)
+        Threshold.parse(args.confidence),
+        args.points,
+        args.mask_black,
+        args.mask_white,
+        SkyModel(args.mask_sky) if args.mask_sky is not None else None,
+        args.voxel,
+        args.max_points,
+        args.max_cameras if args.show_cameras else 0,
+        args.predictions,
+    )
 
 
 def _open_for_export(folder: PredictionFolder, args: argparse.Namespace) -> dict:
@@ -121,8 +138,10 @@ def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict, P
     if earlier is not None:
         _refuse_other(folder, earlier, settings)
         if source.is_live:
-            raise UserError(f'{folder.path} holds frames of a camera, which never comes back to where it was: choose '
-                            'another --out, --overwrite or --export-only')
+            raise UserError(
+                f'{folder.path} holds frames of a camera, which never comes back to where it was: choose '
+                'another --out, --overwrite or --export-only'
+            )
         end = {'end_s': args.end, 'count': args.frames}
         if earlier.get('complete') == end:
             folder.begin(earlier, overwrite=False)
@@ -147,8 +166,10 @@ def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict, P
         except KeyboardInterrupt:
             progress.interrupted = True
         except torch.cuda.OutOfMemoryError as error:
-            raise UserError(f'{network.device} is out of memory after {folder.count} frames: give fewer --tokens or '
-                            '--bits (`evict3r plan` shows what fits)') from error
+            raise UserError(
+                f'{network.device} is out of memory after {folder.count} frames: give fewer --tokens or '
+                '--bits (`evict3r plan` shows what fits)'
+            ) from error
         except UserError as error:
             there = f' ({folder.count} frames are in {folder.path}: --export-only makes cloud and pictures of them)'
             raise UserError(f'{error}{there if folder.count else ""}') from error
@@ -170,27 +191,42 @@ def _settings(args: argparse.Namespace, source: FrameSource, config: CacheConfig
     weights, path = args.weights, Path(args.weights).expanduser()
     if path.is_file():
         weights = f'{path.resolve()} ({path.stat().st_size} bytes)'
-    settings = {'version': __version__, 'input': source.identity(), 'input_fps': args.input_fps, 'weights': weights,
-                'preset': preset_of(args.weights, args.preset), 'image_width': args.image_width, 'dtype': device_and_dtype(args)[1],
-                'points': args.points, 'depth_scale': args.depth_scale, 'cache': asdict(config)}
+    settings = {
+        'version': __version__,
+        'input': source.identity(),
+        'input_fps': args.input_fps,
+        'weights': weights,
+        'preset': preset_of(args.weights, args.preset),
+        'image_width': args.image_width,
+        'dtype': device_and_dtype(args)[1],
+        'points': args.points,
+        'depth_scale': args.depth_scale,
+        'cache': asdict(config),
+    }
     return json.loads(json.dumps(settings))
 
 
 def _refuse_other(folder: PredictionFolder, earlier: dict, settings: dict) -> None:
     """UserError, naming what differs, for frames that were answered with other settings."""
+
     def flat(values: dict) -> dict:
-        return {name: value for key, inner in values.items()
-                for name, value in (inner.items() if isinstance(inner, dict) else [(key, inner)])}
+        return {
+            name: value
+            for key, inner in values.items()
+            for name, value in (inner.items() if isinstance(inner, dict) else [(key, inner)])
+        }
 
     old, new = flat({key: earlier.get(key) for key in settings}), flat(settings)
     differ = [f'{key} was {old.get(key)} and is {new.get(key)}' for key in new if old.get(key) != new.get(key)]
     if differ:
-        raise UserError(f'{folder.path} holds frames of another run ({"; ".join(differ)}): choose another --out, or '
-                        '--overwrite')
+        raise UserError(
+            f'{folder.path} holds frames of another run ({"; ".join(differ)}): choose another --out, or --overwrite'
+        )
 
 
-def _run_stream(stream: Stream, frames: Iterator[VideoFrame], expected: int | None, folder: PredictionFolder,
-                progress: Progress) -> None:
+def _run_stream(
+    stream: Stream, frames: Iterator[VideoFrame], expected: int | None, folder: PredictionFolder, progress: Progress
+) -> None:
     """Answer the frames; those that the folder has already are compared with it instead of being written."""
     there, stored = folder.count, folder.records()
     if there:
@@ -212,8 +248,10 @@ def _run_stream(stream: Stream, frames: Iterator[VideoFrame], expected: int | No
             bar.update()
             if time.monotonic() - last_look > _STATS_EVERY_S:
                 stats, last_look = stream.stats(), time.monotonic()
-                bar.set_postfix_str(f'{"replay, " if index < there else ""}{np.mean(stats.tokens):.0f} tokens a layer, '
-                                    f'{byte_text(stats.cache_bytes)}')
+                bar.set_postfix_str(
+                    f'{"replay, " if index < there else ""}{np.mean(stats.tokens):.0f} tokens a layer, '
+                    f'{byte_text(stats.cache_bytes)}'
+                )
 
 
 def answer(stream: Stream, index: int, frame: VideoFrame) -> tuple[FrameRecord, FrameArrays]:
@@ -221,8 +259,9 @@ def answer(stream: Stream, index: int, frame: VideoFrame) -> tuple[FrameRecord, 
     try:
         return _answer_of(stream, index, frame)
     except ValueError as error:
-        raise UserError(f'{frame.name}: the network gives no answer ({error}); too little precision (--dtype), or '
-                        'damaged weights?') from error
+        raise UserError(
+            f'{frame.name}: the network gives no answer ({error}); too little precision (--dtype), or damaged weights?'
+        ) from error
 
 
 def _answer_of(stream: Stream, index: int, frame: VideoFrame) -> tuple[FrameRecord, FrameArrays]:
@@ -256,8 +295,10 @@ def _compare(stored: FrameRecord, replayed: FrameRecord, folder: PredictionFolde
     """How far a replay's pose is from the stored one. Raises UserError where the frame is another one."""
     if (stored.stamp_ns, stored.name) != (replayed.stamp_ns, replayed.name):
         was, now = (f'{record.name} at {record.stamp_ns / 1e9:g} s' for record in (stored, replayed))
-        raise UserError(f'{folder.path}: frame {stored.index} was {was} and is now {now}: the input has changed; '
-                        '--overwrite begins anew')
+        raise UserError(
+            f'{folder.path}: frame {stored.index} was {was} and is now {now}: the input has changed; '
+            '--overwrite begins anew'
+        )
     return float(np.abs(stored.world_from_camera - replayed.world_from_camera).max())
 
 
@@ -266,31 +307,48 @@ def _warn_of_a_full_disk(folder: PredictionFolder, frames: int) -> None:
     of_one = sum(file.stat().st_size for file in folder.path.glob(f'*/{index:06d}.*'))
     free = shutil.disk_usage(folder.path).free
     if of_one * frames > free:
-        tqdm.write(f'evict3r: warning: {frames} more frames of {byte_text(of_one)} will need about '
-                   f'{byte_text(of_one * frames)}, and {folder.path} has {byte_text(free)} free', file=sys.stderr)
+        tqdm.write(
+            f'evict3r: warning: {frames} more frames of {byte_text(of_one)} will need about '
+            f'{byte_text(of_one * frames)}, and {folder.path} has {byte_text(free)} free',
+            file=sys.stderr,
+        )
 
 
-def _export(folder: PredictionFolder, export_settings: ExportSettings, settings: dict, args: argparse.Namespace,
-            ) -> Exported:
+def _export(
+    folder: PredictionFolder, export_settings: ExportSettings, settings: dict, args: argparse.Namespace
+) -> Exported:
     cache = settings['cache']
-    header = [f'{MAKER}: {args.input}, {folder.count} frames',
-              f'{settings["weights_source"]}, preset {settings["preset"]}, policy {cache["policy"]}, '
-              f'{cache["tokens"]} tokens a layer' + (f', P {cache["share"]:g}' if cache['share'] is not None else '')]
+    header = [
+        f'{MAKER}: {args.input}, {folder.count} frames',
+        f'{settings["weights_source"]}, preset {settings["preset"]}, policy {cache["policy"]}, '
+        f'{cache["tokens"]} tokens a layer' + (f', P {cache["share"]:g}' if cache['share'] is not None else ''),
+    ]
     total = 2 * folder.count
     with tqdm(total=total, desc='cloud, scene, video', unit='frame', dynamic_ncols=True, disable=None) as bar:
         return export(folder, export_settings, settings['untrained'], header, bar.update)
 
 
 def _summary(folder: PredictionFolder, settings: dict, progress: Progress, exported: Exported) -> dict:
-    return {'settings': settings, 'frames': folder.count, 'answered_now': progress.answered,
-            'replayed': progress.replayed, 'replay_pose_difference': progress.largest_difference,
-            'frames_per_s': round(progress.answered / progress.seconds, 3) if progress.seconds else None,
-            'tokens_per_layer': progress.tokens, 'cache_bytes': progress.cache_bytes,
-            'damaged_packets': progress.damaged, 'interrupted': progress.interrupted,
-            'untrained': settings['untrained'], 'points': exported.points,
-            'voxel': exported.voxel, 'min_confidence': exported.min_confidence, 'masked_share': exported.masked_share,
-            'median_depth': exported.median_depth, 'video_fps': exported.video_fps,
-            'written_bytes': folder.run_folder.sizes()}
+    return {
+        'settings': settings,
+        'frames': folder.count,
+        'answered_now': progress.answered,
+        'replayed': progress.replayed,
+        'replay_pose_difference': progress.largest_difference,
+        'frames_per_s': round(progress.answered / progress.seconds, 3) if progress.seconds else None,
+        'tokens_per_layer': progress.tokens,
+        'cache_bytes': progress.cache_bytes,
+        'damaged_packets': progress.damaged,
+        'interrupted': progress.interrupted,
+        'untrained': settings['untrained'],
+        'points': exported.points,
+        'voxel': exported.voxel,
+        'min_confidence': exported.min_confidence,
+        'masked_share': exported.masked_share,
+        'median_depth': exported.median_depth,
+        'video_fps': exported.video_fps,
+        'written_bytes': folder.run_folder.sizes(),
+    }
 
 
 def _print_summary(folder: PredictionFolder, summary: dict) -> None:
@@ -302,15 +360,18 @@ def _print_summary(folder: PredictionFolder, summary: dict) -> None:
     if summary['damaged_packets']:
         print(f'damaged  {summary["damaged_packets"]} parts of the input could not be decoded and were passed over')
     if summary['replayed']:
-        print(f'replay   {summary["replayed"]} frames; poses differ from the stored ones by at most '
-              f'{summary["replay_pose_difference"]:.2g}')
+        print(
+            f'replay   {summary["replayed"]} frames; poses differ from the stored ones by at most '
+            f'{summary["replay_pose_difference"]:.2g}'
+        )
     if summary['tokens_per_layer']:
         tokens = np.mean(summary['tokens_per_layer'])
         print(f'cache    {tokens:.0f} tokens a layer, {byte_text(summary["cache_bytes"])}')
-    print(f'cloud    {summary["points"]} points, voxel {summary["voxel"]:.3g}, confidence from '
-          f'{summary["min_confidence"]:.4g}, {summary["masked_share"]:.1%} of the pixels masked')
+    print(
+        f'cloud    {summary["points"]} points, voxel {summary["voxel"]:.3g}, confidence from '
+        f'{summary["min_confidence"]:.4g}, {summary["masked_share"]:.1%} of the pixels masked'
+    )
     print(f'\nwritten to {folder.path}/  (image/, depth/, confidence/: a file a frame)')
     for name, size in folder.run_folder.sizes().items():
         if name in _DERIVED:
             print(f'  {name:18}{byte_text(size):>10}  {_DERIVED[name]}')
-

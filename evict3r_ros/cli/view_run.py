@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `evict3r view` does: messages from a bag or from live topics into the picture."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import time
@@ -43,11 +45,13 @@ def show_bag(args: argparse.Namespace) -> int:
 def show_live(args: argparse.Namespace) -> int:
     """Show a running node's answers as they come."""
     from evict3r_ros.cli.node import choose_dds_profile
+
     choose_dds_profile(localhost=False)
     from evict3r_ros.ros.message_types import message_class
     from evict3r_ros.ros.qos import output
     from evict3r_ros.ros.session import Session
     from evict3r_ros.ros.transforms import StaticTransforms, listen
+
     topics, static = _topics(args.node), StaticTransforms()
     with Session('evict3r_view') as session, Stopping('this message') as stopping:
         node = session.node
@@ -55,8 +59,9 @@ def show_live(args: argparse.Namespace) -> int:
         listen(node, static, node.default_callback_group)
         for topic, kind in topics.types().items():
             if topic in view.wanted:
-                node.create_subscription(message_class(kind), topic,
-                                         lambda message, topic=topic: view.show(topic, message), output())
+                node.create_subscription(
+                    message_class(kind), topic, lambda message, topic=topic: view.show(topic, message), output()
+                )
         print(f'showing {args.node}; Ctrl-C ends it', flush=True)
         began, told = time.monotonic(), False
         with tqdm(total=args.frames, unit='cloud', disable=None) as bar:
@@ -65,8 +70,10 @@ def show_live(args: argparse.Namespace) -> int:
                 bar.update(view.clouds - bar.n)
                 if not told and not view.clouds and time.monotonic() - began > _WAIT_S:
                     told = True
-                    bar.write(f'no cloud on {topics.points} after {_WAIT_S:g} s: is the node active, does it see '
-                              'images, and are both in one ROS domain?')
+                    bar.write(
+                        f'no cloud on {topics.points} after {_WAIT_S:g} s: is the node active, does it see '
+                        'images, and are both in one ROS domain?'
+                    )
                 time.sleep(0.05)
     return _end(view, args.save, bool(stopping))
 
@@ -75,8 +82,9 @@ def _topics(node: str) -> AnswerTopics:
     return AnswerTopics.of_node(node if node.startswith('/') else f'/{node}')
 
 
-def _open(args: argparse.Namespace, topics: AnswerTopics,
-          base_from_camera: Callable[[str, str], np.ndarray | None]) -> SceneView:
+def _open(
+    args: argparse.Namespace, topics: AnswerTopics, base_from_camera: Callable[[str, str], np.ndarray | None]
+) -> SceneView:
     if args.save is not None and args.connect is not None:
         raise UserError('--save and --connect: one or the other')
     view = SceneView(topics, base_from_camera, args.points, args.history)
@@ -85,8 +93,10 @@ def _open(args: argparse.Namespace, topics: AnswerTopics,
     elif args.connect is not None:
         view.connect(args.connect)
     elif os.name == 'posix' and not (os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')):
-        raise UserError('there is no screen here: --save FILE.rrd writes a file for a viewer elsewhere, --connect URL '
-                        'sends to one that is running')
+        raise UserError(
+            'there is no screen here: --save FILE.rrd writes a file for a viewer elsewhere, --connect URL '
+            'sends to one that is running'
+        )
     else:
         view.open_window()
     return view

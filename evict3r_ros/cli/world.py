@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r world`: a synthetic world as images, exact depth, poses and camera, or as a bag to play."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 from typing import Any
@@ -12,36 +14,62 @@ _MOST_SIDE = 4096
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        'world', help='render a synthetic world: images, exact depth, poses, camera',
+        'world',
+        help='render a synthetic world: images, exact depth, poses, camera',
         description='Renders a walk through a made-up world whose depth, poses and camera are exact. The seed says '
-                    'everything; seeds from 4294967296 on are for training. At least one of --out and --bag is needed.')
+        'everything; seeds from 4294967296 on are for training. At least one of --out and --bag is needed.',
+    )
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='at least 0 (default: %(default)s)')
     parser.add_argument('--frames', type=int, default=300, metavar='F', help='(default: %(default)s)')
-    parser.add_argument('--out', type=Path, metavar='DIR', help='a folder for rgb/, depth/ (16 bits, millimetres), '
-                        'groundtruth_cam0.tum, camera.yaml, frames.csv, world.json and a contact sheet; `evict3r demo '
-                        '--images DIR` plays it. Replaced if an earlier `evict3r world` made it')
-    parser.add_argument('--bag', type=Path, metavar='FILE', help='a rosbag2 of images, camera_info and /tf_static; it '
-                        'must not be there yet')
-    parser.add_argument('--stride', type=int, default=1, metavar='S', help="frames of the world's time from one to the "
-                        'next: more is a faster camera (default: %(default)s)')
-    parser.add_argument('--loop', action='store_true', help='several rooms or corridors joined, on a way that is back '
-                        'where it began after the last frame')
-    parser.add_argument('--no-effects', action='store_true', help='a perfect camera; otherwise noise, blur, exposure, '
-                        'tint, vignetting, a bent lens (which camera.yaml, a pinhole, does not tell) and bands come with '
-                        'the seed')
-    parser.add_argument('--size', type=int, nargs=2, default=(240, 320), metavar=('H', 'W'),
-                        help='of the images (default: 240 320)')
-    parser.add_argument('--rate', type=float, default=10.0, metavar='HZ', help='images a second, by their stamps (default: '
-                        '%(default)s)')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='DIR',
+        help='a folder for rgb/, depth/ (16 bits, millimetres), '
+        'groundtruth_cam0.tum, camera.yaml, frames.csv, world.json and a contact sheet; `evict3r demo '
+        '--images DIR` plays it. Replaced if an earlier `evict3r world` made it',
+    )
+    parser.add_argument(
+        '--bag',
+        type=Path,
+        metavar='FILE',
+        help='a rosbag2 of images, camera_info and /tf_static; it must not be there yet',
+    )
+    parser.add_argument(
+        '--stride',
+        type=int,
+        default=1,
+        metavar='S',
+        help="frames of the world's time from one to the next: more is a faster camera (default: %(default)s)",
+    )
+    parser.add_argument(
+        '--loop',
+        action='store_true',
+        help='several rooms or corridors joined, on a way that is back where it began after the last frame',
+    )
+    parser.add_argument(
+        '--no-effects',
+        action='store_true',
+        help='a perfect camera; otherwise noise, blur, exposure, '
+        'tint, vignetting, a bent lens (which camera.yaml, a pinhole, does not tell) and bands come with '
+        'the seed',
+    )
+    parser.add_argument(
+        '--size', type=int, nargs=2, default=(240, 320), metavar=('H', 'W'), help='of the images (default: 240 320)'
+    )
+    parser.add_argument(
+        '--rate', type=float, default=10.0, metavar='HZ', help='images a second, by their stamps (default: %(default)s)'
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Render and write. Raises UserError for settings that cannot work and for places that cannot be written."""
     from evict3r_ros.errors import UserError
+
     if args.out is None and args.bag is None:
         raise UserError('nowhere to write to: give --out DIR, --bag FILE or both')
-    for name, least, most in (('seed', 0, 2 ** 63 - 1), ('frames', 1, 1_000_000), ('stride', 1, 10_000)):
+    for name, least, most in (('seed', 0, 2**63 - 1), ('frames', 1, 1_000_000), ('stride', 1, 10_000)):
         if not least <= getattr(args, name) <= most:
             raise UserError(f'--{name} {getattr(args, name)}: expected {least} to {most}')
     if not all(16 <= side <= _MOST_SIDE for side in args.size):
@@ -56,11 +84,20 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.io.image_bag import write_image_bag
     from evict3r_ros.io.world_folder import stamped, tee_world_folder, world_camera
     from evict3r_ros.synthetic.clips import WorldStream
+
     size = tuple(args.size)
     stream = WorldStream(args.seed, args.frames, args.stride, size, not args.no_effects, args.loop)
     camera = world_camera(stream, size)
-    about = {'seed': args.seed, 'kind': stream.kind, 'frames': args.frames, 'stride': args.stride, 'loop': args.loop,
-             'effects': not args.no_effects, 'size': list(size), 'rate_hz': args.rate}
+    about = {
+        'seed': args.seed,
+        'kind': stream.kind,
+        'frames': args.frames,
+        'stride': args.stride,
+        'loop': args.loop,
+        'effects': not args.no_effects,
+        'size': list(size),
+        'rate_hz': args.rate,
+    }
     frames = stamped(tqdm(stream, desc=f'world {args.seed} ({stream.kind})', unit='image', disable=None), args.rate)
     if args.out is not None:
         frames = tee_world_folder(args.out, frames, args.frames, camera, about)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Queries, keys and values of the network on a walk through a synthetic world: what the comparisons work on."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch
@@ -49,12 +51,17 @@ def record(network: StreamVGGT, frames: int, seed: int, size: tuple[int, int]) -
         listener = _Listener(stream.cache)
         for image in walk_images(frames, seed, size):
             stream.step(image)
-    return [LayerActivations(heard[-1][0], *(torch.cat([parts[i] for parts in heard], dim=1).transpose(0, 1)
-                                             for i in (1, 2))) for heard in listener.heard]
+    return [
+        LayerActivations(
+            heard[-1][0], *(torch.cat([parts[i] for parts in heard], dim=1).transpose(0, 1) for i in (1, 2))
+        )
+        for heard in listener.heard
+    ]
 
 
-def with_outlier_channels(layer: LayerActivations, count: int, factor: float, offset: float,
-                          generator: torch.Generator) -> LayerActivations:
+def with_outlier_channels(
+    layer: LayerActivations, count: int, factor: float, offset: float, generator: torch.Generator
+) -> LayerActivations:
     """A few channels of each head, drawn by lot, with wider and shifted keys, as trained transformers have them."""
     keys = layer.keys.clone()
     for head in range(keys.shape[1]):

@@ -1,12 +1,13 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Whom the global blocks attend to, and what the cache keeps, recorded beside a stream for pictures.
+"""Whom the global blocks attend to, and what the cache keeps, recorded beside a stream for pictures.
 
 The maps are computed beside the frame, from its queries and from the keys as the cache stores them. Attention to values
 that are one in one group of keys and zero elsewhere is that group's share of the attention: so the maps go through the
 same door as the frame itself (``kernels``), in tiles, and the matrix of all queries and all keys is never whole.
 """
+
+from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -49,10 +50,10 @@ class AttentionMaps:
         return self.kept.shape[2]
 
 
-def attention_to_groups(query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor, group: torch.Tensor, groups: int,
-                        ) -> torch.Tensor:
-    """
-    (N, groups) float32: the attention that each query gives to all keys of a group, mean over heads.
+def attention_to_groups(
+    query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor, group: torch.Tensor, groups: int
+) -> torch.Tensor:
+    """(N, groups) float32: the attention that each query gives to all keys of a group, mean over heads.
 
     query (heads, N, head_dim), keys (heads, M, head_dim), valid (M,) bool, group (M,) int64 below ``groups``.
     """
@@ -63,7 +64,7 @@ def attention_to_groups(query: torch.Tensor, keys: torch.Tensor, valid: torch.Te
     for first in range(0, groups, head_dim):
         values = (group[:, None] - first == torch.arange(head_dim, device=group.device)).float()
         shares = kernels.attention(query, keys, values.expand(heads, -1, -1).contiguous(), valid).mean(dim=0)
-        answer[:, first:first + head_dim] = shares[:, :groups - first]
+        answer[:, first : first + head_dim] = shares[:, : groups - first]
     return answer
 
 
@@ -106,10 +107,10 @@ class AttentionRecorder:
         count, now = ledger.frame_tokens, ledger.frames
         frame, token = ledger.frame_of[slots].long(), ledger.token_of[slots].long()
         # Of the layer that has just attended: unpacked, with the frame's own.
-        keys = self._cache.scratch[0][:len(slots)].transpose(0, 1)
+        keys = self._cache.scratch[0][: len(slots)].transpose(0, 1)
         frame, token = frame.masked_fill(~valid, 0), token.masked_fill(~valid, 0)
         shares = attention_to_groups(query, keys, valid, frame, now + 1)
-        self.frame_shares[row, now, :now + 1] = shares.mean(dim=0).cpu().numpy()
+        self.frame_shares[row, now, : now + 1] = shares.mean(dim=0).cpu().numpy()
         pixel = (frame * count + token) // self.tokens_per_pixel
         bins = int(((now + 1) * count - 1) // self.tokens_per_pixel) + 1
         keys_of_bin = torch.bincount(pixel[valid], minlength=bins)
@@ -135,11 +136,17 @@ class AttentionRecorder:
             return (self._sums / np.where(self._counts, self._counts, np.nan)).astype(np.float32)
 
 
-def record(network: StreamVGGT, config: CacheConfig, images: Iterable[np.ndarray], count: int, layers: Sequence[int],
-           image_width: int | None = None, pixels: int = 1000, progress: Callable[[], None] = lambda: None,
-           ) -> AttentionMaps:
-    """
-    Run up to ``count`` images (h, w, 3) uint8 RGB through a stream and record the chosen layers.
+def record(
+    network: StreamVGGT,
+    config: CacheConfig,
+    images: Iterable[np.ndarray],
+    count: int,
+    layers: Sequence[int],
+    image_width: int | None = None,
+    pixels: int = 1000,
+    progress: Callable[[], None] = lambda: None,
+) -> AttentionMaps:
+    """Run up to ``count`` images (h, w, 3) uint8 RGB through a stream and record the chosen layers.
 
     pixels: the most that a side of a token map may have. Raises UserError for layers that the network does not have,
     and without images.
@@ -161,6 +168,14 @@ def record(network: StreamVGGT, config: CacheConfig, images: Iterable[np.ndarray
             progress()
         ledger, there = recorder.ledger, len(seen)
         bins = -(-there * ledger.frame_tokens // recorder.tokens_per_pixel)
-        return AttentionMaps(list(layers), pairs, ledger.special_tokens, ledger.patches, np.stack(seen),
-                             recorder.frame_shares[:, :there, :there], recorder.token_maps()[:, :bins, :bins],
-                             recorder.tokens_per_pixel, recorder.kept[:there, :there])
+        return AttentionMaps(
+            list(layers),
+            pairs,
+            ledger.special_tokens,
+            ledger.patches,
+            np.stack(seen),
+            recorder.frame_shares[:, :there, :there],
+            recorder.token_maps()[:, :bins, :bins],
+            recorder.tokens_per_pixel,
+            recorder.kept[:there, :there],
+        )

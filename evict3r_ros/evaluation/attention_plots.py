@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of attention maps, of the patches that a cache keeps, and of how it lets go of the others."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,34 +28,38 @@ _SPECIAL_ON, _SPECIAL_OFF = np.array((60, 200, 90)), np.array((60, 60, 60))
 
 
 def overlay(image: np.ndarray, share: np.ndarray, patches: tuple[int, int], special_tokens: int) -> np.ndarray:
-    """
-    An image whose evicted patches are dark violet: the more layers keep a patch, the more it is as it was.
+    """An image whose evicted patches are dark violet: the more layers keep a patch, the more it is as it was.
 
     image (H, W, 3) uint8; share (N,) in 0 to 1, of the layers that keep each token, special ones first. These are the
     squares in the upper left corner: camera token, then registers, green where they are kept.
     """
     height, width = image.shape[:2]
-    weight = cv2.resize(share[special_tokens:].reshape(patches).astype(np.float32), (width, height),
-                        interpolation=cv2.INTER_NEAREST)[..., None]
+    weight = cv2.resize(
+        share[special_tokens:].reshape(patches).astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST
+    )[..., None]
     gone = image.mean(axis=2, keepdims=True) * _DARK + _TINT
     picture = weight * image + (1.0 - weight) * gone
     side = max(3, height // 16)
     for number in range(special_tokens):
         left = 2 + number * (side + 2)
-        picture[1:3 + side, left - 1:left + side + 1] = 255
-        picture[2:2 + side, left:left + side] = share[number] * _SPECIAL_ON + (1.0 - share[number]) * _SPECIAL_OFF
+        picture[1 : 3 + side, left - 1 : left + side + 1] = 255
+        picture[2 : 2 + side, left : left + side] = share[number] * _SPECIAL_ON + (1.0 - share[number]) * _SPECIAL_OFF
     return np.round(picture).astype(np.uint8)
 
 
 def draw_kept(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarray:
     """All frames, each with what is left of it after the last one; (h, w, 3) uint8 RGB."""
     shares = maps.kept[-1] / maps.layer_count
-    cells = [(overlay(image, share, maps.patches, maps.special_tokens), f'frame {index}: {share.mean():.0%} kept')
-             for index, (image, share) in enumerate(zip(maps.images, shares, strict=True))]
+    cells = [
+        (overlay(image, share, maps.patches, maps.special_tokens), f'frame {index}: {share.mean():.0%} kept')
+        for index, (image, share) in enumerate(zip(maps.images, shares, strict=True))
+    ]
     columns = math.ceil(math.sqrt(len(cells)))
-    rows = [cells[first:first + columns] for first in range(0, len(cells), columns)]
-    what = ('what the cache keeps after the last frame: violet patches stay in no layer, natural ones in all; squares: '
-            'camera token and registers')
+    rows = [cells[first : first + columns] for first in range(0, len(cells), columns)]
+    what = (
+        'what the cache keeps after the last frame: violet patches stay in no layer, natural ones in all; squares: '
+        'camera token and registers'
+    )
     return _page(rows, [title, what], untrained)
 
 
@@ -70,8 +76,12 @@ def draw_evictions(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarr
             if time < source:
                 cells.append((np.full_like(maps.images[0], 235), ''))
             else:
-                cells.append((overlay(maps.images[source], share, maps.patches, maps.special_tokens),
-                              f'{source} after {time}: {share.mean():.0%}'))
+                cells.append(
+                    (
+                        overlay(maps.images[source], share, maps.patches, maps.special_tokens),
+                        f'{source} after {time}: {share.mean():.0%}',
+                    )
+                )
         rows.append(cells)
     what = 'a row is a frame, and what the cache keeps of it after later ones; violet: evicted'
     return _page(rows, [title, what], untrained)
@@ -99,7 +109,9 @@ def _page(rows: Sequence[Sequence[tuple[np.ndarray, str]]], header: Sequence[str
         top = _LINE * (len(lines) + 1) + number * (height + _LINE + _GAP)
         for column, (picture, label) in enumerate(row):
             left = _GAP + column * (cell + _GAP)
-            page[top:top + height, left:left + cell] = cv2.resize(picture, (cell, height), interpolation=cv2.INTER_AREA)
+            page[top : top + height, left : left + cell] = cv2.resize(
+                picture, (cell, height), interpolation=cv2.INTER_AREA
+            )
             _write(page, label, (left, top + height + _LINE - 6), cell, _INK)
     return page
 
@@ -117,17 +129,34 @@ def plot_tokens(path: Path, values: np.ndarray, maps: AttentionMaps, title: str)
     figure = new_figure(size + 1.0, size)
     axes = figure.subplots()
     axes.set_facecolor('0.85')
-    extent = (0.0, values.shape[1] * maps.tokens_per_pixel / maps.frame_tokens,
-              values.shape[0] * maps.tokens_per_pixel / maps.frame_tokens, 0.0)
-    picture = axes.imshow(np.ma.masked_invalid(values), norm=_square_root(), cmap='viridis', extent=extent,
-                          interpolation='nearest', aspect='equal')
+    extent = (
+        0.0,
+        values.shape[1] * maps.tokens_per_pixel / maps.frame_tokens,
+        values.shape[0] * maps.tokens_per_pixel / maps.frame_tokens,
+        0.0,
+    )
+    picture = axes.imshow(
+        np.ma.masked_invalid(values),
+        norm=_square_root(),
+        cmap='viridis',
+        extent=extent,
+        interpolation='nearest',
+        aspect='equal',
+    )
     for border in range(1, count):
         axes.axhline(border, color='w', linewidth=0.3)
         axes.axvline(border, color='w', linewidth=0.3)
-    a_pixel = f'a pixel is {maps.tokens_per_pixel} x {maps.tokens_per_pixel} tokens' if maps.tokens_per_pixel > 1 else \
-        'a pixel is a pair of tokens'
-    axes.set(xlabel=f'key, by frame ({maps.frame_tokens} tokens each, the first {maps.special_tokens} special)',
-             ylabel='query, by frame', xlim=(0, count), ylim=(count, 0))
+    a_pixel = (
+        f'a pixel is {maps.tokens_per_pixel} x {maps.tokens_per_pixel} tokens'
+        if maps.tokens_per_pixel > 1
+        else 'a pixel is a pair of tokens'
+    )
+    axes.set(
+        xlabel=f'key, by frame ({maps.frame_tokens} tokens each, the first {maps.special_tokens} special)',
+        ylabel='query, by frame',
+        xlim=(0, count),
+        ylim=(count, 0),
+    )
     figure.suptitle(f'{title}\n{a_pixel}; grey: evicted, or yet to come', fontsize=9)
     figure.colorbar(picture, label="attention, mean over heads, over the row's largest", shrink=0.8)
     save(figure, path)
@@ -136,6 +165,7 @@ def plot_tokens(path: Path, values: np.ndarray, maps: AttentionMaps, title: str)
 def _square_root():
     """A scale of colours from 0 to 1 that shows small shares."""
     from matplotlib.colors import PowerNorm
+
     return PowerNorm(0.5, 0.0, 1.0)
 
 
@@ -149,12 +179,12 @@ def plot_frames(path: Path, maps: AttentionMaps, title: str) -> None:
     axes = figure.subplots(rows, columns, squeeze=False)
     future = np.triu(np.ones_like(values[0], dtype=bool), 1)
     for place, name, shares in zip(axes.flat, names, values, strict=False):
-        picture = place.imshow(np.ma.masked_array(shares, future), norm=_square_root(),
-                               cmap='viridis', interpolation='nearest')
+        picture = place.imshow(
+            np.ma.masked_array(shares, future), norm=_square_root(), cmap='viridis', interpolation='nearest'
+        )
         place.set(title=name, xlabel='frame attended to', ylabel='frame that attends')
-    for place in axes.flat[len(values):]:
+    for place in axes.flat[len(values) :]:
         place.set_axis_off()
     figure.suptitle(title, fontsize=10)
     figure.colorbar(picture, ax=axes, label="share of a frame's attention", shrink=0.7)
     save(figure, path)
-

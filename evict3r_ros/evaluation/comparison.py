@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many streams under many configurations, in one process or several on one device, in pieces that fit a time limit."""
 
+from __future__ import annotations
+
 import hashlib
 import multiprocessing
 import os
@@ -45,33 +47,47 @@ def describe(network: StreamVGGT, image_width: int) -> dict:
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         flat = tensor.flatten()
-        sample = flat[::max(1, len(flat) // 4096)].float().cpu().contiguous()
+        sample = flat[:: max(1, len(flat) // 4096)].float().cpu().contiguous()
         digest.update(f'{name} {tuple(tensor.shape)}'.encode() + sample.numpy().tobytes())
-    return {'preset': network.preset.name, 'weights': digest.hexdigest()[:16], 'dtype': str(network.dtype)[6:],
-            'image_width': image_width, 'untrained': network.untrained}
+    return {
+        'preset': network.preset.name,
+        'weights': digest.hexdigest()[:16],
+        'dtype': str(network.dtype)[6:],
+        'image_width': image_width,
+        'untrained': network.untrained,
+    }
 
 
-def check(configurations: Sequence[Configuration], frames: int, size: tuple[int, int], network: StreamVGGT,
-          image_width: int) -> None:
-    """
-    Raise UserError for a configuration that cannot work, before hours are spent on the others.
+def check(
+    configurations: Sequence[Configuration], frames: int, size: tuple[int, int], network: StreamVGGT, image_width: int
+) -> None:
+    """Raise UserError for a configuration that cannot work, before hours are spent on the others.
 
     On streams of that many frames of ``size`` (height, width).
     """
     preset = network.preset
     view = ImageView.of(size, image_width)
-    shape = CacheShape(preset.pairs, preset.heads, preset.head_dim, preset.special_tokens, view.patches, network.dtype,
-                       torch.device('meta'))
+    shape = CacheShape(
+        preset.pairs,
+        preset.heads,
+        preset.head_dim,
+        preset.special_tokens,
+        view.patches,
+        network.dtype,
+        torch.device('meta'),
+    )
     for configuration in configurations:
         resolve_budget(configuration.cache_config(frames, shape.frame_tokens), shape)
 
 
 def render(stream: StreamSpec, device: torch.device) -> TrueClip:
     """The clip of a held-out stream, on a device."""
-    clips = render_clips([stream.seed], stream.frames, stream.stride, (stream.height, stream.width), stream.effects,
-                         stream.loop, device)
-    return TrueClip(clips.images[0], clips.depth[0], clips.world_from_camera[0].cpu().numpy(),
-                    clips.intrinsics[0].cpu().numpy())
+    clips = render_clips(
+        [stream.seed], stream.frames, stream.stride, (stream.height, stream.width), stream.effects, stream.loop, device
+    )
+    return TrueClip(
+        clips.images[0], clips.depth[0], clips.world_from_camera[0].cpu().numpy(), clips.intrinsics[0].cpu().numpy()
+    )
 
 
 class Worker:
@@ -84,6 +100,7 @@ class Worker:
 
     def __call__(self, task: Task, progress: Callable[[], None] = lambda: None) -> dict | None:
         """A task's record; None if it was told to stop before the end."""
+
         def look() -> None:
             if self._stop():
                 raise Stopped
@@ -124,10 +141,15 @@ def _work(task: Task) -> dict | None:
     return _worker(task)
 
 
-def run(tasks: Sequence[Task], load: Callable[[], StreamVGGT], image_width: int, processes: int, deadline: float,
-        progress: Callable[[int], None] = lambda _: None) -> Iterator[dict]:
-    """
-    The records of tasks as they are done, until ``deadline`` (time.time()): what is not done then is not there.
+def run(
+    tasks: Sequence[Task],
+    load: Callable[[], StreamVGGT],
+    image_width: int,
+    processes: int,
+    deadline: float,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[dict]:
+    """The records of tasks as they are done, until ``deadline`` (time.time()): what is not done then is not there.
 
     ``load`` can be told to another process; each of several has a network of its own. ``progress`` hears of frames.
     Leaving the iteration, by Ctrl-C for one, ends the processes within a frame.

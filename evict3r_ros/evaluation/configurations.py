@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings of a cache that an evaluation compares, as a user writes them down for streams of any length."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Sequence
@@ -37,8 +39,10 @@ class Configuration:
     def rank(self) -> tuple:
         """Where it stands in a table: by policy as the package lists them, by size of budget, bits and camera."""
         name, _ = parse_policy(self.policy)
-        sizes = [(text.lstrip('0123456789.'), float(text.rstrip('%ABCIMabcim')) if text not in ('', ALL) else math.inf)
-                 for text in (self.budget, self.bits.split('/')[0], self.camera_frames)]
+        sizes = [
+            (text.lstrip('0123456789.'), float(text.rstrip('%ABCIMabcim')) if text not in ('', ALL) else math.inf)
+            for text in (self.budget, self.bits.split('/')[0], self.camera_frames)
+        ]
         return list(POLICIES).index(name), self.policy, *sizes, self.bits
 
     def cache_config(self, frames: int, frame_tokens: int) -> CacheConfig:
@@ -57,8 +61,9 @@ class Configuration:
             remembered = max(3, math.ceil(_percent(self.camera_frames) * frames))
         else:
             remembered = _count(self.camera_frames, 'camera frames')
-        return CacheConfig(name, tokens, memory_mb=memory_mb, bits=parse_bits(self.bits), camera_frames=remembered,
-                           **settings)
+        return CacheConfig(
+            name, tokens, memory_mb=memory_mb, bits=parse_bits(self.bits), camera_frames=remembered, **settings
+        )
 
 
 def _number(text: str, what: str, whole: str) -> float:
@@ -80,8 +85,10 @@ def _percent(text: str) -> float:
 
 def _count(text: str, what: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise UserError(f"{what} {text!r}: expected a whole number such as 2500, or a share of the stream such as 10%"
-                        f"{', or bytes such as 12MiB' if what == 'budget' else f', or {ALL}'}")
+        raise UserError(
+            f'{what} {text!r}: expected a whole number such as 2500, or a share of the stream such as 10%'
+            f'{", or bytes such as 12MiB" if what == "budget" else f", or {ALL}"}'
+        )
     return int(text)
 
 
@@ -90,8 +97,11 @@ def parse_policy(text: str) -> tuple[str, dict]:
     name, *pairs = text.split(':')
     if name not in POLICIES:
         raise UserError(f'policy {name!r} is not one of {", ".join(POLICIES)}')
-    known = {field.name: field.default for field in fields(CacheConfig)
-             if field.name not in _OWN_OPTIONS and field.default is not MISSING}
+    known = {
+        field.name: field.default
+        for field in fields(CacheConfig)
+        if field.name not in _OWN_OPTIONS and field.default is not MISSING
+    }
     settings = {}
     for pair in pairs:
         key, _, value = pair.partition('=')
@@ -105,10 +115,10 @@ def parse_policy(text: str) -> tuple[str, dict]:
     return name, settings
 
 
-def combinations(policies: Sequence[str], budgets: Sequence[str], bits: Sequence[str], camera_frames: Sequence[str],
-                 ) -> list[Configuration]:
-    """
-    Every combination, in the order given, the last named changing fastest.
+def combinations(
+    policies: Sequence[str], budgets: Sequence[str], bits: Sequence[str], camera_frames: Sequence[str]
+) -> list[Configuration]:
+    """Every combination, in the order given, the last named changing fastest.
 
     Where a policy has no bound, budgets do not multiply. Raises UserError for texts that say nothing.
     """

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a task on a data set came to, beside what was published: JSON, Markdown, and pictures of trajectories."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 
@@ -15,22 +17,29 @@ from evict3r_ros.evaluation.tasks import FIGURES, brought_together
 from evict3r_ros.geometry import quaternion_from_matrix
 from evict3r_ros.io.tum import TumWriter
 
-GIB = 2 ** 30
+GIB = 2**30
 
 
 def summary(task: str, dataset: str, settings: dict, records: list[dict]) -> dict:
     """One object: our figures, what each sequence gave, what it cost, and the published figures."""
     frames, seconds = sum(record['frames'] for record in records), sum(record['seconds'] for record in records)
     found = {
-        'task': task, 'dataset': dataset, **settings, **brought_together(records),
-        'sequences': {record['sequence']: record['figures'] for record in records}, 'frames': frames,
+        'task': task,
+        'dataset': dataset,
+        **settings,
+        **brought_together(records),
+        'sequences': {record['sequence']: record['figures'] for record in records},
+        'frames': frames,
         'frames_per_second': frames / seconds if seconds else math.nan,
         'peak_gib': max(record['peak_bytes'] for record in records) / GIB,
         'cache_gib': max(record['cache_bytes'] for record in records) / GIB,
-        'published': [vars(entry) for entry in published(task, dataset)]}
+        'published': [vars(entry) for entry in published(task, dataset)],
+    }
     if task == 'pose':
-        found |= {name: brought_together(records, section)
-                  for name, section in (('still_camera', 'still'), ('random_walk', 'random'))}
+        found |= {
+            name: brought_together(records, section)
+            for name, section in (('still_camera', 'still'), ('random_walk', 'random'))
+        }
     return found
 
 
@@ -51,8 +60,14 @@ def markdown(found: dict) -> str:
         note = f' ({entry["note"]})' if entry['note'] else ''
         lines.append(row(entry['method'], entry['figures'], entry['source'] + note))
     ours = f'**evict3r_ros**, {found["weights"]}' + (f', {found["cache"]}' if found['task'] != 'monodepth' else '')
-    lines.append(row(ours, found, f'sequences: {len(found["sequences"])}, frames: {found["frames"]}, '
-                     f'{found["frames_per_second"]:.1f} frames/s, peak {found["peak_gib"]:.2f} GiB'))
+    lines.append(
+        row(
+            ours,
+            found,
+            f'sequences: {len(found["sequences"])}, frames: {found["frames"]}, '
+            f'{found["frames_per_second"]:.1f} frames/s, peak {found["peak_gib"]:.2f} GiB',
+        )
+    )
     if found['task'] == 'pose':
         lines += [row('a still camera', found['still_camera'], ''), row('a random walk', found['random_walk'], '')]
     return '\n'.join(lines)
@@ -62,12 +77,11 @@ def write_trajectory(path: Path, poses: np.ndarray) -> None:
     """Predicted poses (n, 4, 4), in the network's unit, as TUM lines; the stamp is the frame's number in seconds."""
     with TumWriter(path) as writer:
         for index, matrix in enumerate(poses):
-            writer.write(index * 10 ** 9, matrix[:3, 3], quaternion_from_matrix(matrix))
+            writer.write(index * 10**9, matrix[:3, 3], quaternion_from_matrix(matrix))
 
 
 def plot_trajectory(path: Path, title: str, poses: np.ndarray, truth: np.ndarray) -> None:
-    """
-    PNG of a predicted path (n, 4, 4) after Sim(3) on the true one, seen along the direction in which the true path is
+    """PNG of a predicted path (n, 4, 4) after Sim(3) on the true one, seen along the direction in which the true path is
     thinnest, and both paths' coordinates against the frame number.
     """
     found, true = align(poses[:, :3, 3], truth[:, :3, 3]).points(poses[:, :3, 3]), truth[:, :3, 3]

@@ -1,12 +1,13 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Depth against the truth: alignments, and the errors after them.
+"""Depth against the truth: alignments, and the errors after them.
 
 What is predicted up to a scale is aligned first; over how many frames one alignment reaches is up to the caller, who
 passes a frame or a whole clip. d is the prediction, t the truth; both are arrays or tensors of one shape, and only
 pixels where both are finite and positive count (the mask may leave out more).
 """
+
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ class DepthErrors:
     """The alignment: scale * prediction + shift was compared."""
 
 
-def valid_pixels(predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None,
-                 ) -> tuple[torch.Tensor, torch.Tensor]:
+def valid_pixels(
+    predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Prediction and truth (n,) in float64 where both are finite and positive, and where the mask is true."""
     predicted, truth = torch.as_tensor(predicted), torch.as_tensor(truth)
     if predicted.shape != truth.shape:
@@ -101,10 +103,14 @@ def _least_absolute_scale_and_shift(predicted: torch.Tensor, truth: torch.Tensor
     return float(scale), float(shift)
 
 
-def depth_errors(predicted: torch.Tensor, truth: torch.Tensor, how: str = 'median', mask: torch.Tensor | None = None,
-                 max_depth: float = math.inf) -> DepthErrors:
-    """
-    Errors after one alignment over all that is passed. Without a pixel that counts, every figure is NaN.
+def depth_errors(
+    predicted: torch.Tensor,
+    truth: torch.Tensor,
+    how: str = 'median',
+    mask: torch.Tensor | None = None,
+    max_depth: float = math.inf,
+) -> DepthErrors:
+    """Errors after one alignment over all that is passed. Without a pixel that counts, every figure is NaN.
 
     max_depth: truth from there on does not count, and aligned predictions are cut off there.
     """
@@ -117,7 +123,12 @@ def depth_errors(predicted: torch.Tensor, truth: torch.Tensor, how: str = 'media
     # A shift can make depths negative; a positive floor keeps the logarithm, and such a pixel is wrong in any case.
     d = (scale * d + shift).clamp(1e-6, max_depth)
     ratio = torch.maximum(d / t, t / d)
-    figures = torch.stack([((d - t).abs() / t).mean(), (d - t).square().mean().sqrt(),
-                           (d.log() - t.log()).square().mean().sqrt(),
-                           *((ratio < 1.25 ** power).double().mean() for power in (1, 2, 3))]).tolist()
+    figures = torch.stack(
+        [
+            ((d - t).abs() / t).mean(),
+            (d - t).square().mean().sqrt(),
+            (d.log() - t.log()).square().mean().sqrt(),
+            *((ratio < 1.25**power).double().mean() for power in (1, 2, 3)),
+        ]
+    ).tolist()
     return DepthErrors(*figures[:3], tuple(figures[3:]), len(t), scale, shift)

@@ -1,10 +1,11 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Worlds that no training has seen: seeds of the same generator that training leaves alone.
+"""Worlds that no training has seen: seeds of the same generator that training leaves alone.
 
 Demonstrations and tests take small seeds; training takes those from ``training.batches.FIRST_TRAINING_SEED`` (2^32) on.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -51,7 +52,7 @@ class HeldOut:
         low, high = SPLITS[self.split].start, SPLITS[self.split].stop
         return [low + int(number) % (high - low) for number in drawn]
 
-    def streams(self) -> Iterator['StreamSpec']:
+    def streams(self) -> Iterator[StreamSpec]:
         """Each clip on its own."""
         for seed in self.world_seeds():
             yield StreamSpec(seed, self.frames, self.stride, self.effects, self.loop, self.height, self.width)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bootstrap confidence intervals (Efron and Tibshirani 1993, the percentile method), over sequences."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,10 +47,10 @@ def interval(values: np.ndarray, statistic: Statistic = np.mean, level: float = 
     return _percentiles(statistic(values), statistic(values[_draws(len(values), seed)], axis=1), level)
 
 
-def paired_difference(values: np.ndarray, baseline: np.ndarray, statistic: Statistic = np.mean, level: float = LEVEL,
-                      seed: int = 0) -> Interval:
-    """
-    statistic(values) - statistic(baseline), both (n,) and over the same sequences in the same order.
+def paired_difference(
+    values: np.ndarray, baseline: np.ndarray, statistic: Statistic = np.mean, level: float = LEVEL, seed: int = 0
+) -> Interval:
+    """statistic(values) - statistic(baseline), both (n,) and over the same sequences in the same order.
 
     Each draw takes the same sequences of both, so that what makes a sequence hard for both cancels.
     """

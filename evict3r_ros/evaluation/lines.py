@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results on the disk, a JSON object a line, so that a run that was cut off goes on where it stopped."""
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,8 +30,7 @@ def key(record: dict, parts: Iterable[str]) -> str:
 
 
 class LineFile:
-    """
-    Appends records to a file; each is whole on the disk, or not there: a last line that was cut off is dropped.
+    """Appends records to a file; each is whole on the disk, or not there: a last line that was cut off is dropped.
 
     A context manager while it is written to.
     """
@@ -37,7 +38,7 @@ class LineFile:
     def __init__(self, path: Path):
         self.path = path
 
-    def __enter__(self) -> 'LineFile':
+    def __enter__(self) -> LineFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open('a+b', buffering=0)
@@ -67,8 +68,7 @@ class LineFile:
 
 
 def read_lines(path: Path, parts: Sequence[str] = ()) -> Iterator[dict]:
-    """
-    All whole records of a file; nothing where there is no file.
+    """All whole records of a file; nothing where there is no file.
 
     Raises UserError naming the line that is none, or that lacks one of the ``parts``.
     """

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """matplotlib, for files."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

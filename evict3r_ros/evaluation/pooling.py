@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do pooled queries choose the tokens that all queries would have chosen?"""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import torch
@@ -34,29 +36,38 @@ class _Shadow:
         """Both look."""
         self._observe(layer, ledger, seen)
         pooled, counts = pool_queries(seen.query, ledger.special_tokens)
-        kernels.cache_mass(pooled, counts, seen.keys, ledger.seen_lengths[layer], ledger.frame_tokens,
-                           self._mass[layer, :len(seen.keys)])
+        kernels.cache_mass(
+            pooled,
+            counts,
+            seen.keys,
+            ledger.seen_lengths[layer],
+            ledger.frame_tokens,
+            self._mass[layer, : len(seen.keys)],
+        )
 
     def frame_done(self, ledger: Ledger, mass: torch.Tensor) -> None:
         """Compare what both would keep, where there is something to evict; the exact one decides."""
         self._frame_done(ledger, mass)
-        self._pooled.frame_done(ledger, self._mass[:, :mass.shape[1]])
+        self._pooled.frame_done(ledger, self._mass[:, : mass.shape[1]])
         budgets = self._exact.budgets(ledger)
         if bool((ledger.valid.sum(1) > budgets).all()):
             free = ledger.valid & ~self._exact.pinned(ledger)
             ranks, kept = [], []
             for policy in (self._exact, self._pooled):
                 priorities = policy.priorities(ledger)
-                kept.append(choose(priorities.masked_fill(policy.pinned(ledger), torch.inf), ledger.valid, budgets) & free)
-                ranks.append([row[some].argsort().argsort().double() for row, some in zip(priorities, free, strict=True)])
+                kept.append(
+                    choose(priorities.masked_fill(policy.pinned(ledger), torch.inf), ledger.valid, budgets) & free
+                )
+                ranks.append(
+                    [row[some].argsort().argsort().double() for row, some in zip(priorities, free, strict=True)]
+                )
             self.overlap.append(float((kept[0] & kept[1]).sum() / kept[0].sum()))
             pairs = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(*ranks, strict=True)]
             self.rank_correlation.append(float(torch.stack(pairs).mean()))
 
 
 def compare(network: StreamVGGT, frames: int, size: tuple[int, int], budgets: list[int], seed: int = 0) -> dict:
-    """
-    For each budget (tokens a layer), over a walk: the share of kept tokens, pinned ones apart, that pooled scores would
+    """For each budget (tokens a layer), over a walk: the share of kept tokens, pinned ones apart, that pooled scores would
     have kept as well, and the rank correlation (Spearman) of the scores; means over frames and layers. ``chance`` is the
     share that a draw by lot would have in common.
     """
@@ -69,15 +80,23 @@ def compare(network: StreamVGGT, frames: int, size: tuple[int, int], budgets: li
                 stream.step(image)
             count = stream.cache.shape.frame_tokens
         results[tokens] = {
-            'frames_compared': len(shadow.overlap), 'overlap': sum(shadow.overlap) / len(shadow.overlap),
+            'frames_compared': len(shadow.overlap),
+            'overlap': sum(shadow.overlap) / len(shadow.overlap),
             'rank_correlation': sum(shadow.rank_correlation) / len(shadow.rank_correlation),
-            'chance': (tokens - count) / tokens}
+            'chance': (tokens - count) / tokens,
+        }
     return results
 
 
 def markdown(results: dict) -> str:
     """The comparison as a table."""
-    lines = ['| tokens a layer | frames compared | kept by both | by chance | rank correlation |', '|---|---|---|---|---|']
-    lines += [f'| {tokens} | {row["frames_compared"]} | {row["overlap"]:.3f} | {row["chance"]:.3f} | '
-              f'{row["rank_correlation"]:.3f} |' for tokens, row in results.items()]
+    lines = [
+        '| tokens a layer | frames compared | kept by both | by chance | rank correlation |',
+        '|---|---|---|---|---|',
+    ]
+    lines += [
+        f'| {tokens} | {row["frames_compared"]} | {row["overlap"]:.3f} | {row["chance"]:.3f} | '
+        f'{row["rank_correlation"]:.3f} |'
+        for tokens, row in results.items()
+    ]
     return '\n'.join(lines)

@@ -1,12 +1,13 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Trajectories against the truth. Poses are ``world_from_camera``, (n, 4, 4) float64, OpenCV axes.
+"""Trajectories against the truth. Poses are ``world_from_camera``, (n, 4, 4) float64, OpenCV axes.
 
 Definitions are those of Sturm et al. (IROS 2012) and Zhang and Scaramuzza (IROS 2018), as in `evo`, against which a
 test holds them: ATE is the root mean square of the positions' distances after one least-squares alignment (Umeyama,
 PAMI 1991) of all positions; RPE compares the motion over ``delta`` frames.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -38,8 +39,7 @@ class Similarity:
 
 
 def align(source: np.ndarray, target: np.ndarray, with_scale: bool = True) -> Similarity:
-    """
-    The similarity that takes points source (n, 3) nearest to target (n, 3), by least squares (Umeyama, PAMI 1991, eqs
+    """The similarity that takes points source (n, 3) nearest to target (n, 3), by least squares (Umeyama, PAMI 1991, eqs
     40 to 42); ``with_scale`` False keeps the scale at 1.
 
     A source without extent has no scale: it is left at 1 and moved onto the target's mean.
@@ -47,7 +47,7 @@ def align(source: np.ndarray, target: np.ndarray, with_scale: bool = True) -> Si
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     source_mean, target_mean = source.mean(0), target.mean(0)
     centred = source - source_mean
-    variance = (centred ** 2).sum() / len(source)
+    variance = (centred**2).sum() / len(source)
     if not variance > (1e-12 * (1.0 + np.abs(source_mean).max())) ** 2:
         return Similarity(1.0, np.eye(3), target_mean - source_mean)
     covariance = (target - target_mean).T @ centred / len(source)
@@ -65,8 +65,14 @@ def path_length(poses: np.ndarray) -> float:
 
 def rotation_angles(rotations: np.ndarray) -> np.ndarray:
     """Angles (...,) of rotations (..., 3, 3), degrees; exact for small ones too, where the trace alone is not."""
-    twist = np.stack([rotations[..., 2, 1] - rotations[..., 1, 2], rotations[..., 0, 2] - rotations[..., 2, 0],
-                      rotations[..., 1, 0] - rotations[..., 0, 1]], axis=-1)
+    twist = np.stack(
+        [
+            rotations[..., 2, 1] - rotations[..., 1, 2],
+            rotations[..., 0, 2] - rotations[..., 2, 0],
+            rotations[..., 1, 0] - rotations[..., 0, 1],
+        ],
+        axis=-1,
+    )
     trace = np.trace(rotations, axis1=-2, axis2=-1)
     return np.degrees(np.arctan2(np.linalg.norm(twist, axis=-1), trace - 1.0))
 
@@ -95,18 +101,22 @@ def ate_over_length(predicted: np.ndarray, truth: np.ndarray) -> float:
     return ate(predicted, truth) / length if length > 0.0 else float('nan')
 
 
-def relative_errors(predicted: np.ndarray, truth: np.ndarray, delta: int = 1, with_scale: bool = True,
-                    ) -> tuple[np.ndarray, np.ndarray]:
-    """
-    RPE over ``delta`` frames: translations (n - delta,) in the truth's unit, and angles, degrees.
+def relative_errors(
+    predicted: np.ndarray, truth: np.ndarray, delta: int = 1, with_scale: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """RPE over ``delta`` frames: translations (n - delta,) in the truth's unit, and angles, degrees.
 
     The prediction is aligned as for the ATE first, which for a relative pose only changes the unit of length.
     """
     if not 1 <= delta < len(truth):
         raise ValueError(f'a step of {delta} frames does not fit a trajectory of {len(truth)}')
     moved = align(predicted[:, :3, 3], truth[:, :3, 3], with_scale).poses(predicted)
-    errors = np.stack([invert(invert(true_a) @ true_b) @ (invert(a) @ b) for a, b, true_a, true_b in zip(
-        moved[:-delta], moved[delta:], truth[:-delta], truth[delta:], strict=True)])
+    errors = np.stack(
+        [
+            invert(invert(true_a) @ true_b) @ (invert(a) @ b)
+            for a, b, true_a, true_b in zip(moved[:-delta], moved[delta:], truth[:-delta], truth[delta:], strict=True)
+        ]
+    )
     return np.linalg.norm(errors[:, :3, 3], axis=1), rotation_angles(errors[:, :3, :3])
 
 

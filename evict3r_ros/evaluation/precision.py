@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What speed costs: predictions of faster ways to run a stream against float32 in plain torch."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -32,15 +34,26 @@ Kept = list[set[tuple[int, int]]]
 def ways(device: torch.device) -> dict[str, Way]:
     """The ways worth comparing on a device, by what they add to the one before."""
     if device.type != 'cuda':
-        return {'float32, 8 bits': Way('float32', 8, 'torch', False), 'float32, 4 bits': Way('float32', 4, 'torch', False)}
-    return {'float32, kernels and graph': Way('float32', 32, 'auto', True),
-            'bfloat16 in plain torch': Way('bfloat16', 16, 'torch', False),
-            'bfloat16, kernels and graph': Way('bfloat16', 16, 'auto', True),
-            'bfloat16, kernels and graph, 4 bits': Way('bfloat16', 4, 'auto', True)}
+        return {
+            'float32, 8 bits': Way('float32', 8, 'torch', False),
+            'float32, 4 bits': Way('float32', 4, 'torch', False),
+        }
+    return {
+        'float32, kernels and graph': Way('float32', 32, 'auto', True),
+        'bfloat16 in plain torch': Way('bfloat16', 16, 'torch', False),
+        'bfloat16, kernels and graph': Way('bfloat16', 16, 'auto', True),
+        'bfloat16, kernels and graph, 4 bits': Way('bfloat16', 4, 'auto', True),
+    }
 
 
-def _run(network: StreamVGGT, config: CacheConfig, way: Way, images: list[torch.Tensor], size: tuple[int, int],
-         progress: Callable[[], object]) -> tuple[list[np.ndarray], np.ndarray, Kept]:
+def _run(
+    network: StreamVGGT,
+    config: CacheConfig,
+    way: Way,
+    images: list[torch.Tensor],
+    size: tuple[int, int],
+    progress: Callable[[], object],
+) -> tuple[list[np.ndarray], np.ndarray, Kept]:
     """Depth of each frame, poses (frames, 4, 4), and what each layer keeps in the end."""
     kernels.use(way.engine)
     depths, poses = [], []
@@ -51,8 +64,10 @@ def _run(network: StreamVGGT, config: CacheConfig, way: Way, images: list[torch.
                 depths.append(answer.depth.cpu().numpy())
                 poses.append(answer.world_from_camera)
                 progress()
-            kept = [{tuple(token) for token in stream.cache.ledger.kept(layer).tolist()}
-                    for layer in range(stream.cache.shape.layers)]
+            kept = [
+                {tuple(token) for token in stream.cache.ledger.kept(layer).tolist()}
+                for layer in range(stream.cache.shape.layers)
+            ]
     finally:
         kernels.use('auto')
     return depths, np.stack(poses), kept
@@ -62,10 +77,15 @@ def _relative(found: np.ndarray, exact: np.ndarray) -> float:
     return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
 
 
-def compare(load: Callable[[str], StreamVGGT], config: CacheConfig, frames: int, size: tuple[int, int], seed: int = 0,
-            progress: Callable[[], object] = lambda: None) -> dict:
-    """
-    For each way, against the reference on the same walk: relative L2 errors of depth, translation and rotation matrix
+def compare(
+    load: Callable[[str], StreamVGGT],
+    config: CacheConfig,
+    frames: int,
+    size: tuple[int, int],
+    seed: int = 0,
+    progress: Callable[[], object] = lambda: None,
+) -> dict:
+    """For each way, against the reference on the same walk: relative L2 errors of depth, translation and rotation matrix
     (median and largest over frames), and the share of kept tokens that both keep.
 
     load: the network in a precision, by its name; called anew for each way, so that one is in memory at a time.
@@ -81,10 +101,12 @@ def compare(load: Callable[[str], StreamVGGT], config: CacheConfig, frames: int,
         errors = {
             'depth': [_relative(a, b) for a, b in zip(depths, exact, strict=True)],
             'translation': [_relative(a[:3, 3], b[:3, 3]) for a, b in zip(poses[1:], exact_poses[1:], strict=True)],
-            'rotation': [_relative(a[:3, :3], b[:3, :3]) for a, b in zip(poses, exact_poses, strict=True)]}
+            'rotation': [_relative(a[:3, :3], b[:3, :3]) for a, b in zip(poses, exact_poses, strict=True)],
+        }
         results[name] = {
             **{what: {'median': float(np.median(values)), 'largest': max(values)} for what, values in errors.items()},
-            'kept_by_both': float(np.mean([len(a & b) / len(b) for a, b in zip(kept, exact_kept, strict=True)]))}
+            'kept_by_both': float(np.mean([len(a & b) / len(b) for a, b in zip(kept, exact_kept, strict=True)])),
+        }
     return results
 
 
@@ -92,6 +114,8 @@ def markdown(results: dict) -> str:
     """The comparison as a table."""
     lines = ['| way | depth, median / largest | translation | rotation | kept by both |', '|---|---|---|---|---|']
     for name, row in results.items():
-        errors = [f'{row[what]["median"]:.4f} / {row[what]["largest"]:.4f}' for what in ('depth', 'translation', 'rotation')]
+        errors = [
+            f'{row[what]["median"]:.4f} / {row[what]["largest"]:.4f}' for what in ('depth', 'translation', 'rotation')
+        ]
         lines.append(f'| {name} | {" | ".join(errors)} | {row["kept_by_both"]:.3f} |')
     return '\n'.join(lines)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways to quantize a cache, compared by the error of keys, values and attention output."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -25,11 +27,11 @@ Scheme = Callable[[LayerActivations, int, int], tuple[torch.Tensor, torch.Tensor
 def _uniform(x: torch.Tensor, bits: int, dim: int, clamped: bool = False) -> torch.Tensor:
     """x after asymmetric quantization with one range along ``dim``; clamped: with the published integer zero point."""
     low, high = x.amin(dim, keepdim=True), x.amax(dim, keepdim=True)
-    step = ((high - low) / (2 ** bits - 1)).clamp(min=1e-8)
+    step = ((high - low) / (2**bits - 1)).clamp(min=1e-8)
     if not clamped:
         return ((x - low) / step).round() * step + low
-    zero = (-low / step).round().clamp(0, 2 ** bits - 1)
-    return ((x / step).round() + zero).clamp(0, 2 ** bits - 1).sub(zero) * step
+    zero = (-low / step).round().clamp(0, 2**bits - 1)
+    return ((x / step).round() + zero).clamp(0, 2**bits - 1).sub(zero) * step
 
 
 def _grouped_keys(keys: torch.Tensor, bits: int, clamped: bool) -> torch.Tensor:
@@ -54,8 +56,8 @@ def plain(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor,
 def fixed_ranges(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys in the channel ranges of the first frame, for ever: what lies outside is cut off."""
     low, high = layer.keys[:first].amin(0), layer.keys[:first].amax(0)
-    step = ((high - low) / (2 ** bits - 1)).clamp(min=1e-8)
-    keys = ((layer.keys - low) / step).round().clamp(0, 2 ** bits - 1) * step + low
+    step = ((high - low) / (2**bits - 1)).clamp(min=1e-8)
+    keys = ((layer.keys - low) / step).round().clamp(0, 2**bits - 1) * step + low
     return keys, _uniform(layer.values, bits, -1)
 
 
@@ -64,13 +66,16 @@ def _frames_and_tokens(layer: LayerActivations, first: int) -> tuple[torch.Tenso
     return numbers // first, numbers % first
 
 
-def ours(layer: LayerActivations, first: int, bits: int, special_tokens: int = SPECIAL_TOKENS,
-         ) -> tuple[torch.Tensor, torch.Tensor]:
+def ours(
+    layer: LayerActivations, first: int, bits: int, special_tokens: int = SPECIAL_TOKENS
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The cache's own codec, through its bytes; ``special_tokens`` 0: without centres of their own."""
     heads, head_dim = layer.keys.shape[1:]
     count = len(layer.keys)
-    pool = Pool(CacheShape(1, heads, head_dim, special_tokens, (1, first - special_tokens), torch.float32,
-                           layer.keys.device), [(count, bits)])
+    pool = Pool(
+        CacheShape(1, heads, head_dim, special_tokens, (1, first - special_tokens), torch.float32, layer.keys.device),
+        [(count, bits)],
+    )
     frames, tokens = _frames_and_tokens(layer, first)
     for frame in (0, 1):
         pool.calibrate(0, frame, layer.keys[frames == frame], layer.values[frames == frame])
@@ -133,11 +138,18 @@ def compare(network: StreamVGGT, frames: int, size: tuple[int, int], seed: int =
     cases = {
         'as they are': layers,
         'outlier channels': [with_outlier_channels(layer, **OUTLIERS, generator=generator) for layer in layers],
-        'shifted to [5, 6]': [replace(layer, keys=_shifted(layer.keys), values=_shifted(layer.values))
-                              for layer in layers],
-        'independent in [5, 6]': [replace(layer, keys=5 + torch.rand(layer.keys.shape, generator=generator),
-                                          values=5 + torch.rand(layer.values.shape, generator=generator))
-                                  for layer in layers]}
+        'shifted to [5, 6]': [
+            replace(layer, keys=_shifted(layer.keys), values=_shifted(layer.values)) for layer in layers
+        ],
+        'independent in [5, 6]': [
+            replace(
+                layer,
+                keys=5 + torch.rand(layer.keys.shape, generator=generator),
+                values=5 + torch.rand(layer.values.shape, generator=generator),
+            )
+            for layer in layers
+        ],
+    }
     return {case: {bits: errors(activations, first, bits) for bits in (8, 4, 2)} for case, activations in cases.items()}
 
 
@@ -145,10 +157,17 @@ def markdown(results: dict) -> str:
     """The comparison as tables."""
     lines = []
     for case, by_bits in results.items():
-        lines += [f'### Activations {case}', '', '| bits | scheme | keys | values | attention output | against yardstick |',
-                  '|---|---|---|---|---|---|']
+        lines += [
+            f'### Activations {case}',
+            '',
+            '| bits | scheme | keys | values | attention output | against yardstick |',
+            '|---|---|---|---|---|---|',
+        ]
         for bits, table in by_bits.items():
-            lines += [f'| {bits} | {name} | {row["keys"]:.4f} | {row["values"]:.4f} | {row["attention"]:.5f} | '
-                      f'{row["ratio"]:.2f} |' for name, row in table.items()]
+            lines += [
+                f'| {bits} | {name} | {row["keys"]:.4f} | {row["values"]:.4f} | {row["attention"]:.5f} | '
+                f'{row["ratio"]:.2f} |'
+                for name, row in table.items()
+            ]
         lines.append('')
     return '\n'.join(lines)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What records of streams come to: Markdown tables, JSON, and plots."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +12,30 @@ from pathlib import Path
 from evict3r_ros.evaluation.configurations import Configuration
 from evict3r_ros.evaluation.intervals import LEVEL, Interval
 from evict3r_ros.evaluation.plotting import new_figure, save
-from evict3r_ros.evaluation.summary import (BASELINE_POLICY, ERRORS, METRICS, TITLES, Group, StreamSet, baseline_of,
-                                            baselines)
+from evict3r_ros.evaluation.summary import (
+    BASELINE_POLICY,
+    ERRORS,
+    METRICS,
+    TITLES,
+    Group,
+    StreamSet,
+    baseline_of,
+    baselines,
+)
 
-MIB = 2 ** 20
+MIB = 2**20
 DEFINITIONS = (
     'AbsRel and δ<1.25 after one factor a clip, median(truth) / median(depth); trajectory error: ATE after Sim(3) over '
     'the length of the true path, median over clips; rotation: mean angle to the true rotation relative to the first '
-    f'frame. The others are means over clips. In brackets: {LEVEL:.0%} intervals, bootstrap over clips.')
+    f'frame. The others are means over clips. In brackets: {LEVEL:.0%} intervals, bootstrap over clips.'
+)
 _DIFFERENCES = ('rotation_deg', 'ate_over_length', 'absrel')
 """Of which differences are shown; the first two decide between policies, fixed before anything was compared."""
-_CURVES = (('absrel', 'AbsRel, one factor a stream'), ('rotation_deg', 'rotation [°]'),
-           ('position_over_length', 'position error / path length'))
+_CURVES = (
+    ('absrel', 'AbsRel, one factor a stream'),
+    ('rotation_deg', 'rotation [°]'),
+    ('position_over_length', 'position error / path length'),
+)
 
 
 def _number(value: float) -> str:
@@ -39,15 +53,21 @@ def _with_interval(found: Interval | None, signed: bool = False) -> str:
 def summary_row(group: Group, others: Sequence[Group]) -> dict:
     """A configuration's figures, intervals and cost, and its differences to ``uniform`` where that was run too."""
     found = group.summary()
-    row = {'configuration': group.configuration.name, **vars(group.configuration), 'streams': len(group.records),
-           **{metric: math.nan if part is None else part.value for metric, part in found.items()},
-           'intervals': {metric: part and [part.low, part.high] for metric, part in found.items()},
-           'cache_mib': group.cost('cache_bytes') / MIB, 'camera_cache_mib': group.cost('camera_cache_bytes') / MIB,
-           'tokens': group.cost('tokens')}
+    row = {
+        'configuration': group.configuration.name,
+        **vars(group.configuration),
+        'streams': len(group.records),
+        **{metric: math.nan if part is None else part.value for metric, part in found.items()},
+        'intervals': {metric: part and [part.low, part.high] for metric, part in found.items()},
+        'cache_mib': group.cost('cache_bytes') / MIB,
+        'camera_cache_mib': group.cost('camera_cache_bytes') / MIB,
+        'tokens': group.cost('tokens'),
+    }
     baseline = baseline_of(group, others)
     if baseline is not None:
-        row['against_uniform'] = {metric: part and [part.value, part.low, part.high]
-                                  for metric, part in group.against(baseline).items()}
+        row['against_uniform'] = {
+            metric: part and [part.value, part.low, part.high] for metric, part in group.against(baseline).items()
+        }
     return row
 
 
@@ -56,18 +76,25 @@ def as_json(which: StreamSet, found: Sequence[Group]) -> dict:
     first = summary_row(found[0], found)
     base = baselines(found[0])
     return {
-        **{metric: first[metric] for metric in METRICS}, 'configuration': first['configuration'],
+        **{metric: first[metric] for metric in METRICS},
+        'configuration': first['configuration'],
         'constant_depth': {'absrel': base['constant_absrel'], 'delta_1_25': base['constant_delta_1_25']},
         'still_camera': {'ate_over_length': base['still_ate_over_length'], 'rotation_deg': base['still_rotation_deg']},
         'alignment': {'depth': 'one factor a clip, median(truth) / median(depth)', 'trajectory': 'Sim(3)'},
         'brought_together': {metric: f'{statistic.__name__} over clips' for metric, statistic in METRICS.items()},
-        'confidence': LEVEL, 'clips': first['streams'], **vars(which),
+        'confidence': LEVEL,
+        'clips': first['streams'],
+        **vars(which),
         'table': [summary_row(group, found) for group in found],
-        'curves': {group.configuration.name: {name: values.tolist() for name, values in group.curves().items()}
-                   for group in found},
-        'prefixes': {'frames': found[0].records_of('prefixes')[0]['frames'],
-                     **{group.configuration.name: {metric: group.prefixes(metric) for metric in ERRORS}
-                        for group in found}}}
+        'curves': {
+            group.configuration.name: {name: values.tolist() for name, values in group.curves().items()}
+            for group in found
+        },
+        'prefixes': {
+            'frames': found[0].records_of('prefixes')[0]['frames'],
+            **{group.configuration.name: {metric: group.prefixes(metric) for metric in ERRORS} for group in found},
+        },
+    }
 
 
 def _streams(found: Sequence[Group]) -> str:
@@ -81,17 +108,24 @@ def table(which: StreamSet, found: Sequence[Group]) -> str:
     lines = [f'### {which.title}; {_streams(found)}', '']
     if which.untrained:
         lines += ['**UNTRAINED: random weights, the figures say nothing about a model.**', '']
-    lines += ['| policy | budget | bits | camera frames | cache + camera head [MiB] | '
-              + ' | '.join(TITLES[metric] for metric in METRICS) + ' |', '|---' * (5 + len(METRICS)) + '|']
+    lines += [
+        '| policy | budget | bits | camera frames | cache + camera head [MiB] | '
+        + ' | '.join(TITLES[metric] for metric in METRICS)
+        + ' |',
+        '|---' * (5 + len(METRICS)) + '|',
+    ]
     for group in found:
         own, figures = group.configuration, group.summary()
         sizes = [_number(group.cost(what) / MIB) for what in ('cache_bytes', 'camera_cache_bytes')]
-        lines.append(f'| {own.policy} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | '
-                     f'{" + ".join(sizes)} | '
-                     + ' | '.join(_with_interval(figures[metric]) for metric in METRICS) + ' |')
-    lines += [f'| constant depth, still camera | | | | | {_number(base["constant_absrel"])} | '
-              f'{_number(base["constant_delta_1_25"])} | {_number(base["still_ate_over_length"])} | '
-              f'{_number(base["still_rotation_deg"])} |']
+        lines.append(
+            f'| {own.policy} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | '
+            f'{" + ".join(sizes)} | ' + ' | '.join(_with_interval(figures[metric]) for metric in METRICS) + ' |'
+        )
+    lines += [
+        f'| constant depth, still camera | | | | | {_number(base["constant_absrel"])} | '
+        f'{_number(base["constant_delta_1_25"])} | {_number(base["still_ate_over_length"])} | '
+        f'{_number(base["still_rotation_deg"])} |'
+    ]
     return '\n'.join(lines)
 
 
@@ -104,23 +138,36 @@ def comparison_table(found: Sequence[Group], compared_with: str = BASELINE_POLIC
             continue
         own, against = group.configuration, group.against(baseline)
         pairs = len(group.records.keys() & baseline.records.keys())
-        rows.append(f'| {own.policy} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | {pairs} | '
-                    + ' | '.join(_with_interval(against[metric], signed=True) for metric in _DIFFERENCES) + ' |')
+        rows.append(
+            f'| {own.policy} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | {pairs} | '
+            + ' | '.join(_with_interval(against[metric], signed=True) for metric in _DIFFERENCES)
+            + ' |'
+        )
     if not rows:
         return ''
-    head = [f'Difference to `{compared_with}` on the same streams ({LEVEL:.0%} paired bootstrap over streams; '
-            'negative is better; bold: zero is outside).', '',
-            '| policy | budget | bits | camera frames | streams | '
-            + ' | '.join(f'Δ {TITLES[metric]}' for metric in _DIFFERENCES) + ' |', '|---' * (5 + len(_DIFFERENCES)) + '|']
+    head = [
+        f'Difference to `{compared_with}` on the same streams ({LEVEL:.0%} paired bootstrap over streams; '
+        'negative is better; bold: zero is outside).',
+        '',
+        '| policy | budget | bits | camera frames | streams | '
+        + ' | '.join(f'Δ {TITLES[metric]}' for metric in _DIFFERENCES)
+        + ' |',
+        '|---' * (5 + len(_DIFFERENCES)) + '|',
+    ]
     return '\n'.join(head + rows)
 
 
 def prefix_table(found: Sequence[Group]) -> str:
     """A Markdown table of the errors that the streams would have, had they ended after so many frames."""
     counts = found[0].records_of('prefixes')[0]['frames']
-    lines = ['The same, had the streams ended after so many frames: '
-             + ' / '.join(TITLES[metric] for metric in ERRORS) + '.', '',
-             '| configuration | ' + ' | '.join(str(count) for count in counts) + ' |', '|---' * (1 + len(counts)) + '|']
+    lines = [
+        'The same, had the streams ended after so many frames: '
+        + ' / '.join(TITLES[metric] for metric in ERRORS)
+        + '.',
+        '',
+        '| configuration | ' + ' | '.join(str(count) for count in counts) + ' |',
+        '|---' * (1 + len(counts)) + '|',
+    ]
     for group in found:
         rows = [group.prefixes(metric) for metric in ERRORS]
         cells = [' / '.join(_number(row[index]) for row in rows) for index in range(len(counts))]
@@ -150,16 +197,22 @@ def _lines(found: Sequence[Group]) -> dict[Configuration, _Line]:
     answer = {}
     for one in configurations:
         number = others.index((one.bits, one.camera_frames))
-        name = one.policy + (f', {one.bits} bits' if more_bits else '') + (
-            f', camera {one.camera_frames}' if more_cameras else '')
-        answer[one] = _Line(name, f'C{policies.index(one.policy) % 10}', _STYLES[number % len(_STYLES)],
-                            _MARKERS[number % len(_MARKERS)])
+        name = (
+            one.policy
+            + (f', {one.bits} bits' if more_bits else '')
+            + (f', camera {one.camera_frames}' if more_cameras else '')
+        )
+        answer[one] = _Line(
+            name,
+            f'C{policies.index(one.policy) % 10}',
+            _STYLES[number % len(_STYLES)],
+            _MARKERS[number % len(_MARKERS)],
+        )
     return answer
 
 
 def _legend(figure, axes) -> None:
-    handles = {text: handle for axis in axes
-               for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc='outside right center', fontsize='small')
 
 
@@ -178,8 +231,9 @@ def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> 
         for group in (group for group in found if group.configuration.budget in (budget, '')):
             rows, line = group.curves(), lines[group.configuration]
             for row, (curve, _) in enumerate(_CURVES):
-                axes[row][column].plot(rows['frame'], rows[curve], color=line.colour, linestyle=line.style,
-                                       linewidth=1.2, label=line.name)
+                axes[row][column].plot(
+                    rows['frame'], rows[curve], color=line.colour, linestyle=line.style, linewidth=1.2, label=line.name
+                )
         axes[0][column].set_title(f'budget {budget}' if budget else 'no bound')
         axes[-1][column].set_xlabel('frame')
     for row, (_, title) in enumerate(_CURVES):
@@ -194,6 +248,7 @@ def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> 
     """Errors with intervals against the cache's bytes as PNG: a panel a metric, a line a policy, a point a budget."""
     figure = new_figure(16, 4.8)
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     axes = figure.subplots(1, len(ERRORS))
     lines, points = _lines(found), {}
     for group in found:
@@ -203,10 +258,19 @@ def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> 
         for axis, metric in zip(axes, ERRORS, strict=True):
             known = [(size, parts[metric]) for size, parts in some if parts[metric] is not None]
             sizes = [size for size, _ in known]
-            axis.plot(sizes, [part.value for _, part in known], color=line.colour, linestyle=line.style,
-                      marker=line.marker, markersize=4, linewidth=1.0, label=line.name)
-            axis.vlines(sizes, [part.low for _, part in known], [part.high for _, part in known], color=line.colour,
-                        alpha=0.25)
+            axis.plot(
+                sizes,
+                [part.value for _, part in known],
+                color=line.colour,
+                linestyle=line.style,
+                marker=line.marker,
+                markersize=4,
+                linewidth=1.0,
+                label=line.name,
+            )
+            axis.vlines(
+                sizes, [part.low for _, part in known], [part.high for _, part in known], color=line.colour, alpha=0.25
+            )
     for axis, metric in zip(axes, ERRORS, strict=True):
         axis.set(xlabel="keys and values without the camera head's [MiB]", ylabel=TITLES[metric], xscale='log')
         # Budgets lie within a decade or two, where the ticks between powers of ten would be labelled over each other.

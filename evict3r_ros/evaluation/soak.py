@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A long run: memory and latency against the frame number."""
 
+from __future__ import annotations
+
 import gc
 import statistics
 import time
@@ -38,24 +40,27 @@ class Soak:
     """(looks,): bytes of all living tensors' storages."""
 
     def summary(self) -> dict:
-        """
-        The figures that say whether anything grows, and by how much, after the warm-up.
+        """The figures that say whether anything grows, and by how much, after the warm-up.
 
         Times are quartiles of frames 100 to 200 (early) and of the last 100 (late).
         """
         steady = self.looked_at >= WARM_UP
         spans = {'early': slice(WARM_UP, 2 * WARM_UP), 'late': slice(-100, None)}
-        times = {f'{when}_{kind}_ms': [round(float(x), 2) for x in np.percentile(values[span], [25, 50, 75])]
-                 for kind, values in (('latency', self.latency_ms), ('cpu', self.cpu_ms))
-                 for when, span in spans.items()}
+        times = {
+            f'{when}_{kind}_ms': [round(float(x), 2) for x in np.percentile(values[span], [25, 50, 75])]
+            for kind, values in (('latency', self.latency_ms), ('cpu', self.cpu_ms))
+            for when, span in spans.items()
+        }
         return {
             'frames': len(self.latency_ms),
-            'tensor_bytes_first': int(self.tensors[steady][0]), 'tensor_bytes_last': int(self.tensors[steady][-1]),
+            'tensor_bytes_first': int(self.tensors[steady][0]),
+            'tensor_bytes_last': int(self.tensors[steady][-1]),
             'tensor_bytes_distinct': len(set(self.tensors[steady].tolist())),
-            'resident_mib_first': float(self.resident[steady][0] / 2 ** 20),
-            'resident_mib_last': float(self.resident[steady][-1] / 2 ** 20),
+            'resident_mib_first': float(self.resident[steady][0] / 2**20),
+            'resident_mib_last': float(self.resident[steady][-1] / 2**20),
             'resident_bytes_a_frame': float(np.polyfit(self.looked_at[steady], self.resident[steady], 1)[0]),
-            **times}
+            **times,
+        }
 
 
 def living_tensor_bytes() -> int:
@@ -75,8 +80,13 @@ def resident_bytes(process: int | str = 'self') -> int:
     return pages * 4096
 
 
-def run(network: StreamVGGT, config: CacheConfig, size: tuple[int, int], frames: int,
-        progress: Callable[[int], None] = lambda _: None) -> Soak:
+def run(
+    network: StreamVGGT,
+    config: CacheConfig,
+    size: tuple[int, int],
+    frames: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Soak:
     """Random images of ``size`` (height, width), the network's, each made when it is needed."""
     rng = np.random.default_rng(0)
     latency, cpu = np.empty(frames), np.empty(frames)
@@ -104,12 +114,14 @@ def plot(soak: Soak, path: Path, title: str) -> None:
     above.plot(soak.latency_ms, '.', markersize=1.5, color='0.6', label='each frame')
     window = 50
     for values, label, colour in ((soak.latency_ms, 'wall time', 'C0'), (soak.cpu_ms, 'processor time', 'C3')):
-        smooth = [statistics.median(values[i:i + window]) for i in range(0, len(values) - window, window)]
-        above.plot(np.arange(len(smooth)) * window + window / 2, smooth, color=colour, label=f'{label}, median of {window}')
+        smooth = [statistics.median(values[i : i + window]) for i in range(0, len(values) - window, window)]
+        above.plot(
+            np.arange(len(smooth)) * window + window / 2, smooth, color=colour, label=f'{label}, median of {window}'
+        )
     above.set(ylabel='a frame [ms]', ylim=(0, float(np.percentile(soak.latency_ms, 99.5)) * 1.2), title=title)
     above.legend(loc='upper right')
-    below.plot(soak.looked_at, soak.resident / 2 ** 20, label='resident', color='C1')
-    below.plot(soak.looked_at, soak.tensors / 2 ** 20, label='tensors', color='C2')
+    below.plot(soak.looked_at, soak.resident / 2**20, label='resident', color='C1')
+    below.plot(soak.looked_at, soak.tensors / 2**20, label='tensors', color='C2')
     below.set(xlabel='frame', ylabel='memory [MiB]', ylim=(0, None))
     below.legend(loc='lower right')
     save(figure, path)

@@ -1,7 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-One clip with known truth through the real Stream, and what came out of it in figures.
+"""One clip with known truth through the real Stream, and what came out of it in figures.
 
 Fixed definitions, one value a stream:
 
@@ -12,6 +11,8 @@ Fixed definitions, one value a stream:
 - Constant depth: what a depth that is the same everywhere scores, after the same alignment. Still camera: what a camera
   that never moves scores.
 """
+
+from __future__ import annotations
 
 import math
 import time
@@ -68,8 +69,13 @@ class Answers:
     """Bytes of the caches, tokens a layer, seconds."""
 
 
-def stream_clip(network: StreamVGGT, config: CacheConfig, clip: TrueClip, image_width: int | None = None,
-                progress: Callable[[], None] = lambda: None) -> Answers:
+def stream_clip(
+    network: StreamVGGT,
+    config: CacheConfig,
+    clip: TrueClip,
+    image_width: int | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Answers:
     """Run the clip; ``progress`` is called after each frame and may raise, Stopped for example."""
     frames, height, width = clip.depth.shape
     depth = torch.empty(clip.depth.shape, device=network.device)
@@ -85,9 +91,13 @@ def stream_clip(network: StreamVGGT, config: CacheConfig, clip: TrueClip, image_
         if depth.is_cuda:
             torch.cuda.synchronize(depth.device)
         seconds = time.perf_counter() - start
-        cost = {'cache_bytes': stream.cache.bytes, 'camera_cache_bytes': stream.camera_cache.bytes,
-                'tokens': sum(stream.stats().tokens) / network.preset.pairs, 'budget': stream.config.tokens,
-                'seconds': seconds}
+        cost = {
+            'cache_bytes': stream.cache.bytes,
+            'camera_cache_bytes': stream.camera_cache.bytes,
+            'tokens': sum(stream.stats().tokens) / network.preset.pairs,
+            'budget': stream.config.tokens,
+            'seconds': seconds,
+        }
     return Answers(depth, poses, focal, cost)
 
 
@@ -105,29 +115,46 @@ def measure(clip: TrueClip, answers: Answers) -> dict:
     relative = pose.relative_errors(poses, true_poses) if sane else (np.array([np.nan]),) * 2
     over_length = 1.0 / length if length > SHORTEST_PATH else math.nan
     figures = {
-        'absrel': depth.absrel, 'delta_1_25': depth.deltas[0], 'log_rmse': depth.log_rmse,
-        'ate_over_length': pose.rms(position) * over_length, 'rotation_deg': float(rotation.mean()),
-        'rpe_translation': pose.rms(relative[0]), 'rpe_rotation_deg': pose.rms(relative[1]),
+        'absrel': depth.absrel,
+        'delta_1_25': depth.deltas[0],
+        'log_rmse': depth.log_rmse,
+        'ate_over_length': pose.rms(position) * over_length,
+        'rotation_deg': float(rotation.mean()),
+        'rpe_translation': pose.rms(relative[0]),
+        'rpe_rotation_deg': pose.rms(relative[1]),
         'focal_error': float(np.abs(answers.focal / clip.intrinsics[0, 0] - 1.0).mean()),
-        'valid_pixels': depth.pixels / truth.numel()}
+        'valid_pixels': depth.pixels / truth.numel(),
+    }
     step = max(1, min(truth.shape[1:]) // CURVE_ROWS)
-    few_found, few_true = (maps[:, step // 2::step, step // 2::step] for maps in (answers.depth, truth))
+    few_found, few_true = (maps[:, step // 2 :: step, step // 2 :: step] for maps in (answers.depth, truth))
     absrel = torch.nanmean((depth.scale * few_found - few_true).abs() / few_true, dim=(1, 2)).cpu().numpy()
     own = np.array([depth_errors(found, true).absrel for found, true in zip(few_found, few_true, strict=True)])
-    curves = {'absrel': absrel, 'absrel_own_median': own, 'rotation_deg': rotation,
-              'position_over_length': position * over_length}
-    return {'figures': figures, 'baselines': baselines(truth, true_poses, over_length), 'path_length': length,
-            'curves': _binned(curves), 'prefixes': _prefixes(few_found, few_true, poses, true_poses, sane),
-            'cost': answers.cost}
+    curves = {
+        'absrel': absrel,
+        'absrel_own_median': own,
+        'rotation_deg': rotation,
+        'position_over_length': position * over_length,
+    }
+    return {
+        'figures': figures,
+        'baselines': baselines(truth, true_poses, over_length),
+        'path_length': length,
+        'curves': _binned(curves),
+        'prefixes': _prefixes(few_found, few_true, poses, true_poses, sane),
+        'cost': answers.cost,
+    }
 
 
 def baselines(truth: torch.Tensor, true_poses: np.ndarray, over_length: float) -> dict:
     """What a constant depth and a still camera score."""
     constant = depth_errors(torch.ones_like(truth), truth)
     still = np.tile(np.eye(4), (len(true_poses), 1, 1))
-    return {'constant_absrel': constant.absrel, 'constant_delta_1_25': constant.deltas[0],
-            'still_ate_over_length': pose.ate(still, true_poses) * over_length,
-            'still_rotation_deg': float(pose.rotation_errors(still, true_poses).mean())}
+    return {
+        'constant_absrel': constant.absrel,
+        'constant_delta_1_25': constant.deltas[0],
+        'still_ate_over_length': pose.ate(still, true_poses) * over_length,
+        'still_rotation_deg': float(pose.rotation_errors(still, true_poses).mean()),
+    }
 
 
 def _binned(curves: dict[str, np.ndarray]) -> dict:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records of streams, brought together: a row a configuration, with intervals over streams."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,10 +14,18 @@ from evict3r_ros.evaluation.intervals import Interval, Statistic, interval, pair
 from evict3r_ros.evaluation.streaming import SHORTEST_PATH
 
 METRICS: dict[str, Statistic] = {
-    'absrel': np.mean, 'delta_1_25': np.mean, 'ate_over_length': np.median, 'rotation_deg': np.mean}
+    'absrel': np.mean,
+    'delta_1_25': np.mean,
+    'ate_over_length': np.median,
+    'rotation_deg': np.mean,
+}
 """The figures of a comparison, and how streams are brought together."""
-TITLES = {'absrel': 'AbsRel', 'delta_1_25': 'δ<1.25', 'ate_over_length': 'trajectory error over length',
-          'rotation_deg': 'rotation [°]'}
+TITLES = {
+    'absrel': 'AbsRel',
+    'delta_1_25': 'δ<1.25',
+    'ate_over_length': 'trajectory error over length',
+    'rotation_deg': 'rotation [°]',
+}
 ERRORS = ('absrel', 'ate_over_length', 'rotation_deg')
 """Those of which less is better."""
 BASELINE_POLICY = 'uniform'
@@ -37,17 +47,21 @@ class StreamSet:
     untrained: bool
 
     @classmethod
-    def of(cls, record: dict) -> 'StreamSet':
+    def of(cls, record: dict) -> StreamSet:
         """The set that a record belongs to."""
         stream, network = record['stream'], record['network']
-        return cls(*(stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')),
-                   *(network[name] for name in ('preset', 'weights', 'dtype', 'untrained')))
+        return cls(
+            *(stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')),
+            *(network[name] for name in ('preset', 'weights', 'dtype', 'untrained')),
+        )
 
     @property
     def title(self) -> str:
         """For people."""
-        return (f'{self.frames} frames, stride {self.stride}{", loops" if self.loop else ""}, '
-                f'{"with" if self.effects else "without"} camera effects')
+        return (
+            f'{self.frames} frames, stride {self.stride}{", loops" if self.loop else ""}, '
+            f'{"with" if self.effects else "without"} camera effects'
+        )
 
 
 class Group:
@@ -58,12 +72,15 @@ class Group:
         self.records = {record['stream']['seed']: record for record in records}
 
     def values(self, metric: str, seeds: Iterable[int] | None = None, section: str = 'figures') -> np.ndarray:
-        """
-        One value a stream, (n,) NaN where a stream failed; over paths that have a length, where that divides.
-        """
+        """One value a stream, (n,) NaN where a stream failed; over paths that have a length, where that divides."""
         chosen = self.records.values() if seeds is None else (self.records[seed] for seed in seeds)
-        return np.array([np.nan if record[section][metric] is None else record[section][metric] for record in chosen
-                         if not metric.endswith('over_length') or record['path_length'] > SHORTEST_PATH])
+        return np.array(
+            [
+                np.nan if record[section][metric] is None else record[section][metric]
+                for record in chosen
+                if not metric.endswith('over_length') or record['path_length'] > SHORTEST_PATH
+            ]
+        )
 
     def summary(self) -> dict[str, Interval | None]:
         """Each metric with its interval; None where no stream has one."""
@@ -73,7 +90,7 @@ class Group:
             found[metric] = interval(values, statistic) if len(values) else None
         return found
 
-    def against(self, baseline: 'Group') -> dict[str, Interval | None]:
+    def against(self, baseline: Group) -> dict[str, Interval | None]:
         """Each metric's difference to a baseline's over the streams that both have."""
         seeds = [seed for seed in self.records if seed in baseline.records]
         found = {}
@@ -94,8 +111,11 @@ class Group:
         """Means over streams, against ``frame``; over paths that have a length, where that divides."""
         answer = {}
         for name in self.records_of('curves')[0]:
-            rows = [record['curves'][name] for record in self.records.values()
-                    if not name.endswith('over_length') or record['path_length'] > SHORTEST_PATH]
+            rows = [
+                record['curves'][name]
+                for record in self.records.values()
+                if not name.endswith('over_length') or record['path_length'] > SHORTEST_PATH
+            ]
             answer[name] = np.array(rows, dtype=np.float64).mean(0) if rows else np.full_like(answer['frame'], np.nan)
         return answer
 
@@ -120,23 +140,32 @@ def groups(records: Iterable[dict]) -> dict[StreamSet, list[Group]]:
 
 
 def baseline_of(group: Group, others: Sequence[Group], baseline: str = BASELINE_POLICY) -> Group | None:
-    """
-    Whom a group is compared with, if that is among the others.
+    """Whom a group is compared with, if that is among the others.
 
     baseline: a policy, under the group's own budget, bits and camera memory; or the name of one configuration.
     """
     own = group.configuration
     alike = Configuration(baseline, own.budget, own.bits, own.camera_frames)
-    return next((other for other in others if other is not group
-                 and (other.configuration == alike or other.configuration.name == baseline)), None)
+    return next(
+        (
+            other
+            for other in others
+            if other is not group and (other.configuration == alike or other.configuration.name == baseline)
+        ),
+        None,
+    )
 
 
 def baselines(group: Group) -> dict[str, float]:
     """What a constant depth and a still camera score on the same streams."""
+
     def brought_together(metric: str, section_name: str) -> float:
         values = group.values(section_name, section='baselines')
         return float(METRICS[metric](values)) if len(values) else float('nan')
-    return {'constant_absrel': brought_together('absrel', 'constant_absrel'),
-            'constant_delta_1_25': brought_together('delta_1_25', 'constant_delta_1_25'),
-            'still_ate_over_length': brought_together('ate_over_length', 'still_ate_over_length'),
-            'still_rotation_deg': brought_together('rotation_deg', 'still_rotation_deg')}
+
+    return {
+        'constant_absrel': brought_together('absrel', 'constant_absrel'),
+        'constant_delta_1_25': brought_together('delta_1_25', 'constant_delta_1_25'),
+        'still_ate_over_length': brought_together('ate_over_length', 'still_ate_over_length'),
+        'still_rotation_deg': brought_together('rotation_deg', 'still_rotation_deg'),
+    }

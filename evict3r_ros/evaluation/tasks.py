@@ -1,7 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-The four tasks of the papers, one sequence at a time: a function takes a sequence and returns its figures.
+"""The four tasks of the papers, one sequence at a time: a function takes a sequence and returns its figures.
 
 - monodepth: every image a stream of its own; AbsRel, delta < 1.25 and the rest after one median factor an image.
 - video-depth: the sequence as a stream; one alignment for all its frames, by scale, by scale and shift, and none.
@@ -10,6 +9,8 @@ The four tasks of the papers, one sequence at a time: a function takes a sequenc
 - mv-recon: few frames far apart; points of depth and pose, laid on the true ones pixel by pixel (Umeyama's Sim(3)) and
   by ICP; accuracy, completeness, normal consistency.
 """
+
+from __future__ import annotations
 
 import math
 import time
@@ -85,15 +86,19 @@ class Runner:
 def _true_depth(sequence: TrueSequence, index: int, prediction: Prediction) -> np.ndarray:
     depth = sequence.read_depth(index)
     if depth.shape != prediction.view.camera_size:
-        raise UserError(f'{sequence.images[index]}: the image has {prediction.view.camera_size} (height, width), its '
-                        f'depth {depth.shape}')
+        raise UserError(
+            f'{sequence.images[index]}: the image has {prediction.view.camera_size} (height, width), its '
+            f'depth {depth.shape}'
+        )
     return depth
 
 
 def _depth_figures(errors: DepthErrors, suffix: str = '') -> dict[str, float]:
     names = ('absrel', 'delta_1_25', 'rmse', 'log_rmse')
-    return {f'{name}{suffix}': value
-            for name, value in zip(names, (errors.absrel, errors.deltas[0], errors.rmse, errors.log_rmse), strict=True)}
+    return {
+        f'{name}{suffix}': value
+        for name, value in zip(names, (errors.absrel, errors.deltas[0], errors.rmse, errors.log_rmse), strict=True)
+    }
 
 
 def monodepth(runner: Runner, sequence: TrueSequence) -> dict:
@@ -132,16 +137,26 @@ def trajectory(runner: Runner, sequence: TrueSequence) -> dict:
         raise UserError(f'{sequence.name}: {len(sequence)} frames are no trajectory')
     poses = np.stack([prediction.world_from_camera for _, prediction in runner.stream(sequence)])
     truth = sequence.world_from_camera
-    return {'figures': pose_figures(poses, truth), 'weight': 1, 'path_length': pose.path_length(truth), 'poses': poses,
-            'still': pose_figures(np.tile(np.eye(4), (len(truth), 1, 1)), truth), 'random': random_figures(truth)}
+    return {
+        'figures': pose_figures(poses, truth),
+        'weight': 1,
+        'path_length': pose.path_length(truth),
+        'poses': poses,
+        'still': pose_figures(np.tile(np.eye(4), (len(truth), 1, 1)), truth),
+        'random': random_figures(truth),
+    }
 
 
 def pose_figures(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """What the papers report, metres and degrees; and the errors over length and to the first frame's rotation."""
     translation, rotation = pose.relative_errors(poses, truth)
-    return {'ate': pose.ate(poses, truth), 'rpe_translation': pose.rms(translation),
-            'rpe_rotation_deg': pose.rms(rotation), 'ate_over_length': pose.ate_over_length(poses, truth),
-            'rotation_deg': float(pose.rotation_errors(poses, truth).mean())}
+    return {
+        'ate': pose.ate(poses, truth),
+        'rpe_translation': pose.rms(translation),
+        'rpe_rotation_deg': pose.rms(rotation),
+        'ate_over_length': pose.ate_over_length(poses, truth),
+        'rotation_deg': float(pose.rotation_errors(poses, truth).mean()),
+    }
 
 
 def random_figures(truth: np.ndarray, seed: int = 0) -> dict[str, float]:
@@ -167,10 +182,13 @@ def mv_recon(runner: Runner, sequence: TrueSequence, crop: int = CROP) -> dict:
         view = prediction.view
         true_depth = view.to_network(_true_depth(sequence, index, prediction)).astype(np.float64)
         depth = prediction.depth.double().cpu().numpy()
-        rows, columns = (slice((side - crop) // 2, (side + crop) // 2) if 0 < crop < side else slice(None)
-                         for side in view.network_size)
-        true_points = transform_points(sequence.world_from_camera[index],
-                                       unproject(true_depth, view.to_network_K(sequence.intrinsics)))
+        rows, columns = (
+            slice((side - crop) // 2, (side + crop) // 2) if 0 < crop < side else slice(None)
+            for side in view.network_size
+        )
+        true_points = transform_points(
+            sequence.world_from_camera[index], unproject(true_depth, view.to_network_K(sequence.intrinsics))
+        )
         points = transform_points(prediction.world_from_camera, unproject(depth, prediction.intrinsics))
         known = (np.isfinite(true_depth) & (true_depth > 0) & np.isfinite(points).all(-1))[rows, columns]
         found.append(points[rows, columns][known])
@@ -186,25 +204,51 @@ def mv_recon(runner: Runner, sequence: TrueSequence, crop: int = CROP) -> dict:
 
 
 TASKS: dict[str, Callable[..., dict]] = {
-    'monodepth': monodepth, 'video-depth': video_depth, 'pose': trajectory, 'mv-recon': mv_recon}
+    'monodepth': monodepth,
+    'video-depth': video_depth,
+    'pose': trajectory,
+    'mv-recon': mv_recon,
+}
 FIGURES = {
     'monodepth': {'absrel': 'AbsRel', 'delta_1_25': 'δ<1.25'},
-    'video-depth': {'absrel': 'AbsRel', 'delta_1_25': 'δ<1.25', 'absrel_shift': 'AbsRel, shift too',
-                    'delta_1_25_shift': 'δ<1.25, shift too', 'absrel_metric': 'AbsRel, metric',
-                    'delta_1_25_metric': 'δ<1.25, metric'},
-    'pose': {'ate': 'ATE [m]', 'rpe_translation': 'RPE translation [m]', 'rpe_rotation_deg': 'RPE rotation [°]',
-             'ate_over_length': 'ATE / length', 'rotation_deg': 'rotation [°]'},
-    'mv-recon': {'accuracy_mean': 'Acc mean', 'accuracy_median': 'Acc median', 'completeness_mean': 'Comp mean',
-                 'completeness_median': 'Comp median', 'normals_mean': 'NC mean', 'normals_median': 'NC median'},
+    'video-depth': {
+        'absrel': 'AbsRel',
+        'delta_1_25': 'δ<1.25',
+        'absrel_shift': 'AbsRel, shift too',
+        'delta_1_25_shift': 'δ<1.25, shift too',
+        'absrel_metric': 'AbsRel, metric',
+        'delta_1_25_metric': 'δ<1.25, metric',
+    },
+    'pose': {
+        'ate': 'ATE [m]',
+        'rpe_translation': 'RPE translation [m]',
+        'rpe_rotation_deg': 'RPE rotation [°]',
+        'ate_over_length': 'ATE / length',
+        'rotation_deg': 'rotation [°]',
+    },
+    'mv-recon': {
+        'accuracy_mean': 'Acc mean',
+        'accuracy_median': 'Acc median',
+        'completeness_mean': 'Comp mean',
+        'completeness_median': 'Comp median',
+        'normals_mean': 'NC mean',
+        'normals_median': 'NC median',
+    },
 }
 """What each task reports, and what it is called in a table."""
 
 
 def brought_together(records: list[dict], section: str = 'figures') -> dict[str, float]:
-    """
-    Weighted means over sequences: monodepth by images, video depth by pixels, as the published scripts do; the others
+    """Weighted means over sequences: monodepth by images, video depth by pixels, as the published scripts do; the others
     count each sequence once.
     """
     weights = [record['weight'] for record in records]
-    return {name: float(np.average([math.nan if record[section][name] is None else record[section][name]
-                                    for record in records], weights=weights)) for name in records[0][section]}
+    return {
+        name: float(
+            np.average(
+                [math.nan if record[section][name] is None else record[section][name] for record in records],
+                weights=weights,
+            )
+        )
+        for name in records[0][section]
+    }

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does `evict3r video` need more memory for a longer video? Its process is watched over a long one made here."""
 
+from __future__ import annotations
+
 import contextlib
 import subprocess
 import sys
@@ -41,13 +43,15 @@ class VideoMemory:
         """The figures that say whether memory grows, after the first tenth of the frames."""
         answering = (self.answered >= self.frames / 10) & (self.answered < self.frames)
         exporting = self.answered >= self.frames
-        resident = self.resident / 2 ** 20
+        resident = self.resident / 2**20
         return {
-            'frames': self.frames, 'minutes': self.seconds / 60,
+            'frames': self.frames,
+            'minutes': self.seconds / 60,
             'resident_mib_at_a_tenth': float(resident[answering][0]),
             'resident_mib_at_the_end': float(resident[answering][-1]),
             'resident_bytes_a_frame': float(np.polyfit(self.answered[answering], self.resident[answering], 1)[0]),
-            'resident_mib_peak_of_export': float(resident[exporting].max()) if exporting.any() else None}
+            'resident_mib_peak_of_export': float(resident[exporting].max()) if exporting.any() else None,
+        }
 
 
 def make_video(path: Path, frames: int, fps: float) -> None:
@@ -61,10 +65,10 @@ def make_video(path: Path, frames: int, fps: float) -> None:
             writer.write((noise + stripes).astype(np.uint8))
 
 
-def run(seconds: float, fps: float, options: list[str], progress: Callable[[int], None] = lambda _: None,
-        ) -> VideoMemory:
-    """
-    Run the command over a video of that length; options: more of the command's. Linux.
+def run(
+    seconds: float, fps: float, options: list[str], progress: Callable[[int], None] = lambda _: None
+) -> VideoMemory:
+    """Run the command over a video of that length; options: more of the command's. Linux.
 
     progress: told how many frames are done. Raises UserError where the command fails.
     """
@@ -72,8 +76,24 @@ def run(seconds: float, fps: float, options: list[str], progress: Callable[[int]
     with tempfile.TemporaryDirectory(prefix='evict3r_video_') as folder:
         video, out, log = Path(folder, 'long.mp4'), Path(folder, 'out'), Path(folder, 'log')
         make_video(video, frames, fps)
-        command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'video', str(video), '--out', str(out), '--weights',
-                   'random', '--preset', 'nano', '--image-width', str(WIDTH), '--device', 'cpu', *options]
+        command = [
+            sys.executable,
+            '-m',
+            'evict3r_ros.cli.main',
+            'video',
+            str(video),
+            '--out',
+            str(out),
+            '--weights',
+            'random',
+            '--preset',
+            'nano',
+            '--image-width',
+            str(WIDTH),
+            '--device',
+            'cpu',
+            *options,
+        ]
         looks, done, place = [], 0, 0
         with log.open('wb') as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process:
             try:
@@ -106,9 +126,9 @@ def plot(memory: VideoMemory, path: Path, title: str) -> None:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4, 1))
     answering = (memory.answered < memory.frames) & (memory.answered > 0)
     minutes = memory.answered / memory.frames * memory.seconds / 60
-    left.plot(minutes[answering], memory.resident[answering] / 2 ** 20, color='C1')
+    left.plot(minutes[answering], memory.resident[answering] / 2**20, color='C1')
     left.set(xlabel='video answered [min]', ylabel='resident [MiB]', title=title)
-    export = memory.resident[memory.answered >= memory.frames] / 2 ** 20
+    export = memory.resident[memory.answered >= memory.frames] / 2**20
     right.plot(np.arange(len(export)) * _LOOK_EVERY_S, export, color='C2')
-    right.set(xlabel='cloud, scene, video [s]', ylim=(0, memory.resident.max() / 2 ** 20 * 1.1))
+    right.set(xlabel='cloud, scene, video [s]', ylim=(0, memory.resident.max() / 2**20 * 1.1))
     save(figure, path)

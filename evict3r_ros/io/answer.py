@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node answered, read back from a recorded bag: as trajectory, coloured cloud and contact sheet."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Set
 from dataclasses import dataclass
@@ -39,17 +41,33 @@ class AnswerTopics:
     path: str
 
     @classmethod
-    def of_node(cls, node: str) -> 'AnswerTopics':
+    def of_node(cls, node: str) -> AnswerTopics:
         """The names below a node's own, '/evict3r' for example."""
-        return cls(depth=f'{node}/depth/image_rect', depth_info=f'{node}/depth/camera_info',
-                   confidence=f'{node}/depth/confidence', points=f'{node}/points', odometry=f'{node}/odometry',
-                   tf='/tf', status=f'{node}/status', rgb=f'{node}/rgb/image_rect', path=f'{node}/path')
+        return cls(
+            depth=f'{node}/depth/image_rect',
+            depth_info=f'{node}/depth/camera_info',
+            confidence=f'{node}/depth/confidence',
+            points=f'{node}/points',
+            odometry=f'{node}/odometry',
+            tf='/tf',
+            status=f'{node}/status',
+            rgb=f'{node}/rgb/image_rect',
+            path=f'{node}/path',
+        )
 
     def types(self) -> dict[str, str]:
         """Type of each topic."""
-        return {self.depth: IMAGE, self.depth_info: CAMERA_INFO, self.confidence: IMAGE,
-                self.points: 'sensor_msgs/msg/PointCloud2', self.odometry: 'nav_msgs/msg/Odometry', self.tf: TF,
-                self.status: 'evict3r_ros/msg/StreamStatus', self.rgb: IMAGE, self.path: 'nav_msgs/msg/Path'}
+        return {
+            self.depth: IMAGE,
+            self.depth_info: CAMERA_INFO,
+            self.confidence: IMAGE,
+            self.points: 'sensor_msgs/msg/PointCloud2',
+            self.odometry: 'nav_msgs/msg/Odometry',
+            self.tf: TF,
+            self.status: 'evict3r_ros/msg/StreamStatus',
+            self.rgb: IMAGE,
+            self.path: 'nav_msgs/msg/Path',
+        }
 
     def of_every_frame(self) -> set[str]:
         """The topics on which each processed frame is answered once, with the image's stamp."""
@@ -64,8 +82,10 @@ class StaticFrames:
         if '/tf_static' in bag.topics:
             for _, _, message in bag.messages(['/tf_static']):
                 for link in message.transforms:
-                    self._parents[link.child_frame_id] = (link.header.frame_id, _matrix(
-                        link.transform.translation, link.transform.rotation))
+                    self._parents[link.child_frame_id] = (
+                        link.header.frame_id,
+                        _matrix(link.transform.translation, link.transform.rotation),
+                    )
 
     def find(self, target: str, source: str) -> np.ndarray | None:
         """The (4, 4) matrix target_from_source, or None where nothing joins the two."""
@@ -95,10 +115,16 @@ def cloud_arrays(message: Any) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f'a cloud needs the fields x, y, z and rgb, this one has {", ".join(offsets) or "none"}')
     order = '>' if message.is_bigendian else '<'
     names = ['x', 'y', 'z', 'rgb']
-    layout = np.dtype({'names': names, 'formats': [order + 'f4'] * 3 + [order + 'u4'],
-                       'offsets': [offsets[name] for name in names], 'itemsize': message.point_step})
+    layout = np.dtype(
+        {
+            'names': names,
+            'formats': [order + 'f4'] * 3 + [order + 'u4'],
+            'offsets': [offsets[name] for name in names],
+            'itemsize': message.point_step,
+        }
+    )
     data = np.frombuffer(message.data, np.uint8).reshape(message.height, message.row_step)
-    rows = np.ascontiguousarray(data[:, :message.width * message.point_step])
+    rows = np.ascontiguousarray(data[:, : message.width * message.point_step])
     cloud = rows.reshape(-1).view(layout)
     points = np.stack([cloud[name] for name in 'xyz'], axis=-1).astype(np.float32)
     valid = np.isfinite(points).all(axis=-1)
@@ -111,13 +137,13 @@ def image_array(message: Any) -> np.ndarray:
     """Pixels of an Image: (h, w) or (h, w, 3) uint8 RGB, or (h, w) float32. Raises UserError for other encodings."""
     rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
     if message.encoding == '32FC1':
-        row = np.ascontiguousarray(rows[:, :message.width * 4])
+        row = np.ascontiguousarray(rows[:, : message.width * 4])
         return row.view('>f4' if message.is_bigendian else '<f4').astype(np.float32)
     if message.encoding not in _RGB_OF_ENCODING:
         raise UserError(f'images of encoding {message.encoding!r} cannot be shown')
     if message.encoding == 'mono8':
-        return rows[:, :message.width]
-    pixels = np.ascontiguousarray(rows[:, :message.width * 3]).reshape(message.height, message.width, 3)
+        return rows[:, : message.width]
+    pixels = np.ascontiguousarray(rows[:, : message.width * 3]).reshape(message.height, message.width, 3)
     code = _RGB_OF_ENCODING[message.encoding]
     return pixels if code is None else cv2.cvtColor(pixels, code)
 
@@ -155,18 +181,28 @@ def collect_cloud(cloud: VoxelCloud, recorded: BagReader, played: BagReader, top
     return used
 
 
-def pick_rows(count: int, recorded: BagReader, played: BagReader, image_topic: str,
-              topics: AnswerTopics) -> list[SheetRow]:
+def pick_rows(
+    count: int, recorded: BagReader, played: BagReader, image_topic: str, topics: AnswerTopics
+) -> list[SheetRow]:
     """Rows for a contact sheet: up to count answered frames, evenly spread, with the images that were played."""
     total = recorded.topics[topics.depth].count
     wanted = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
-    picked = {header_stamp_ns(raw): index for index, (_, _, raw) in enumerate(recorded.raw([topics.depth]))
-              if index in wanted}
+    picked = {
+        header_stamp_ns(raw): index for index, (_, _, raw) in enumerate(recorded.raw([topics.depth])) if index in wanted
+    }
     depths = _maps(recorded, topics.depth, picked.keys())
     confidences = _maps(recorded, topics.confidence, picked.keys()) if topics.confidence in recorded.topics else {}
     images = _maps(played, image_topic, picked.keys())
-    return [SheetRow(f'answer {index + 1} of {total}   stamp {format_stamp(stamp)}', images[stamp], depths[stamp],
-                     confidences.get(stamp)) for stamp, index in picked.items() if stamp in images]
+    return [
+        SheetRow(
+            f'answer {index + 1} of {total}   stamp {format_stamp(stamp)}',
+            images[stamp],
+            depths[stamp],
+            confidences.get(stamp),
+        )
+        for stamp, index in picked.items()
+        if stamp in images
+    ]
 
 
 def last_status(recorded: BagReader, topics: AnswerTopics) -> Any | None:
@@ -184,8 +220,11 @@ def pose_matrix(odometry: Any) -> np.ndarray:
 
 def _maps(bag: BagReader, topic: str, stamps: Set[int]) -> dict[int, np.ndarray]:
     """The images of these stamps; others are not decoded."""
-    return {stamp: image_array(bag.decode(topic, raw)) for _, _, raw in bag.raw([topic])
-            if (stamp := header_stamp_ns(raw)) in stamps}
+    return {
+        stamp: image_array(bag.decode(topic, raw))
+        for _, _, raw in bag.raw([topic])
+        if (stamp := header_stamp_ns(raw)) in stamps
+    }
 
 
 def _odom_from(frame: str, odometry: Any, static: StaticFrames) -> np.ndarray:

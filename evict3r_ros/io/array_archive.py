@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An NPZ file whose arrays are written row by row, so that memory does not grow with their length."""
 
+from __future__ import annotations
+
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,9 +26,14 @@ class ArrayArchive:
                 row = np.ascontiguousarray(row)
                 if first is None:
                     first = row
-                    np.lib.format.write_array_header_1_0(entry, {
-                        'descr': np.lib.format.dtype_to_descr(row.dtype), 'fortran_order': False,
-                        'shape': (count, *row.shape)})
+                    np.lib.format.write_array_header_1_0(
+                        entry,
+                        {
+                            'descr': np.lib.format.dtype_to_descr(row.dtype),
+                            'fortran_order': False,
+                            'shape': (count, *row.shape),
+                        },
+                    )
                 if (row.shape, row.dtype) != (first.shape, first.dtype):
                     raise ValueError(f'{name}: a row {row.shape} {row.dtype} after {first.shape} {first.dtype}')
                 entry.write(row.tobytes())
@@ -34,9 +41,10 @@ class ArrayArchive:
         if written != count:
             raise ValueError(f'{name}: {written} rows instead of {count}')
 
-    def __enter__(self) -> 'ArrayArchive':
+    def __enter__(self) -> ArrayArchive:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()

@@ -5,6 +5,8 @@
 Messages are passed on as they are on the wire (raw CDR) wherever nobody has to look inside.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from rosbags.typesys.store import Typestore
 from evict3r_ros.errors import UserError
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
-NANOSECONDS = 10 ** 9
+NANOSECONDS = 10**9
 _VERSION = 9
 
 
@@ -47,10 +49,19 @@ def stamp_ns(stamp: Any) -> int:
 def quality_of_service(latched: bool) -> Qos:
     """What a bag says about a topic's publisher: reliable, keep last 10; latched: transient local, as /tf_static is."""
     # Deadlines and lifespans that never end are the largest time DDS can say.
-    forever = QosTime(*divmod(2 ** 63 - 1, NANOSECONDS))
+    forever = QosTime(*divmod(2**63 - 1, NANOSECONDS))
     durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
-    return Qos(QosHistory.KEEP_LAST, 10, QosReliability.RELIABLE, durability, forever, forever,
-               QosLiveliness.AUTOMATIC, forever, False)
+    return Qos(
+        QosHistory.KEEP_LAST,
+        10,
+        QosReliability.RELIABLE,
+        durability,
+        forever,
+        forever,
+        QosLiveliness.AUTOMATIC,
+        forever,
+        False,
+    )
 
 
 class BagWriter:
@@ -72,12 +83,14 @@ class BagWriter:
 
     def add_topic(self, topic: str, message_type: str, latched: bool = False, definition: str | None = None) -> None:
         """Add a topic. definition: the .msg text of a type that is not one of ROS 2's own. Raises UserError for those
-        without one."""
+        without one.
+        """
         try:
             if definition is not None and message_type not in self._types.fielddefs:
                 self._types.register(get_types_from_msg(definition, message_type))
             self._connections[topic] = self._writer.add_connection(
-                topic, message_type, typestore=self._types, offered_qos_profiles=[quality_of_service(latched)])
+                topic, message_type, typestore=self._types, offered_qos_profiles=[quality_of_service(latched)]
+            )
         except (TypesysError, KeyError) as error:
             raise UserError(f'{topic}: type {message_type} is not known and cannot be written: {error}') from error
         self.counts[topic] = 0
@@ -102,11 +115,12 @@ class BagWriter:
             except OSError as error:
                 raise UserError(f'{self.path}: the bag cannot be written: {error.strerror}') from error
 
-    def __enter__(self) -> 'BagWriter':
+    def __enter__(self) -> BagWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -132,8 +146,9 @@ class BagReader:
         self._refuse_nicely(self._reader.open)
         self.topics = {connection.topic: self._topic(connection) for connection in self._reader.connections}
 
-    def raw(self, topics: Iterable[str] | None = None, start_ns: int | None = None,
-            stop_ns: int | None = None) -> Iterator[tuple[str, int, bytes]]:
+    def raw(
+        self, topics: Iterable[str] | None = None, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[tuple[str, int, bytes]]:
         """Messages of some or all topics in time order: (topic, time in ns, CDR bytes), from a time on and before one.
 
         Raises UserError where damaged or where a topic isn't there.
@@ -155,11 +170,12 @@ class BagReader:
         if self._reader.stack is not None:
             self._reader.close()
 
-    def __enter__(self) -> 'BagReader':
+    def __enter__(self) -> BagReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     @property
@@ -172,8 +188,9 @@ class BagReader:
         """Whether its messages are CDR, as ROS 2 has them."""
         return self._reader.is2
 
-    def _read(self, topics: Iterable[str] | None, start_ns: int | None = None,
-              stop_ns: int | None = None) -> Iterator[tuple[Connection, int, bytes]]:
+    def _read(
+        self, topics: Iterable[str] | None, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
         connections = self._reader.connections
         if topics is not None:
             wanted = set(topics)

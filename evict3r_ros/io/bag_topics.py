@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which topics of a foreign bag are the camera: told by the user, or plain from the bag."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from evict3r_ros.errors import UserError
@@ -27,8 +29,13 @@ class InputTopics:
         return [name for name in (self.image, self.camera_info, self.odometry, self.depth) if name is not None]
 
 
-def choose_topics(bag: BagReader, image: str | None = None, camera_info: str | None = None,
-                  odometry: str | None = None, depth: str | None = None) -> InputTopics:
+def choose_topics(
+    bag: BagReader,
+    image: str | None = None,
+    camera_info: str | None = None,
+    odometry: str | None = None,
+    depth: str | None = None,
+) -> InputTopics:
     """Return the topics told, or else the only image of the bag and the camera_info beside it.
 
     Raises UserError for a topic that isn't there or has another type, and where there are several images.
@@ -39,9 +46,10 @@ def choose_topics(bag: BagReader, image: str | None = None, camera_info: str | N
     if image is None:
         images = sorted(name for name, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE) and name != depth)
         if len(images) != 1:
-            raise UserError(f'{bag.path} has {len(images) or "no"} image topics'
-                            + (f': say with --image which it is: {", ".join(images)}' if images else
-                               f'; it has {_listed(kinds)}'))
+            raise UserError(
+                f'{bag.path} has {len(images) or "no"} image topics'
+                + (f': say with --image which it is: {", ".join(images)}' if images else f'; it has {_listed(kinds)}')
+            )
         image = images[0]
     _check(bag, kinds, image, IMAGE, COMPRESSED_IMAGE)
     if camera_info is None:

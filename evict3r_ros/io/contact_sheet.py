@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A picture of a stream's answers for people: a row a frame, with image, depth and, if there is any, confidence."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,12 +113,17 @@ def _text_band(width: int, texts: Sequence[tuple[str, int]]) -> np.ndarray:
     return band
 
 
-def _draw_row(row: SheetRow, width: int, depth_range: tuple[float, float] | None,
-              confidence_range: tuple[float, float] | None, confident: bool) -> np.ndarray:
+def _draw_row(
+    row: SheetRow,
+    width: int,
+    depth_range: tuple[float, float] | None,
+    confidence_range: tuple[float, float] | None,
+    confident: bool,
+) -> np.ndarray:
     image = cv2.cvtColor(row.image, cv2.COLOR_GRAY2BGR if row.image.ndim == 2 else cv2.COLOR_RGB2BGR)
     cells = [_fit(image, cv2.INTER_AREA)]
     maps = ((row.depth, depth_range, True), (row.confidence, confidence_range, False))
-    for values, limits, near_is_hot in maps[:2 if confident else 1]:
+    for values, limits, near_is_hot in maps[: 2 if confident else 1]:
         if values is None or limits is None:
             cells.append(np.full((1, CELL_WIDTH, 3), _INVALID, dtype=np.uint8))
         else:
@@ -125,7 +132,7 @@ def _draw_row(row: SheetRow, width: int, depth_range: tuple[float, float] | None
     height = max(cell.shape[0] for cell in cells)
     band = np.full((height + _GAP, width, 3), _PAPER, dtype=np.uint8)
     for index, cell in enumerate(cells):
-        band[:cell.shape[0], _column(index):_column(index) + CELL_WIDTH] = cell
+        band[: cell.shape[0], _column(index) : _column(index) + CELL_WIDTH] = cell
     return np.concatenate([_text_band(width, [(row.label, _GAP)]), band], axis=0)
 
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames to process, from a video file, a folder of images, a glob or a camera, one at a time and chosen by time."""
 
+from __future__ import annotations
+
 import glob
 import re
 import time
@@ -18,7 +20,7 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.io.image_folder import FRAMES_FILE, read_frame_table
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-NANOSECONDS = 10 ** 9
+NANOSECONDS = 10**9
 _TOLERANCE_NS = NANOSECONDS // 1000
 """A frame this much before its time counts: containers round their stamps to milliseconds."""
 
@@ -55,8 +57,7 @@ class Selection:
 
 
 class Picker:
-    """
-    Says of rising stamps which to take: the first at or after each multiple of the interval since the first one taken.
+    """Says of rising stamps which to take: the first at or after each multiple of the interval since the first one taken.
 
     On this grid a source's jitter does not add up.
     """
@@ -96,9 +97,7 @@ class FrameSource(Protocol):
     """Parts that could not be decoded and were passed over, in the last run through."""
 
     def identity(self) -> dict:
-        """
-        What tells this source from another, for JSON. Without the end of what is chosen: a run may be made longer.
-        """
+        """What tells this source from another, for JSON. Without the end of what is chosen: a run may be made longer."""
         ...
 
     def expected(self) -> int | None:
@@ -115,8 +114,7 @@ class FrameSource(Protocol):
 
 
 class VideoFile:
-    """
-    A video file, decoded through FFmpeg: stamps are the container's, rotation metadata is honoured.
+    """A video file, decoded through FFmpeg: stamps are the container's, rotation metadata is honoured.
 
     What cannot be decoded is passed over, as players do, and counted.
     """
@@ -153,7 +151,7 @@ class VideoFile:
         end = min(self._duration, self._selection.end_s or self._duration)
         seconds = max(0.0, end - self._selection.start_s)
         step = max(self._selection.interval_s, 1.0 / self._rate)
-        return min(max(1, round(seconds / step)), self._selection.count or 10 ** 9)
+        return min(max(1, round(seconds / step)), self._selection.count or 10**9)
 
     def exact_count(self) -> int:
         """See FrameSource."""
@@ -188,8 +186,11 @@ class VideoFile:
                 if picker.takes(stamp):
                     yield number, stamp, frame
         if not picker.taken:
-            raise UserError(f'{self._path}: has no frame in the time asked for' if first is not None else
-                            f'{self._path}: no frame can be decoded')
+            raise UserError(
+                f'{self._path}: has no frame in the time asked for'
+                if first is not None
+                else f'{self._path}: no frame can be decoded'
+            )
 
     def _decoded(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
         stream = container.streams.video[0]
@@ -214,8 +215,9 @@ class ImageFiles:
     def __init__(self, origin: str, paths: list[Path], stamps_ns: list[int], selection: Selection):
         self._origin, self._selection = origin, selection
         picker = Picker(selection)
-        self._chosen = [(path, stamp) for path, stamp in zip(paths, stamps_ns, strict=True)
-                        if picker.takes(stamp - stamps_ns[0])]
+        self._chosen = [
+            (path, stamp) for path, stamp in zip(paths, stamps_ns, strict=True) if picker.takes(stamp - stamps_ns[0])
+        ]
         if not self._chosen:
             raise UserError(f'{origin}: has no image in the time asked for')
 
@@ -244,8 +246,10 @@ class ImageFiles:
             if size is None:
                 size, first = image.shape, path
             if image.shape != size:
-                raise UserError(f'{path}: {image.shape[1]} x {image.shape[0]} pixels, but {first.name} has '
-                                f'{size[1]} x {size[0]}; a stream has one size')
+                raise UserError(
+                    f'{path}: {image.shape[1]} x {image.shape[0]} pixels, but {first.name} has '
+                    f'{size[1]} x {size[0]}; a stream has one size'
+                )
             yield VideoFrame(stamp, path.name, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
@@ -268,8 +272,9 @@ class Camera:
     def exact_count(self) -> int:
         """See FrameSource."""
         if self._selection.count is None:
-            raise UserError('nobody knows how many frames a camera will give: give --frames, or --tokens instead of '
-                            '--P')
+            raise UserError(
+                'nobody knows how many frames a camera will give: give --frames, or --tokens instead of --P'
+            )
         return self._selection.count
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -297,8 +302,7 @@ class Camera:
 
 
 def open_source(text: str, selection: Selection, fps: float = 30.0) -> FrameSource:
-    """
-    The source that a user names: a video file, a folder of images, a glob such as 'shots/*.png', or a camera's number.
+    """The source that a user names: a video file, a folder of images, a glob such as 'shots/*.png', or a camera's number.
 
     fps: rate of images that have no stamps; a folder with ``frames.csv`` (``io.image_folder``) has its own. Images are
     taken in the natural order of their names (2 before 10). Raises UserError for what is none of these.
@@ -323,8 +327,10 @@ def open_source(text: str, selection: Selection, fps: float = 30.0) -> FrameSour
 
 
 def _images(origin: str, candidates: list[Path], selection: Selection, fps: float) -> ImageFiles:
-    paths = sorted((path for path in candidates if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()),
-                   key=lambda path: _natural(str(path)))
+    paths = sorted(
+        (path for path in candidates if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()),
+        key=lambda path: _natural(str(path)),
+    )
     if not paths:
         raise UserError(f'{origin}: no images there ({", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)})')
     return ImageFiles(origin, paths, [round(index * NANOSECONDS / fps) for index in range(len(paths))], selection)

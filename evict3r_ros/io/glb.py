@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A scene as binary glTF 2.0 (GLB): a coloured cloud, and the cameras that saw it as small frusta."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +44,15 @@ class SceneCamera:
     size: tuple[int, int]
 
 
-def write_glb(path: str | Path, cloud: PointCloud, cameras: Sequence[SceneCamera] = (),
-              gltf_from_world: np.ndarray = GLTF_FROM_OPTICAL, frustum_depth: float | None = None,
-              notes: Mapping[str, str] | None = None) -> None:
-    """
-    Write cloud and cameras, whose lengths and positions are in the world's unit, turned to glTF's y up.
+def write_glb(
+    path: str | Path,
+    cloud: PointCloud,
+    cameras: Sequence[SceneCamera] = (),
+    gltf_from_world: np.ndarray = GLTF_FROM_OPTICAL,
+    frustum_depth: float | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write cloud and cameras, whose lengths and positions are in the world's unit, turned to glTF's y up.
 
     gltf_from_world: ``GLTF_FROM_OPTICAL`` or ``GLTF_FROM_BODY``, by how the world's axes lie. frustum_depth: length of
     a drawn camera, by default a share of the scene's extent. Cameras run from blue to red in their order; a node's own
@@ -57,14 +63,23 @@ def write_glb(path: str | Path, cloud: PointCloud, cameras: Sequence[SceneCamera
         raise UserError(f'{path}: neither points nor cameras to write')
     scene = trimesh.Scene(metadata=dict(notes or {}))
     if len(cloud):
-        scene.add_geometry(trimesh.PointCloud(cloud.points, cloud.colours), node_name=CLOUD_NODE, geom_name=CLOUD_NODE,
-                           transform=gltf_from_world)
+        scene.add_geometry(
+            trimesh.PointCloud(cloud.points, cloud.colours),
+            node_name=CLOUD_NODE,
+            geom_name=CLOUD_NODE,
+            transform=gltf_from_world,
+        )
     depth = _SHARE_OF_SCENE * _extent(cloud, cameras) if frustum_depth is None else frustum_depth
     for camera, colour in zip(cameras, _colours(len(cameras)), strict=True):
-        scene.add_geometry(_frustum(camera, depth, colour), node_name=camera.name, geom_name=camera.name,
-                           transform=gltf_from_world @ camera.world_from_camera @ GLTF_FROM_OPTICAL)
-    content = trimesh.exchange.gltf.export_glb(scene, include_normals=False, tree_postprocessor=_unlit,
-                                               buffer_postprocessor=_linear_colours)
+        scene.add_geometry(
+            _frustum(camera, depth, colour),
+            node_name=camera.name,
+            geom_name=camera.name,
+            transform=gltf_from_world @ camera.world_from_camera @ GLTF_FROM_OPTICAL,
+        )
+    content = trimesh.exchange.gltf.export_glb(
+        scene, include_normals=False, tree_postprocessor=_unlit, buffer_postprocessor=_linear_colours
+    )
     try:
         Path(path).write_bytes(content)
     except OSError as error:
@@ -120,15 +135,15 @@ def _bars(start: np.ndarray, stop: np.ndarray, radius: float) -> tuple[np.ndarra
     vertices = np.concatenate([start[:, None] + ring, stop[:, None] + ring], axis=1)
     side = np.arange(_SIDES)
     after = (side + 1) % _SIDES
-    faces = np.concatenate([np.stack([side, after, side + _SIDES], axis=1),
-                            np.stack([after, after + _SIDES, side + _SIDES], axis=1)])
+    faces = np.concatenate(
+        [np.stack([side, after, side + _SIDES], axis=1), np.stack([after, after + _SIDES, side + _SIDES], axis=1)]
+    )
     firsts = 2 * _SIDES * np.arange(len(start))
     return vertices.reshape(-1, 3), (firsts[:, None, None] + faces).reshape(-1, 3)
 
 
 def _linear_colours(buffers: Any, tree: dict) -> None:
-    """
-    Let the colours be what glTF says they are: linear light.
+    """Let the colours be what glTF says they are: linear light.
 
     As float32, since linear light in 8 bits shows steps in the dark, and readers have been seen to stumble over 16.
     """
@@ -149,8 +164,12 @@ def _linear_colours(buffers: Any, tree: dict) -> None:
 
 def _unlit(tree: dict) -> None:
     """Show the colours as they are: what a camera saw was lit already."""
-    tree['materials'] = [{'pbrMetallicRoughness': {'baseColorFactor': [1, 1, 1, 1], 'metallicFactor': 0},
-                          'extensions': {'KHR_materials_unlit': {}}}]
+    tree['materials'] = [
+        {
+            'pbrMetallicRoughness': {'baseColorFactor': [1, 1, 1, 1], 'metallicFactor': 0},
+            'extensions': {'KHR_materials_unlit': {}},
+        }
+    ]
     tree['extensionsUsed'] = sorted({*tree.get('extensionsUsed', ()), 'KHR_materials_unlit'})
     for mesh in tree['meshes']:
         for primitive in mesh['primitives']:

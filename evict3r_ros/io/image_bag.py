@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags of a camera: images, calibration and where the camera sits on the robot, as a driver would publish them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +28,13 @@ class CameraTopics:
     base_frame: str = 'base_link'
 
 
-def write_image_bag(path: str | Path, frames: Iterable[tuple[int, np.ndarray]], camera: CameraModel,
-                    topics: CameraTopics = CameraTopics(), storage: str = 'mcap') -> int:
+def write_image_bag(
+    path: str | Path,
+    frames: Iterable[tuple[int, np.ndarray]],
+    camera: CameraModel,
+    topics: CameraTopics = CameraTopics(),
+    storage: str = 'mcap',
+) -> int:
     """Write a camera's bag: Image and CameraInfo for each frame, and /tf_static where the camera's place is known.
 
     frames: (stamp in ns, image (h, w) or (h, w, 3) uint8 RGB) in time order, taken one at a time. The camera's name is
@@ -43,8 +50,10 @@ def write_image_bag(path: str | Path, frames: Iterable[tuple[int, np.ndarray]], 
             if count == 0 and camera.base_from_camera is not None:
                 bag.write('/tf_static', stamp, _static_transform(stamp, topics.base_frame, camera))
             if image.shape[:2] != (camera.height, camera.width):
-                raise UserError(f'image {count} (stamp {stamp}) is {image.shape[1]} x {image.shape[0]}, but the camera'
-                                f' file says {camera.width} x {camera.height}')
+                raise UserError(
+                    f'image {count} (stamp {stamp}) is {image.shape[1]} x {image.shape[0]}, but the camera'
+                    f' file says {camera.width} x {camera.height}'
+                )
             bag.write(topics.camera_info, stamp, _camera_info(stamp, camera))
             bag.write(topics.image, stamp, _image(stamp, image, camera.name))
             count += 1
@@ -62,22 +71,52 @@ def _header(stamp: int, frame: str) -> Any:
 
 def _image(stamp: int, image: np.ndarray, frame: str) -> Any:
     image = np.ascontiguousarray(image, dtype=np.uint8)
-    return _make(IMAGE, header=_header(stamp, frame), height=image.shape[0], width=image.shape[1],
-                 encoding='mono8' if image.ndim == 2 else 'rgb8', is_bigendian=0,
-                 step=image.nbytes // image.shape[0], data=image.reshape(-1))
+    return _make(
+        IMAGE,
+        header=_header(stamp, frame),
+        height=image.shape[0],
+        width=image.shape[1],
+        encoding='mono8' if image.ndim == 2 else 'rgb8',
+        is_bigendian=0,
+        step=image.nbytes // image.shape[0],
+        data=image.reshape(-1),
+    )
 
 
 def _camera_info(stamp: int, camera: CameraModel) -> Any:
     roi = _make('sensor_msgs/msg/RegionOfInterest', x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
-    return _make(CAMERA_INFO, header=_header(stamp, camera.name), height=camera.height, width=camera.width,
-                 distortion_model=camera.distortion_model, d=camera.D.astype(np.float64), k=camera.K.reshape(-1),
-                 r=camera.R.reshape(-1), p=camera.P.reshape(-1), binning_x=0, binning_y=0, roi=roi)
+    return _make(
+        CAMERA_INFO,
+        header=_header(stamp, camera.name),
+        height=camera.height,
+        width=camera.width,
+        distortion_model=camera.distortion_model,
+        d=camera.D.astype(np.float64),
+        k=camera.K.reshape(-1),
+        r=camera.R.reshape(-1),
+        p=camera.P.reshape(-1),
+        binning_x=0,
+        binning_y=0,
+        roi=roi,
+    )
 
 
 def _static_transform(stamp: int, base_frame: str, camera: CameraModel) -> Any:
     x, y, z, w = quaternion_from_matrix(camera.base_from_camera[:3, :3]).tolist()
     translation = dict(zip('xyz', camera.base_from_camera[:3, 3].tolist()))
-    transform = _make('geometry_msgs/msg/Transform', translation=_make('geometry_msgs/msg/Vector3', **translation),
-                      rotation=_make('geometry_msgs/msg/Quaternion', x=x, y=y, z=z, w=w))
-    return _make(TF, transforms=[_make('geometry_msgs/msg/TransformStamped', header=_header(stamp, base_frame),
-                                       child_frame_id=camera.name, transform=transform)])
+    transform = _make(
+        'geometry_msgs/msg/Transform',
+        translation=_make('geometry_msgs/msg/Vector3', **translation),
+        rotation=_make('geometry_msgs/msg/Quaternion', x=x, y=y, z=z, w=w),
+    )
+    return _make(
+        TF,
+        transforms=[
+            _make(
+                'geometry_msgs/msg/TransformStamped',
+                header=_header(stamp, base_frame),
+                child_frame_id=camera.name,
+                transform=transform,
+            )
+        ],
+    )

@@ -12,6 +12,8 @@ Layout::
     groundtruth_cam0.tum   optional: pose of the camera in the world, TUM format
 """
 
+from __future__ import annotations
+
 import csv
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +51,22 @@ class CameraModel:
     base_from_camera: np.ndarray | None = None
 
     @classmethod
-    def pinhole(cls, name: str, width: int, height: int, K: np.ndarray,
-                base_from_camera: np.ndarray | None = None) -> 'CameraModel':
+    def pinhole(
+        cls, name: str, width: int, height: int, K: np.ndarray, base_from_camera: np.ndarray | None = None
+    ) -> CameraModel:
         """Camera without distortion."""
         K = np.asarray(K, dtype=np.float64)
-        return cls(name, width, height, K, 'plumb_bob', np.zeros(5), np.eye(3),
-                   np.hstack([K, np.zeros((3, 1))]), base_from_camera)
+        return cls(
+            name,
+            width,
+            height,
+            K,
+            'plumb_bob',
+            np.zeros(5),
+            np.eye(3),
+            np.hstack([K, np.zeros((3, 1))]),
+            base_from_camera,
+        )
 
 
 @dataclass(frozen=True)
@@ -99,11 +111,17 @@ def read_image_folder(path: str | Path) -> ImageFolder:
         raise UserError(f'{root}: no such folder of images')
     missing = [name for name in (FRAMES_FILE, CAMERA_FILE) if not (root / name).is_file()]
     if missing:
-        raise UserError(f'{root}: not an image folder: {" and ".join(missing)} missing'
-                        f' (expected {FRAMES_FILE} with rows stamp_ns,file, and {CAMERA_FILE})')
+        raise UserError(
+            f'{root}: not an image folder: {" and ".join(missing)} missing'
+            f' (expected {FRAMES_FILE} with rows stamp_ns,file, and {CAMERA_FILE})'
+        )
     truth = root / GROUND_TRUTH_FILE
-    return ImageFolder(root=root, frames=read_frame_table(root), camera=read_camera_file(root / CAMERA_FILE),
-                       ground_truth=read_tum(truth) if truth.is_file() else None)
+    return ImageFolder(
+        root=root,
+        frames=read_frame_table(root),
+        camera=read_camera_file(root / CAMERA_FILE),
+        ground_truth=read_tum(truth) if truth.is_file() else None,
+    )
 
 
 def read_frame_table(root: Path) -> list[Frame]:
@@ -155,26 +173,39 @@ def read_camera_file(path: str | Path) -> CameraModel:
         if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
             raise UserError(f'{path}: T_base_link_camera holds no rotation in its upper left 3 x 3')
     return CameraModel(
-        name=pinhole.name, width=width, height=height, K=K,
+        name=pinhole.name,
+        width=width,
+        height=height,
+        K=K,
         distortion_model=str(content.get('distortion_model', pinhole.distortion_model)),
         D=_numbers(content, 'distortion_coefficients', path) if 'distortion_coefficients' in content else pinhole.D,
         R=_numbers(content, 'rectification_matrix', path, 9).reshape(3, 3)
-        if 'rectification_matrix' in content else pinhole.R,
+        if 'rectification_matrix' in content
+        else pinhole.R,
         P=_numbers(content, 'projection_matrix', path, 12).reshape(3, 4)
-        if 'projection_matrix' in content else pinhole.P,
-        base_from_camera=base_from_camera)
+        if 'projection_matrix' in content
+        else pinhole.P,
+        base_from_camera=base_from_camera,
+    )
 
 
 def write_camera_file(path: str | Path, camera: CameraModel) -> None:
     """Write what ``read_camera_file`` reads."""
+
     def matrix(values: np.ndarray) -> dict[str, Any]:
         values = np.atleast_2d(values)
         return {'rows': values.shape[0], 'cols': values.shape[1], 'data': values.reshape(-1).tolist()}
 
-    content = {'image_width': camera.width, 'image_height': camera.height, 'camera_name': camera.name,
-               'camera_matrix': matrix(camera.K), 'distortion_model': camera.distortion_model,
-               'distortion_coefficients': matrix(camera.D), 'rectification_matrix': matrix(camera.R),
-               'projection_matrix': matrix(camera.P)}
+    content = {
+        'image_width': camera.width,
+        'image_height': camera.height,
+        'camera_name': camera.name,
+        'camera_matrix': matrix(camera.K),
+        'distortion_model': camera.distortion_model,
+        'distortion_coefficients': matrix(camera.D),
+        'rectification_matrix': matrix(camera.R),
+        'projection_matrix': matrix(camera.P),
+    }
     if camera.base_from_camera is not None:
         content['T_base_link_camera'] = camera.base_from_camera.reshape(-1).tolist()
     Path(path).write_text(yaml.safe_dump(content, sort_keys=False), encoding='utf-8')

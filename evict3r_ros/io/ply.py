@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coloured point clouds as binary little-endian PLY, and the bounded cloud that is saved in one."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,8 +34,10 @@ class PointCloud:
 def _header(count: int) -> bytes:
     """A header of the same length for every count, so that the count can be put in at the end."""
     properties = ''.join(f'property {_TYPE_NAMES[VERTEX[name].str]} {name}\n' for name in VERTEX.names)
-    return (f'ply\nformat binary_little_endian 1.0\ncomment evict3r_ros\n'
-            f'element vertex {count:0{_COUNT_DIGITS}d}\n{properties}end_header\n').encode('ascii')
+    return (
+        f'ply\nformat binary_little_endian 1.0\ncomment evict3r_ros\n'
+        f'element vertex {count:0{_COUNT_DIGITS}d}\n{properties}end_header\n'
+    ).encode('ascii')
 
 
 class PlyWriter:
@@ -61,11 +65,12 @@ class PlyWriter:
             self._file.write(_header(self.count))
             self._file.close()
 
-    def __enter__(self) -> 'PlyWriter':
+    def __enter__(self) -> PlyWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -86,16 +91,19 @@ def read_ply(path: str | Path) -> PointCloud:
     start = header.index(b'element vertex ') + len(b'element vertex ')
     stop = start + _COUNT_DIGITS
     count = content[start:stop]
-    if content[:start] + content[stop:len(header)] != header[:start] + header[stop:] or not count.isdigit():
-        raise UserError(f'{path}: not a PLY file in this layout (binary_little_endian; x y z float, red green blue'
-                        ' uchar)')
+    if content[:start] + content[stop : len(header)] != header[:start] + header[stop:] or not count.isdigit():
+        raise UserError(
+            f'{path}: not a PLY file in this layout (binary_little_endian; x y z float, red green blue uchar)'
+        )
     expected = int(count) * VERTEX.itemsize
     body = len(content) - len(header)
     if body != expected:
         raise UserError(f'{path}: {int(count)} points need {expected} bytes after the header, there are {body}')
     vertices = np.frombuffer(content, dtype=VERTEX, offset=len(header))
-    return PointCloud(np.stack([vertices[name] for name in 'xyz'], axis=1),
-                      np.stack([vertices[name] for name in ('red', 'green', 'blue')], axis=1))
+    return PointCloud(
+        np.stack([vertices[name] for name in 'xyz'], axis=1),
+        np.stack([vertices[name] for name in ('red', 'green', 'blue')], axis=1),
+    )
 
 
 class VoxelCloud:

@@ -1,7 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-What a network said of a video, frame by frame on disk, so that memory does not grow and a run can be taken up again.
+"""What a network said of a video, frame by frame on disk, so that memory does not grow and a run can be taken up again.
 
 Layout::
 
@@ -14,6 +13,8 @@ Layout::
     confidence/000000.npz     confidence: (H, W) float32, 1 and more
     points/000000.npz         points: (H, W, 3) float32 in the first camera's frame, confidence; with a point head only
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -51,7 +52,7 @@ class FrameRecord:
     """(3, 3): K of the input's images."""
 
     @classmethod
-    def parse(cls, line: str) -> 'FrameRecord':
+    def parse(cls, line: str) -> FrameRecord:
         """From a line. Raises ValueError, KeyError or TypeError for anything else."""
         values = json.loads(line)
         shapes = {'world_from_camera': (4, 4), 'camera_matrix': (3, 3), 'input_camera_matrix': (3, 3)}
@@ -60,8 +61,9 @@ class FrameRecord:
 
     def line(self) -> str:
         """The other way; numbers keep all their digits."""
-        values = {name: value.tolist() if isinstance(value, np.ndarray) else value
-                  for name, value in asdict(self).items()}
+        values = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(self).items()
+        }
         return json.dumps(values) + '\n'
 
 
@@ -140,12 +142,15 @@ class PredictionFolder:
             np.savez(self._file('depth', record.index, 'npz'), depth=arrays.depth)
             np.savez(self._file('confidence', record.index, 'npz'), confidence=arrays.confidence)
             if arrays.points is not None:
-                np.savez(self._file('points', record.index, 'npz'), points=arrays.points,
-                         confidence=arrays.points_confidence)
+                np.savez(
+                    self._file('points', record.index, 'npz'), points=arrays.points, confidence=arrays.points_confidence
+                )
             self._lines.write(record.line())
         except OSError as error:
-            raise UserError(f'{self.path}: frame {record.index} cannot be written: {error.strerror or error}; '
-                            'the same command goes on from there') from error
+            raise UserError(
+                f'{self.path}: frame {record.index} cannot be written: {error.strerror or error}; '
+                'the same command goes on from there'
+            ) from error
         self.count += 1
 
     def records(self) -> Iterator[FrameRecord]:
@@ -156,8 +161,9 @@ class PredictionFolder:
                     try:
                         record = FrameRecord.parse(line)
                     except (ValueError, KeyError, TypeError) as error:
-                        raise UserError(f'{self.path / FRAMES_FILE}:{number + 1}: damaged: {error}; --overwrite begins '
-                                        'anew') from error
+                        raise UserError(
+                            f'{self.path / FRAMES_FILE}:{number + 1}: damaged: {error}; --overwrite begins anew'
+                        ) from error
                     if record.index != number:
                         raise UserError(f'{self.path / FRAMES_FILE}:{number + 1}: holds frame {record.index}')
                     yield record
@@ -172,8 +178,9 @@ class PredictionFolder:
             raise UserError(f'{image_path}: missing or damaged; --overwrite begins anew')
         points = self._load('points', index) if with_points else {}
         depth, confidence = (self._load(name, index)[name] for name in ('depth', 'confidence'))
-        return FrameArrays(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), depth, confidence, points.get('points'),
-                           points.get('confidence'))
+        return FrameArrays(
+            cv2.cvtColor(image, cv2.COLOR_BGR2RGB), depth, confidence, points.get('points'), points.get('confidence')
+        )
 
     def close(self) -> None:
         """Close the file of lines."""
@@ -181,11 +188,12 @@ class PredictionFolder:
             self._lines.close()
             self._lines = None
 
-    def __enter__(self) -> 'PredictionFolder':
+    def __enter__(self) -> PredictionFolder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _whole_lines(self) -> bytes:
@@ -194,7 +202,7 @@ class PredictionFolder:
             content = (self.path / FRAMES_FILE).read_bytes()
         except FileNotFoundError:
             return b''
-        return content[:content.rfind(b'\n') + 1]
+        return content[: content.rfind(b'\n') + 1]
 
     def _depth_levels(self, depth: np.ndarray) -> np.ndarray:
         levels = np.round(depth * self.depth_scale)

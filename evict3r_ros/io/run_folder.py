@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder that a command fills, and empties again on its next run, but only of what it made itself."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from evict3r_ros.errors import UserError
@@ -63,8 +65,10 @@ class RunFolder:
     def sizes(self) -> dict[str, int]:
         """Bytes of each of the command's names that is there."""
         present = [self.path / name for name in self._names if (self.path / name).exists()]
-        return {path.name: sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
-                for path in present}
+        return {
+            path.name: sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
+            for path in present
+        }
 
     def _made_by(self) -> str | None:
         marker = self.path / MARKER

@@ -8,14 +8,14 @@ kept whole, lies on disk in a file without a name: nothing is left of it when th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 import shutil
 import struct
 import tempfile
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -88,8 +88,14 @@ class SceneRecord:
             if self._spool.write(record) == _POSE.size:
                 self._poses += 1
 
-    def add_points(self, stamp_ns: int, points: np.ndarray, colours: np.ndarray, frame_from_camera: np.ndarray,
-                   camera_matrix: np.ndarray) -> None:
+    def add_points(
+        self,
+        stamp_ns: int,
+        points: np.ndarray,
+        colours: np.ndarray,
+        frame_from_camera: np.ndarray,
+        camera_matrix: np.ndarray,
+    ) -> None:
         """Add what a camera at a pose (4, 4) saw: (h, w, 3) points in its optical frame, NaN where invalid.
 
         colours: (h, w, 3) uint8. camera_matrix: K (3, 3) of that size.
@@ -110,10 +116,13 @@ class SceneRecord:
         Raises OSError or UserError when they cannot be written, and UserError when there is nothing yet.
         """
         from evict3r_ros.io.glb import GLTF_FROM_BODY, SceneCamera, write_glb  # not for a robot that never saves
+
         with self._lock:
             cloud, count = self._cloud.cloud(), self._poses
-            cameras = [SceneCamera(f'camera {format_stamp(stamp)}', pose, self._camera_matrix, self._size)
-                       for stamp, pose in self._cameras]
+            cameras = [
+                SceneCamera(f'camera {format_stamp(stamp)}', pose, self._camera_matrix, self._size)
+                for stamp, pose in self._cameras
+            ]
         if not count:
             raise UserError('nothing has been answered yet')
         name = datetime.now().strftime('%Y-%m-%dT%H-%M-%S.%f')[:-3]
@@ -143,4 +152,4 @@ class SceneRecord:
             with self._lock:
                 self._spool.seek(first * _POSE.size)
                 chunk = self._spool.read(min(_POSES_AT_ONCE, count - first) * _POSE.size)
-            yield from _POSE.iter_unpack(chunk[:len(chunk) // _POSE.size * _POSE.size])
+            yield from _POSE.iter_unpack(chunk[: len(chunk) // _POSE.size * _POSE.size])

@@ -5,6 +5,8 @@
 Stamps are whole nanoseconds here and never pass through a float, so that what is read equals what was written.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 from evict3r_ros.errors import UserError
 
 HEADER = '# timestamp[s] tx ty tz qx qy qz qw\n'
-_NANOSECONDS = 10 ** 9
+_NANOSECONDS = 10**9
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def parse_stamp(text: str) -> int:
     """Seconds as text to whole nanoseconds, exactly (digits past the ninth decimal are rounded). Raises ValueError."""
     try:
         nanoseconds = (Decimal(text) * _NANOSECONDS).to_integral_value()
-        fits = 0 <= nanoseconds < 2 ** 63
+        fits = 0 <= nanoseconds < 2**63
     except DecimalException as error:
         raise ValueError(f'{text!r} is not a time in seconds') from error
     if not fits:
@@ -71,19 +73,21 @@ class TumWriter:
     def close(self) -> None:
         self._file.close()
 
-    def __enter__(self) -> 'TumWriter':
+    def __enter__(self) -> TumWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
 def write_tum(path: str | Path, trajectory: Trajectory) -> None:
     """Write a whole trajectory."""
     with TumWriter(path) as writer:
-        for stamp, position, quaternion in zip(trajectory.stamps_ns.tolist(), trajectory.positions,
-                                               trajectory.quaternions):
+        for stamp, position, quaternion in zip(
+            trajectory.stamps_ns.tolist(), trajectory.positions, trajectory.quaternions
+        ):
             writer.write(stamp, position, quaternion)
 
 

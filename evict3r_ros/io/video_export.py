@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people look at, made of a folder of predictions: trajectory, cloud, scene, depth video, contact sheet."""
 
+from __future__ import annotations
+
 import contextlib
 import csv
 import math
@@ -44,7 +46,7 @@ class Threshold:
     percentile: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> 'Threshold':
+    def parse(cls, text: str) -> Threshold:
         """'1.5' is a value, '25%' a percentile. Raises UserError for anything else."""
         try:
             number = float(text.removesuffix('%'))
@@ -54,7 +56,7 @@ class Threshold:
             return cls(percentile=number)
         if not text.endswith('%') and 0.0 <= number < math.inf:
             return cls(value=number)
-        raise UserError(f"confidence {text!r}: give a value such as 1.5, or a percentile from 0% up to below 100%")
+        raise UserError(f'confidence {text!r}: give a value such as 1.5, or a percentile from 0% up to below 100%')
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,10 @@ class _Survey:
     last_ns: int = 0
 
 
-def export(folder: PredictionFolder, settings: ExportSettings, untrained: bool, header: list[str],
-           progress: Callable[[], None]) -> Exported:
-    """
-    Write everything beside the frames; memory does not grow with their number.
+def export(
+    folder: PredictionFolder, settings: ExportSettings, untrained: bool, header: list[str], progress: Callable[[], None]
+) -> Exported:
+    """Write everything beside the frames; memory does not grow with their number.
 
     Files appear whole or not at all. untrained: written over the pictures. header: lines over the contact sheet.
     progress: called twice a frame. Raises UserError without frames, and for what cannot be written.
@@ -141,8 +143,10 @@ def export(folder: PredictionFolder, settings: ExportSettings, untrained: bool, 
             least = 1.0 + survey.confidences.percentile(threshold.percentile) if threshold.percentile else 0.0
         cloud = VoxelCloud(settings.voxel or max(VOXEL_SHARE * median, 1e-6), settings.most_points)
         if cloud.reach < survey.depths.percentile(98.0):
-            raise UserError(f'voxels of {cloud.voxel:g} reach {cloud.reach:.3g} far, and the depths go up to '
-                            f'{survey.depths.percentile(98.0):.3g}: give a larger --voxel')
+            raise UserError(
+                f'voxels of {cloud.voxel:g} reach {cloud.reach:.3g} far, and the depths go up to '
+                f'{survey.depths.percentile(98.0):.3g}: give a larger --voxel'
+            )
         seconds = (survey.last_ns - survey.first_ns) / 1e9
         fps = min(max((folder.count - 1) / seconds if seconds > 0.0 else 0.0, SLOWEST_VIDEO), FASTEST_VIDEO)
         masked, rows, cameras = _collect(folder, settings, least, survey, fps, untrained, cloud, progress)
@@ -166,19 +170,45 @@ def export(folder: PredictionFolder, settings: ExportSettings, untrained: bool, 
 def _survey(folder: PredictionFolder, settings: ExportSettings, progress: Callable[[], None]) -> _Survey:
     """Write trajectory and intrinsics, and count depths and confidences."""
     survey = _Survey(LogHistogram(), LogHistogram())
-    with (_replacing(folder, TRAJECTORY) as trajectory_path, _replacing(folder, INTRINSICS) as intrinsics_path,
-          TumWriter(trajectory_path) as trajectory, intrinsics_path.open('w', newline='', encoding='ascii') as file):
+    with (
+        _replacing(folder, TRAJECTORY) as trajectory_path,
+        _replacing(folder, INTRINSICS) as intrinsics_path,
+        TumWriter(trajectory_path) as trajectory,
+        intrinsics_path.open('w', newline='', encoding='ascii') as file,
+    ):
         table = csv.writer(file)
-        table.writerow(['index', 'stamp_s', 'fx', 'fy', 'cx', 'cy', 'width', 'height', 'input_fx', 'input_fy',
-                        'input_cx', 'input_cy'])
+        table.writerow(
+            [
+                'index',
+                'stamp_s',
+                'fx',
+                'fy',
+                'cx',
+                'cy',
+                'width',
+                'height',
+                'input_fx',
+                'input_fy',
+                'input_cx',
+                'input_cy',
+            ]
+        )
         for record in folder.records():
             arrays = folder.read(record.index, settings.points == 'head')
             survey.depths.add(arrays.depth)
             survey.confidences.add(_confidence(arrays, settings) - 1.0)
             pose = record.world_from_camera
             trajectory.write(record.stamp_ns, pose[:3, 3], quaternion_from_matrix(pose))
-            table.writerow([record.index, format_stamp(record.stamp_ns), *_pinhole(record.camera_matrix),
-                            arrays.depth.shape[1], arrays.depth.shape[0], *_pinhole(record.input_camera_matrix)])
+            table.writerow(
+                [
+                    record.index,
+                    format_stamp(record.stamp_ns),
+                    *_pinhole(record.camera_matrix),
+                    arrays.depth.shape[1],
+                    arrays.depth.shape[0],
+                    *_pinhole(record.input_camera_matrix),
+                ]
+            )
             if record.index == 0:
                 survey.first_ns = record.stamp_ns
             survey.last_ns = record.stamp_ns
@@ -186,9 +216,16 @@ def _survey(folder: PredictionFolder, settings: ExportSettings, progress: Callab
     return survey
 
 
-def _collect(folder: PredictionFolder, settings: ExportSettings, least: float, survey: _Survey, fps: float,
-             untrained: bool, cloud: VoxelCloud, progress: Callable[[], None],
-             ) -> tuple[float, list[SheetRow], list[SceneCamera]]:
+def _collect(
+    folder: PredictionFolder,
+    settings: ExportSettings,
+    least: float,
+    survey: _Survey,
+    fps: float,
+    untrained: bool,
+    cloud: VoxelCloud,
+    progress: Callable[[], None],
+) -> tuple[float, list[SheetRow], list[SceneCamera]]:
     """Write the depth video and fill the cloud: the share that masks took, rows of the sheet, cameras of the scene."""
     of_sheet, of_scene = _spread(SHEET_ROWS, folder.count), _spread(settings.most_cameras, folder.count)
     limits = survey.depths.percentile(2.0), survey.depths.percentile(98.0)
@@ -211,8 +248,11 @@ def _collect(folder: PredictionFolder, settings: ExportSettings, least: float, s
                 label = f'{record.name}   {format_stamp(record.stamp_ns)} s'
                 rows.append(SheetRow(label, arrays.image, arrays.depth, arrays.confidence))
             if record.index in of_scene:
-                cameras.append(SceneCamera(f'camera_{record.index:06d}', record.world_from_camera, record.camera_matrix,
-                                           arrays.depth.shape))
+                cameras.append(
+                    SceneCamera(
+                        f'camera_{record.index:06d}', record.world_from_camera, record.camera_matrix, arrays.depth.shape
+                    )
+                )
             progress()
     return masked / pixels, rows, cameras
 
@@ -255,18 +295,31 @@ def _picture(arrays: FrameArrays, limits: tuple[float, float], untrained: bool) 
     picture = np.concatenate([arrays.image, depth], axis=1)
     if untrained:
         scale = picture.shape[1] / 600
-        cv2.putText(picture, 'UNTRAINED', (round(6 * scale), picture.shape[0] - round(6 * scale)),
-                    cv2.FONT_HERSHEY_SIMPLEX, scale, (200, 30, 30), max(1, round(2 * scale)), cv2.LINE_AA)
+        cv2.putText(
+            picture,
+            'UNTRAINED',
+            (round(6 * scale), picture.shape[0] - round(6 * scale)),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            scale,
+            (200, 30, 30),
+            max(1, round(2 * scale)),
+            cv2.LINE_AA,
+        )
     return picture
 
 
 def _write_predictions(path: Path, folder: PredictionFolder, settings: ExportSettings) -> None:
     """All frames in one file, an array a name, frame by frame."""
-    of_frames = {'image': lambda arrays: arrays.image, 'depth': lambda arrays: arrays.depth,
-                 'confidence': lambda arrays: arrays.confidence}
+    of_frames = {
+        'image': lambda arrays: arrays.image,
+        'depth': lambda arrays: arrays.depth,
+        'confidence': lambda arrays: arrays.confidence,
+    }
     if settings.points == 'head':
-        of_frames |= {'points': lambda arrays: arrays.points,
-                      'points_confidence': lambda arrays: arrays.points_confidence}
+        of_frames |= {
+            'points': lambda arrays: arrays.points,
+            'points_confidence': lambda arrays: arrays.points_confidence,
+        }
     with ArrayArchive(path) as archive:
         for name in ('stamp_ns', 'world_from_camera', 'camera_matrix', 'input_camera_matrix'):
             archive.add(name, (np.asarray(getattr(record, name)) for record in folder.records()), folder.count)

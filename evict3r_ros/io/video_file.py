@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """MP4 files (H.264) that browsers and players show, through FFmpeg."""
 
+from __future__ import annotations
+
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -51,9 +53,10 @@ class VideoWriter:
         except (av.FFmpegError, OSError) as error:
             raise UserError(f'{self.path}: cannot be written: {error}') from error
 
-    def __enter__(self) -> 'VideoWriter':
+    def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -1,7 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-A synthetic world on the disk: images, exact depth, poses and the camera, as a folder or as a bag.
+"""A synthetic world on the disk: images, exact depth, poses and the camera, as a folder or as a bag.
 
 The folder is one that ``io.image_folder`` reads, with depth beside it::
 
@@ -12,6 +11,8 @@ The folder is one that ``io.image_folder`` reads, with depth beside it::
     world.json               seed and settings that say everything, and the unit of depth
     contact_sheet.png        some frames with their depth
 """
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -34,7 +35,7 @@ IMAGES, DEPTH, ABOUT, SHEET = 'rgb', 'depth', 'world.json', 'contact_sheet.png'
 NAMES = (IMAGES, DEPTH, GROUND_TRUTH_FILE, CAMERA_FILE, FRAMES_FILE, ABOUT, SHEET)
 DEPTH_UNIT = 0.001
 """Metres."""
-_START_NS = 1_000_000_000 * 10 ** 9
+_START_NS = 1_000_000_000 * 10**9
 _SHEET_ROWS = 8
 
 
@@ -51,10 +52,10 @@ def stamped(frames: Iterable[StreamFrame], rate: float) -> Iterator[tuple[int, S
         yield _START_NS + round(index * 1e9 / rate), frame
 
 
-def tee_world_folder(path: Path, frames: Iterable[tuple[int, StreamFrame]], count: int, camera: CameraModel,
-                     about: dict[str, Any]) -> Iterator[tuple[int, StreamFrame]]:
-    """
-    Write the folder a frame at a time, handing each frame on when it is written; an interrupted one is whole so far.
+def tee_world_folder(
+    path: Path, frames: Iterable[tuple[int, StreamFrame]], count: int, camera: CameraModel, about: dict[str, Any]
+) -> Iterator[tuple[int, StreamFrame]]:
+    """Write the folder a frame at a time, handing each frame on when it is written; an interrupted one is whole so far.
 
     frames: ``count`` of them, stamped. about: settings, for world.json. Raises UserError when the folder is somebody
     else's, or cannot be written.
@@ -83,7 +84,9 @@ def tee_world_folder(path: Path, frames: Iterable[tuple[int, StreamFrame]], coun
                 if number in shown:
                     rows.append(SheetRow(f'frame {number}', frame.image, frame.depth))
                 yield stamp, frame
-        title = f"world of seed {about['seed']}: {about['kind']}, {count} frames {about['stride']} apart, depth in metres"
+        title = (
+            f'world of seed {about["seed"]}: {about["kind"]}, {count} frames {about["stride"]} apart, depth in metres'
+        )
         write_contact_sheet(folder.file(SHEET), rows, [title], untrained=False)
     except OSError as error:
         raise UserError(f'{path}: cannot be written: {error.strerror}') from error

@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-One door to everything that is worth a kernel; behind it, engines that give the same answers.
+"""One door to everything that is worth a kernel; behind it, engines that give the same answers.
 
 ``torch``: any device, and the reference. ``triton``: CUDA, where Triton is installed; forward only. Which one runs is
 decided for each call by where its tensors are, unless EVICT3R_ENGINE or ``use`` says ``torch``.
 """
+
+from __future__ import annotations
 
 import importlib
 import importlib.util
@@ -23,9 +24,25 @@ from evict3r_ros.kernels.aside import Aside
 from evict3r_ros.kernels.layout import PackedLayout
 from evict3r_ros.kernels.torch_engine import attention
 
-__all__ = ['ENGINES', 'Aside', 'PackedLayout', 'add_norm', 'attention', 'cache_attention', 'cache_mass', 'copy_pair',
-           'engine_for', 'enlarge', 'norm_turn', 'read_packed', 'self_attention', 'time_scoring',
-           'use', 'why', 'write_packed']
+__all__ = [
+    'ENGINES',
+    'Aside',
+    'PackedLayout',
+    'add_norm',
+    'attention',
+    'cache_attention',
+    'cache_mass',
+    'copy_pair',
+    'engine_for',
+    'enlarge',
+    'norm_turn',
+    'read_packed',
+    'self_attention',
+    'time_scoring',
+    'use',
+    'why',
+    'write_packed',
+]
 
 ENGINES = ('auto', 'torch', 'triton')
 HAS_TRITON = importlib.util.find_spec('triton') is not None
@@ -74,20 +91,30 @@ def time_scoring(timed: Callable[[Callable], Callable]) -> Callable[[], None]:
     if not HAS_TRITON:
         return lambda: None
     from evict3r_ros.kernels import triton_attention
+
     plain = triton_attention.mass
     triton_attention.mass = timed(plain)
 
     def restore() -> None:
         triton_attention.mass = plain
+
     return restore
 
 
-def cache_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, kept: torch.Tensor, fresh: int,
-                    mass: torch.Tensor | None = None, aside: Aside | None = None) -> torch.Tensor:
+def cache_attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    kept: torch.Tensor,
+    fresh: int,
+    mass: torch.Tensor | None = None,
+    aside: Aside | None = None,
+) -> torch.Tensor:
     """See torch_engine.cache_attention; the mass is complete only when ``aside``, if given, has been joined."""
     if not _fused(query):
         return torch_engine.cache_attention(query, keys, values, kept, fresh, mass)
     from evict3r_ros.kernels import triton_attention
+
     answer, lse = triton_attention.attention(query, keys, values, kept, fresh)
     if mass is not None:
         with aside.beside(query, lse) if aside is not None else nullcontext():
@@ -99,31 +126,51 @@ def self_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) 
     """Attention of tokens to each other: (batch, heads, tokens, head_dim) each."""
     if _fused(query) and query.shape[0] == 1 and query.shape[3] in (16, 32, 64, 128):
         from evict3r_ros.kernels import triton_attention
+
         return triton_attention.self_attention(query[0], key[0], value[0])[None]
     return F.scaled_dot_product_attention(query, key, value)
 
 
-def cache_mass(query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int,
-               mass: torch.Tensor) -> None:
+def cache_mass(
+    query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int, mass: torch.Tensor
+) -> None:
     """See torch_engine.cache_mass."""
     if not _fused(keys):
         torch_engine.cache_mass(query, counts, keys, kept, fresh, mass)
         return
     from evict3r_ros.kernels import triton_attention
+
     query = query.to(keys.dtype)
     # What the pooled queries would get of the values is not needed, but little: there are few of them.
     _, lse = triton_attention.attention(query, keys, keys, kept, fresh)
     triton_attention.mass(query, keys, kept, fresh, lse, mass, counts)
 
 
-def write_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor,
-                 centres: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
+def write_packed(
+    rows: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    slots: torch.Tensor,
+    centres: torch.Tensor,
+    table: torch.Tensor,
+    scale: torch.Tensor,
+    layout: PackedLayout,
+) -> None:
     """See torch_engine.write_packed."""
     _engine_of(key, 'triton_codec').write_packed(rows, key, value, slots, centres, table, scale, layout)
 
 
-def read_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor,
-                count: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
+def read_packed(
+    rows: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    slots: torch.Tensor,
+    centres: torch.Tensor,
+    count: torch.Tensor,
+    table: torch.Tensor,
+    scale: torch.Tensor,
+    layout: PackedLayout,
+) -> None:
     """See torch_engine.read_packed."""
     _engine_of(key, 'triton_codec').read_packed(rows, key, value, slots, centres, count, table, scale, layout)
 
@@ -133,15 +180,23 @@ def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, val
     _engine_of(key, 'triton_codec').copy_pair(key, value, key_out, value_out)
 
 
-def norm_turn(qkv: torch.Tensor, q_weight: torch.Tensor, q_bias: torch.Tensor, k_weight: torch.Tensor,
-              k_bias: torch.Tensor, eps: float, cos: torch.Tensor, sin: torch.Tensor,
-              ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def norm_turn(
+    qkv: torch.Tensor,
+    q_weight: torch.Tensor,
+    q_bias: torch.Tensor,
+    k_weight: torch.Tensor,
+    k_bias: torch.Tensor,
+    eps: float,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """See torch_engine.norm_turn."""
     return _engine_of(qkv, 'triton_layers').norm_turn(qkv, q_weight, q_bias, k_weight, k_bias, eps, cos, sin)
 
 
-def add_norm(x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
-             eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+def add_norm(
+    x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """See torch_engine.add_norm."""
     return _engine_of(x, 'triton_layers').add_norm(x, added, gamma, weight, bias, eps)
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Work beside the main line: what nobody waits for fills the gaps that small matrix products leave on a large card."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,8 +11,7 @@ import torch
 
 
 class Aside:
-    """
-    A second CUDA stream that begins where the main one is, and is joined before anything depends on it.
+    """A second CUDA stream that begins where the main one is, and is joined before anything depends on it.
 
     On other devices, and while gradients are recorded, the work simply runs where it stands.
     """

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the parts of a packed row lie."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 

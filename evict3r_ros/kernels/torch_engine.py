@@ -2,22 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reference engine: plain torch, any device, memory bounded whatever the length of the cache."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 
 from evict3r_ros.kernels import torch_enlarge
 from evict3r_ros.kernels.layout import PackedLayout
 
-TILE_BYTES = 32 * 2 ** 20
+TILE_BYTES = 32 * 2**20
 """Scores held at one time while the attention mass is collected."""
 HALF = torch.float16
 """Minimum and step of packed numbers: ten bits of mantissa for ranges of at most a few hundred."""
 
 
-def attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, valid: torch.Tensor | None = None,
-              ) -> torch.Tensor:
-    """
-    Softmax attention: query (heads, N, head_dim), keys and values (heads, M, head_dim) -> (heads, N, head_dim).
+def attention(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, valid: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Softmax attention: query (heads, N, head_dim), keys and values (heads, M, head_dim) -> (heads, N, head_dim).
 
     valid: (M,) bool, False for keys that are not there; what lies under them must be finite.
     """
@@ -34,10 +36,15 @@ def _there(keys: torch.Tensor, kept: torch.Tensor, fresh: int) -> torch.Tensor |
     return (number < kept) | (number >= width)
 
 
-def cache_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, kept: torch.Tensor, fresh: int,
-                    mass: torch.Tensor | None = None) -> torch.Tensor:
-    """
-    Attention of a frame to the cache and itself: query (heads, N, head_dim) -> (heads, N, head_dim).
+def cache_attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    kept: torch.Tensor,
+    fresh: int,
+    mass: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Attention of a frame to the cache and itself: query (heads, N, head_dim) -> (heads, N, head_dim).
 
     keys, values: (M, heads, head_dim), of which the first ``kept`` (,) int64 and the last ``fresh`` are there; the rest
     may be anything finite. mass: (M,) float32 or None, takes each key's attention mass, the mean over heads of the sum
@@ -56,8 +63,9 @@ def cache_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tenso
     return torch.cat(answers, dim=1)
 
 
-def cache_mass(query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int,
-               mass: torch.Tensor) -> None:
+def cache_mass(
+    query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int, mass: torch.Tensor
+) -> None:
     """The mass of ``cache_attention`` alone, where query i of (heads, n, head_dim) stands for counts (n,)[i] queries."""
     valid = _there(keys, kept, fresh)
     mass.zero_()
@@ -70,8 +78,7 @@ def cache_mass(query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, ke
 
 
 def _weights(query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None):
-    """
-    Softmax weights (heads, tile, M) in float32, a tile of queries at a time.
+    """Softmax weights (heads, tile, M) in float32, a tile of queries at a time.
 
     A query's weights need its own row of scores alone, so one pass suffices and the matrix (heads, N, M) is never whole.
     """
@@ -79,19 +86,18 @@ def _weights(query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None
     tile = max(16, TILE_BYTES // (4 * heads * keys.shape[1]))
     turned = keys.float().transpose(1, 2)
     for rows in query.split(tile, dim=1):
-        scores = (rows.float() * head_dim ** -0.5) @ turned
+        scores = (rows.float() * head_dim**-0.5) @ turned
         if valid is not None:
             scores.masked_fill_(~valid, -torch.inf)
         yield scores.softmax(dim=-1)
 
 
 def pack(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    x (n, heads, w) float32 -> packed codes (n, heads * w * bits / 8) uint8, and (n, heads, 2) half: minimum and step.
+    """x (n, heads, w) float32 -> packed codes (n, heads * w * bits / 8) uint8, and (n, heads, 2) half: minimum and step.
 
     A byte's codes lie w * bits / 8 channels apart.
     """
-    levels = 2 ** bits - 1
+    levels = 2**bits - 1
     low, high = x.aminmax(dim=-1, keepdim=True)
     limit = torch.finfo(HALF).max
     low = low.clamp(-limit, limit).to(HALF)
@@ -108,34 +114,51 @@ def pack(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
 def unpack(codes: torch.Tensor, ranges: torch.Tensor, bits: int) -> torch.Tensor:
     """The inverse of ``pack``, as far as the bits go: (n, heads, w) float32."""
     codes = codes.unflatten(1, (ranges.shape[1], -1))
-    parts = [(codes >> (bits * number)) & (2 ** bits - 1) for number in range(8 // bits)]
+    parts = [(codes >> (bits * number)) & (2**bits - 1) for number in range(8 // bits)]
     low, step = ranges.float().split(1, dim=-1)
     return torch.cat(parts, dim=-1).float() * step + low
 
 
-def write_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor,
-                 centres: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
-    """
-    Quantize key and value (n, heads, w) into their rows.
+def write_packed(
+    rows: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    slots: torch.Tensor,
+    centres: torch.Tensor,
+    table: torch.Tensor,
+    scale: torch.Tensor,
+    layout: PackedLayout,
+) -> None:
+    """Quantize key and value (n, heads, w) into their rows.
 
     rows: (a tier's slots + 1, row bytes) uint8; slots: (n,) int64, what goes to no slot of the tier is dropped;
     centres: (n,) int64, which of table (2, centres, heads, w) to take off; scale: (2, heads, w), to divide by; both for
     key and value.
     """
     last = rows.shape[0] - 1
-    packed = [pack((x.float() - table[kind][centres]) / scale[kind], layout.bits) for kind, x in enumerate((key, value))]
+    packed = [
+        pack((x.float() - table[kind][centres]) / scale[kind], layout.bits) for kind, x in enumerate((key, value))
+    ]
     codes = torch.cat([codes for codes, _ in packed], dim=1)
     ranges = torch.cat([ranges.flatten(1) for _, ranges in packed], dim=1).view(torch.uint8)
     local = (slots - layout.first_slot).clamp(max=last)
-    rows[:, :codes.shape[1] + ranges.shape[1]].index_copy_(0, local, torch.cat((codes, ranges), dim=1))
+    rows[:, : codes.shape[1] + ranges.shape[1]].index_copy_(0, local, torch.cat((codes, ranges), dim=1))
     if not layout.alone:
         rows[last].zero_()
 
 
-def read_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor,
-                count: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
-    """
-    The inverse of ``write_packed`` for slots (n,), into key and value (n, heads, w).
+def read_packed(
+    rows: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    slots: torch.Tensor,
+    centres: torch.Tensor,
+    count: torch.Tensor,
+    table: torch.Tensor,
+    scale: torch.Tensor,
+    layout: PackedLayout,
+) -> None:
+    """The inverse of ``write_packed`` for slots (n,), into key and value (n, heads, w).
 
     The first ``count`` (,) int64 of them hold tokens. A token of another tier is left alone; what has none becomes
     anything finite.
@@ -147,9 +170,9 @@ def read_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slot
         local = torch.where(inside, local, last)
     found = rows.index_select(0, local)
     size, heads = layout.code_bytes, key.shape[1]
-    ranges = found[:, 2 * size:2 * size + 4 * heads * HALF.itemsize].view(HALF).unflatten(1, (2, heads, 2))
+    ranges = found[:, 2 * size : 2 * size + 4 * heads * HALF.itemsize].view(HALF).unflatten(1, (2, heads, 2))
     for kind, out in enumerate((key, value)):
-        x = unpack(found[:, kind * size:(kind + 1) * size], ranges[:, kind], layout.bits)
+        x = unpack(found[:, kind * size : (kind + 1) * size], ranges[:, kind], layout.bits)
         x = x * scale[kind] + table[kind][centres]
         out.copy_(x if layout.alone else torch.where(inside[:, None, None], x, out))
 
@@ -160,11 +183,17 @@ def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, val
     value_out.copy_(value)
 
 
-def norm_turn(qkv: torch.Tensor, q_weight: torch.Tensor, q_bias: torch.Tensor, k_weight: torch.Tensor,
-              k_bias: torch.Tensor, eps: float, cos: torch.Tensor, sin: torch.Tensor,
-              ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """
-    Query, key and value (batch, heads, tokens, head_dim) from qkv (batch, tokens, 3, heads, head_dim).
+def norm_turn(
+    qkv: torch.Tensor,
+    q_weight: torch.Tensor,
+    q_bias: torch.Tensor,
+    k_weight: torch.Tensor,
+    k_bias: torch.Tensor,
+    eps: float,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Query, key and value (batch, heads, tokens, head_dim) from qkv (batch, tokens, 3, heads, head_dim).
 
     Query and key get a LayerNorm over the head, then the turn of 2-D RoPE: channels of the first half by the row's
     angle, of the second by the column's, and inside a half channel i pairs with i + quarter. cos, sin: (grid tokens,
@@ -176,11 +205,13 @@ def norm_turn(qkv: torch.Tensor, q_weight: torch.Tensor, q_bias: torch.Tensor, k
         x = F.layer_norm(x, x.shape[-1:], weight, bias, eps).unflatten(-2, (-1, cos.shape[0]))
         a, b, c, d = x.chunk(4, dim=-1)
         return (x * cos + torch.cat((-b, a, -d, c), dim=-1) * sin).flatten(-3, -2).to(qkv.dtype)
+
     return turn(query, q_weight, q_bias), turn(key, k_weight, k_bias), value
 
 
-def add_norm(x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
-             eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+def add_norm(
+    x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """x + gamma * added, and its LayerNorm: x, added (..., C); gamma, weight, bias (C,)."""
     x = torch.addcmul(x, added, gamma)
     return x, F.layer_norm(x, x.shape[-1:], weight, bias, eps)

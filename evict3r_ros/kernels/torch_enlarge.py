@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bilinear enlargement whose gradient is two matrix products instead of sums scattered by atomic additions."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 

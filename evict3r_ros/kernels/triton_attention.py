@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Triton kernels of the attention over the cache, and of the attention mass of its keys.
+"""Triton kernels of the attention over the cache, and of the attention mass of its keys.
 
 Softmax by running maximum (FlashAttention-2, arXiv 2307.08691), keys split among programs so that one camera's few
 queries fill a large card, and how many keys there are read from the device: one CUDA graph serves every length.
 """
+
+from __future__ import annotations
 
 import torch
 import triton
@@ -21,8 +22,23 @@ COMBINED = 32
 
 
 @triton.jit
-def _step(query, best, total, answer, key_ptr, value_ptr, first, limit, key_stride, value_stride, scale,
-          D: tl.constexpr, BN: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr):
+def _step(
+    query,
+    best,
+    total,
+    answer,
+    key_ptr,
+    value_ptr,
+    first,
+    limit,
+    key_stride,
+    value_stride,
+    scale,
+    D: tl.constexpr,
+    BN: tl.constexpr,
+    MASKED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """BN more keys from row ``first``, those before ``limit`` where MASKED; scores are in powers of two."""
     rows = first + tl.arange(0, BN)
     channels = tl.arange(0, D)
@@ -45,12 +61,31 @@ def _step(query, best, total, answer, key_ptr, value_ptr, first, limit, key_stri
 
 
 @triton.jit
-def _attend(query_ptr, key_ptr, value_ptr, kept_ptr, part_ptr, lse_ptr,
-            query_head, query_row, key_row, key_head, value_row, value_head, queries, first_fresh, fresh, scale,
-            D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, SPLITS: tl.constexpr, WHOLE: tl.constexpr,
-            PRECISION: tl.constexpr):
-    """
-    One split's softmax-weighted values, divided by its own sum of weights, and that sum's logarithm to base 2.
+def _attend(
+    query_ptr,
+    key_ptr,
+    value_ptr,
+    kept_ptr,
+    part_ptr,
+    lse_ptr,
+    query_head,
+    query_row,
+    key_row,
+    key_head,
+    value_row,
+    value_head,
+    queries,
+    first_fresh,
+    fresh,
+    scale,
+    D: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    SPLITS: tl.constexpr,
+    WHOLE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One split's softmax-weighted values, divided by its own sum of weights, and that sum's logarithm to base 2.
 
     WHOLE: all keys are there and one split has them; then the values are the answer, (queries, heads, D).
     """
@@ -59,8 +94,9 @@ def _attend(query_ptr, key_ptr, value_ptr, kept_ptr, part_ptr, lse_ptr,
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
     channels = tl.arange(0, D)
     inside = rows < queries
-    query = tl.load(query_ptr + head * query_head + rows[:, None] * query_row + channels[None, :],
-                    mask=inside[:, None], other=0.0)
+    query = tl.load(
+        query_ptr + head * query_head + rows[:, None] * query_row + channels[None, :], mask=inside[:, None], other=0.0
+    )
     key_ptr += head * key_head
     value_ptr += head * value_head
 
@@ -78,17 +114,61 @@ def _attend(query_ptr, key_ptr, value_ptr, kept_ptr, part_ptr, lse_ptr,
     answer = tl.zeros((BM, D), tl.float32)
     for block in range(start, end):
         first = tl.where(block < kept_full, block * BN, first_fresh + (block - kept_full) * BN)
-        best, total, answer = _step(query, best, total, answer, key_ptr, value_ptr, first, first, key_row, value_row,
-                                    scale, D, BN, False, PRECISION)
+        best, total, answer = _step(
+            query,
+            best,
+            total,
+            answer,
+            key_ptr,
+            value_ptr,
+            first,
+            first,
+            key_row,
+            value_row,
+            scale,
+            D,
+            BN,
+            False,
+            PRECISION,
+        )
     # The last keys of either part fill no block. They fall to the last split, whose share is smaller by two.
     if split == SPLITS - 1:
         if kept_full * BN < kept:
-            best, total, answer = _step(query, best, total, answer, key_ptr, value_ptr, kept_full * BN, kept,
-                                        key_row, value_row, scale, D, BN, True, PRECISION)
+            best, total, answer = _step(
+                query,
+                best,
+                total,
+                answer,
+                key_ptr,
+                value_ptr,
+                kept_full * BN,
+                kept,
+                key_row,
+                value_row,
+                scale,
+                D,
+                BN,
+                True,
+                PRECISION,
+            )
         if fresh % BN > 0:
-            best, total, answer = _step(query, best, total, answer, key_ptr, value_ptr,
-                                        first_fresh + fresh // BN * BN, first_fresh + fresh, key_row, value_row,
-                                        scale, D, BN, True, PRECISION)
+            best, total, answer = _step(
+                query,
+                best,
+                total,
+                answer,
+                key_ptr,
+                value_ptr,
+                first_fresh + fresh // BN * BN,
+                first_fresh + fresh,
+                key_row,
+                value_row,
+                scale,
+                D,
+                BN,
+                True,
+                PRECISION,
+            )
     if WHOLE:
         place = rows * tl.num_programs(1) + head
     else:
@@ -96,13 +176,15 @@ def _attend(query_ptr, key_ptr, value_ptr, kept_ptr, part_ptr, lse_ptr,
         # A split without keys says zero, and a logarithm of minus infinity.
         tl.store(lse_ptr + place, best + tl.log2(total), mask=inside)
     answer = answer / tl.where(total > 0.0, total, 1.0)[:, None]
-    tl.store(part_ptr + place[:, None] * D + channels[None, :], answer.to(part_ptr.dtype.element_ty),
-             mask=inside[:, None])
+    tl.store(
+        part_ptr + place[:, None] * D + channels[None, :], answer.to(part_ptr.dtype.element_ty), mask=inside[:, None]
+    )
 
 
 @triton.jit
-def _combine(part_ptr, part_lse_ptr, answer_ptr, lse_ptr, heads, queries,
-             D: tl.constexpr, BM: tl.constexpr, SPLITS: tl.constexpr):
+def _combine(
+    part_ptr, part_lse_ptr, answer_ptr, lse_ptr, heads, queries, D: tl.constexpr, BM: tl.constexpr, SPLITS: tl.constexpr
+):
     """The splits' answers weighted by their sums: (queries, heads, D), and the logarithm of the whole sum."""
     head = tl.program_id(1)
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
@@ -118,18 +200,41 @@ def _combine(part_ptr, part_lse_ptr, answer_ptr, lse_ptr, heads, queries,
         place = (split * heads + head) * queries + rows
         weight = tl.exp2(tl.load(part_lse_ptr + place, mask=inside, other=0.0) - best)
         total += weight
-        answer += weight[:, None] * tl.load(part_ptr + place[:, None] * D + channels[None, :], mask=inside[:, None],
-                                            other=0.0).to(tl.float32)
+        answer += weight[:, None] * tl.load(
+            part_ptr + place[:, None] * D + channels[None, :], mask=inside[:, None], other=0.0
+        ).to(tl.float32)
     answer = answer / total[:, None]
-    tl.store(answer_ptr + (rows[:, None] * heads + head) * D + channels[None, :],
-             answer.to(answer_ptr.dtype.element_ty), mask=inside[:, None])
+    tl.store(
+        answer_ptr + (rows[:, None] * heads + head) * D + channels[None, :],
+        answer.to(answer_ptr.dtype.element_ty),
+        mask=inside[:, None],
+    )
     tl.store(lse_ptr + head * queries + rows, best + tl.log2(total), mask=inside)
 
 
 @triton.jit
-def _mass(query_ptr, key_ptr, kept_ptr, lse_ptr, counts_ptr, mass_ptr, query_head, query_row, key_row, key_head,
-          queries, keys, first_fresh, fresh, scale,
-          D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, COUNTED: tl.constexpr, PRECISION: tl.constexpr):
+def _mass(
+    query_ptr,
+    key_ptr,
+    kept_ptr,
+    lse_ptr,
+    counts_ptr,
+    mass_ptr,
+    query_head,
+    query_row,
+    key_row,
+    key_head,
+    queries,
+    keys,
+    first_fresh,
+    fresh,
+    scale,
+    D: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    COUNTED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """What BM keys of one head receive from all queries; zero for keys that are not there."""
     head = tl.program_id(1)
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
@@ -138,15 +243,17 @@ def _mass(query_ptr, key_ptr, kept_ptr, lse_ptr, counts_ptr, mass_ptr, query_hea
     there = (rows < kept) | ((rows >= first_fresh) & (rows < first_fresh + fresh))
     mass = tl.zeros((BM,), tl.float32)
     if tl.max(there.to(tl.int32), 0) > 0:
-        key = tl.load(key_ptr + head * key_head + rows[:, None] * key_row + channels[None, :], mask=there[:, None],
-                      other=0.0)
+        key = tl.load(
+            key_ptr + head * key_head + rows[:, None] * key_row + channels[None, :], mask=there[:, None], other=0.0
+        )
         query_ptr += head * query_head
         received = tl.zeros((BM, BN), tl.float32)
         for first in range(0, queries, BN):
             columns = first + tl.arange(0, BN)
             inside = columns < queries
-            query = tl.load(query_ptr + columns[None, :] * query_row + channels[:, None], mask=inside[None, :],
-                            other=0.0)
+            query = tl.load(
+                query_ptr + columns[None, :] * query_row + channels[:, None], mask=inside[None, :], other=0.0
+            )
             lse = tl.load(lse_ptr + head * queries + columns, mask=inside, other=float('inf'))
             weights = tl.exp2(tl.dot(key, query, input_precision=PRECISION) * scale - lse[None, :])
             if COUNTED:
@@ -171,8 +278,9 @@ def _precision(tensor: torch.Tensor) -> str:
     return 'ieee' if tensor.dtype == torch.float32 else 'tf32'
 
 
-def attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, kept: torch.Tensor, fresh: int,
-              ) -> tuple[torch.Tensor, torch.Tensor]:
+def attention(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, kept: torch.Tensor, fresh: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """See torch_engine.cache_attention; and for each query the logarithm to base 2 of its sum of weights, (heads, N)."""
     heads, queries, width = query.shape
     first_fresh = keys.shape[0] - fresh
@@ -181,11 +289,34 @@ def attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, kep
     parts = torch.empty(SPLITS, heads, queries, width, dtype=torch.float32, device=query.device)
     part_lse = torch.empty(SPLITS, heads, queries, dtype=torch.float32, device=query.device)
     _attend[(triton.cdiv(queries, QUERIES), heads, SPLITS)](
-        query, keys, values, kept, parts, part_lse, query.stride(0), query.stride(1), keys.stride(0), keys.stride(1),
-        values.stride(0), values.stride(1), queries, first_fresh, fresh, width ** -0.5 * LOG2_E, D=width, BM=QUERIES,
-        BN=KEYS, SPLITS=SPLITS, WHOLE=False, PRECISION=_precision(query), num_warps=4, num_stages=3)
+        query,
+        keys,
+        values,
+        kept,
+        parts,
+        part_lse,
+        query.stride(0),
+        query.stride(1),
+        keys.stride(0),
+        keys.stride(1),
+        values.stride(0),
+        values.stride(1),
+        queries,
+        first_fresh,
+        fresh,
+        width**-0.5 * LOG2_E,
+        D=width,
+        BM=QUERIES,
+        BN=KEYS,
+        SPLITS=SPLITS,
+        WHOLE=False,
+        PRECISION=_precision(query),
+        num_warps=4,
+        num_stages=3,
+    )
     _combine[(triton.cdiv(queries, COMBINED), heads)](
-        parts, part_lse, answer, lse, heads, queries, D=width, BM=COMBINED, SPLITS=SPLITS, num_warps=4)
+        parts, part_lse, answer, lse, heads, queries, D=width, BM=COMBINED, SPLITS=SPLITS, num_warps=4
+    )
     return answer.transpose(0, 1), lse
 
 
@@ -194,20 +325,69 @@ def self_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     heads, queries, width = query.shape
     answer = torch.empty(queries, heads, width, dtype=query.dtype, device=query.device)
     _attend[(triton.cdiv(queries, QUERIES), heads, 1)](
-        query, keys, values, answer, answer, answer, query.stride(0), query.stride(1), keys.stride(1), keys.stride(0),
-        values.stride(1), values.stride(0), queries, 0, queries, width ** -0.5 * LOG2_E, D=width, BM=QUERIES, BN=KEYS,
-        SPLITS=1, WHOLE=True, PRECISION=_precision(query), num_warps=4, num_stages=3)
+        query,
+        keys,
+        values,
+        answer,
+        answer,
+        answer,
+        query.stride(0),
+        query.stride(1),
+        keys.stride(1),
+        keys.stride(0),
+        values.stride(1),
+        values.stride(0),
+        queries,
+        0,
+        queries,
+        width**-0.5 * LOG2_E,
+        D=width,
+        BM=QUERIES,
+        BN=KEYS,
+        SPLITS=1,
+        WHOLE=True,
+        PRECISION=_precision(query),
+        num_warps=4,
+        num_stages=3,
+    )
     return answer.transpose(0, 1)
 
 
-def mass(query: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int, lse: torch.Tensor,
-         out: torch.Tensor, counts: torch.Tensor | None = None) -> None:
+def mass(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    kept: torch.Tensor,
+    fresh: int,
+    lse: torch.Tensor,
+    out: torch.Tensor,
+    counts: torch.Tensor | None = None,
+) -> None:
     """Each key's attention mass into out (M,) float32, given the ``lse`` of ``attention`` over the same keys."""
     heads, queries, width = query.shape
     count = keys.shape[0]
     part = torch.empty(heads, count, dtype=torch.float32, device=query.device)
     _mass[(triton.cdiv(count, SCORED), heads)](
-        query, keys, kept, lse, lse if counts is None else counts, part, query.stride(0), query.stride(1),
-        keys.stride(0), keys.stride(1), queries, count, count - fresh, fresh, width ** -0.5 * LOG2_E, D=width, BM=SCORED,
-        BN=ASKING, COUNTED=counts is not None, PRECISION=_precision(query), num_warps=4, num_stages=3)
+        query,
+        keys,
+        kept,
+        lse,
+        lse if counts is None else counts,
+        part,
+        query.stride(0),
+        query.stride(1),
+        keys.stride(0),
+        keys.stride(1),
+        queries,
+        count,
+        count - fresh,
+        fresh,
+        width**-0.5 * LOG2_E,
+        D=width,
+        BM=SCORED,
+        BN=ASKING,
+        COUNTED=counts is not None,
+        PRECISION=_precision(query),
+        num_warps=4,
+        num_stages=3,
+    )
     _mean_over_heads[(triton.cdiv(count, 256),)](part, out, heads, count, BLOCK=256)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triton kernels between numbers and packed rows: see cache/codec.py for what a row is."""
 
+from __future__ import annotations
+
 import torch
 import triton
 import triton.language as tl
@@ -18,14 +20,37 @@ TOKENS_WRITTEN, TOKENS_READ = 2, 8
 @triton.jit
 def _normed(x_ptr, centre_ptr, scale_ptr, places, centres, scales, mask):
     x = tl.load(x_ptr + places, mask=mask, other=0.0).to(tl.float32)
-    return tl.div_rn(x - tl.load(centre_ptr + centres, mask=mask, other=0.0),
-                     tl.load(scale_ptr + scales, mask=mask, other=1.0))
+    return tl.div_rn(
+        x - tl.load(centre_ptr + centres, mask=mask, other=0.0), tl.load(scale_ptr + scales, mask=mask, other=1.0)
+    )
 
 
 @triton.jit
-def _pack(key_ptr, value_ptr, row_ptr, slot_ptr, centre_of_ptr, centre_ptr, scale_ptr, key_row, key_head, value_row,
-          value_head, centre_kind, scale_kind, tokens, slots, first_slot, ROW: tl.constexpr, CODES: tl.constexpr,
-          HEADS: tl.constexpr, D: tl.constexpr, BITS: tl.constexpr, TOKENS: tl.constexpr, LINES: tl.constexpr):
+def _pack(
+    key_ptr,
+    value_ptr,
+    row_ptr,
+    slot_ptr,
+    centre_of_ptr,
+    centre_ptr,
+    scale_ptr,
+    key_row,
+    key_head,
+    value_row,
+    value_head,
+    centre_kind,
+    scale_kind,
+    tokens,
+    slots,
+    first_slot,
+    ROW: tl.constexpr,
+    CODES: tl.constexpr,
+    HEADS: tl.constexpr,
+    D: tl.constexpr,
+    BITS: tl.constexpr,
+    TOKENS: tl.constexpr,
+    LINES: tl.constexpr,
+):
     """TOKENS tokens into their rows, keys where program axis 1 is 0, else values; a line is one head of one token."""
     PARTS: tl.constexpr = 8 // BITS
     CHUNK: tl.constexpr = D // PARTS
@@ -52,8 +77,9 @@ def _pack(key_ptr, value_ptr, row_ptr, slot_ptr, centre_of_ptr, centre_ptr, scal
     low = tl.full((LINES,), float('inf'), tl.float32)
     high = tl.full((LINES,), float('-inf'), tl.float32)
     for part in tl.static_range(PARTS):
-        x = _normed(x_ptr, centre_ptr, scale_ptr, places + part * CHUNK, centres + part * CHUNK, scales + part * CHUNK,
-                    mask)
+        x = _normed(
+            x_ptr, centre_ptr, scale_ptr, places + part * CHUNK, centres + part * CHUNK, scales + part * CHUNK, mask
+        )
         low = tl.minimum(low, tl.min(x, 1))
         high = tl.maximum(high, tl.max(x, 1))
     low = tl.minimum(tl.maximum(low, -HALF_MAX), HALF_MAX).to(tl.float16)
@@ -63,8 +89,9 @@ def _pack(key_ptr, value_ptr, row_ptr, slot_ptr, centre_of_ptr, centre_ptr, scal
     divisor = tl.where(wide > 0.0, wide, 1.0)
     packed = tl.zeros((LINES, CHUNK), tl.int32)
     for part in tl.static_range(PARTS):
-        x = _normed(x_ptr, centre_ptr, scale_ptr, places + part * CHUNK, centres + part * CHUNK, scales + part * CHUNK,
-                    mask)
+        x = _normed(
+            x_ptr, centre_ptr, scale_ptr, places + part * CHUNK, centres + part * CHUNK, scales + part * CHUNK, mask
+        )
         steps = tl.div_rn(x - low.to(tl.float32)[:, None], divisor.broadcast_to(LINES, CHUNK))
         steps = tl.minimum(tl.maximum(tl.where(wide > 0.0, steps, 0.0), 0.0), LEVELS)
         packed |= ((steps + ROUNDER) - ROUNDER).to(tl.int32) << (BITS * part)
@@ -77,9 +104,27 @@ def _pack(key_ptr, value_ptr, row_ptr, slot_ptr, centre_of_ptr, centre_ptr, scal
 
 
 @triton.jit
-def _unpack(row_ptr, slot_ptr, centre_of_ptr, count_ptr, centre_ptr, scale_ptr, key_ptr, value_ptr, centre_kind,
-            scale_kind, first_slot, slots, ROW: tl.constexpr, CODES: tl.constexpr, HEADS: tl.constexpr,
-            D: tl.constexpr, BITS: tl.constexpr, TOKENS: tl.constexpr, LINES: tl.constexpr):
+def _unpack(
+    row_ptr,
+    slot_ptr,
+    centre_of_ptr,
+    count_ptr,
+    centre_ptr,
+    scale_ptr,
+    key_ptr,
+    value_ptr,
+    centre_kind,
+    scale_kind,
+    first_slot,
+    slots,
+    ROW: tl.constexpr,
+    CODES: tl.constexpr,
+    HEADS: tl.constexpr,
+    D: tl.constexpr,
+    BITS: tl.constexpr,
+    TOKENS: tl.constexpr,
+    LINES: tl.constexpr,
+):
     """TOKENS of the first ``count`` tokens, keys where program axis 1 is 0, else values; a line is one head of one."""
     PARTS: tl.constexpr = 8 // BITS
     CHUNK: tl.constexpr = D // PARTS
@@ -114,13 +159,26 @@ def _unpack(row_ptr, slot_ptr, centre_of_ptr, count_ptr, centre_ptr, scale_ptr, 
         for part in tl.static_range(PARTS):
             scale = tl.load(scale_ptr + scales + part * CHUNK)
             middle = tl.load(centre_ptr + centres + part * CHUNK, mask=mask, other=0.0)
-            x = (((codes >> (BITS * part)) & ((1 << BITS) - 1)).to(tl.float32) * step[:, None] + low[:, None])
+            x = ((codes >> (BITS * part)) & ((1 << BITS) - 1)).to(tl.float32) * step[:, None] + low[:, None]
             tl.store(out_ptr + outs + part * CHUNK, (x * scale + middle).to(key_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def _copy(key_ptr, value_ptr, key_out_ptr, value_out_ptr, key_row, key_head, value_row, value_head, lines,
-          HEADS: tl.constexpr, D: tl.constexpr, CHANNELS: tl.constexpr, LINES: tl.constexpr):
+def _copy(
+    key_ptr,
+    value_ptr,
+    key_out_ptr,
+    value_out_ptr,
+    key_row,
+    key_head,
+    value_row,
+    value_head,
+    lines,
+    HEADS: tl.constexpr,
+    D: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    LINES: tl.constexpr,
+):
     if tl.program_id(1) == 0:
         x_ptr, out_ptr, stride_row, stride_head = key_ptr, key_out_ptr, key_row, key_head
     else:
@@ -133,27 +191,83 @@ def _copy(key_ptr, value_ptr, key_out_ptr, value_out_ptr, key_row, key_head, val
     tl.store(out_ptr + line[:, None] * D + channels[None, :], x, mask=mask)
 
 
-def write_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor,
-                 centres: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
+def write_packed(
+    rows: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    slots: torch.Tensor,
+    centres: torch.Tensor,
+    table: torch.Tensor,
+    scale: torch.Tensor,
+    layout: PackedLayout,
+) -> None:
     """See torch_engine.write_packed."""
     tokens, heads, width = key.shape
     _pack[(triton.cdiv(tokens, TOKENS_WRITTEN), 2)](
-        key, value, rows, slots, centres, table, scale, key.stride(0), key.stride(1), value.stride(0), value.stride(1),
-        table.stride(0), scale.stride(0), tokens, rows.shape[0] - 1, layout.first_slot, ROW=rows.shape[1],
-        CODES=2 * layout.code_bytes, HEADS=heads, D=width, BITS=layout.bits, TOKENS=TOKENS_WRITTEN,
-        LINES=triton.next_power_of_2(TOKENS_WRITTEN * heads), num_warps=4)
+        key,
+        value,
+        rows,
+        slots,
+        centres,
+        table,
+        scale,
+        key.stride(0),
+        key.stride(1),
+        value.stride(0),
+        value.stride(1),
+        table.stride(0),
+        scale.stride(0),
+        tokens,
+        rows.shape[0] - 1,
+        layout.first_slot,
+        ROW=rows.shape[1],
+        CODES=2 * layout.code_bytes,
+        HEADS=heads,
+        D=width,
+        BITS=layout.bits,
+        TOKENS=TOKENS_WRITTEN,
+        LINES=triton.next_power_of_2(TOKENS_WRITTEN * heads),
+        num_warps=4,
+    )
 
 
-def read_packed(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor, centres: torch.Tensor,
-                count: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, layout: PackedLayout) -> None:
+def read_packed(
+    rows: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    slots: torch.Tensor,
+    centres: torch.Tensor,
+    count: torch.Tensor,
+    table: torch.Tensor,
+    scale: torch.Tensor,
+    layout: PackedLayout,
+) -> None:
     """See torch_engine.read_packed; what has no token keeps what it had."""
     tokens, heads, width = key.shape
     if tokens == 0:
         return
     _unpack[(triton.cdiv(tokens, TOKENS_READ), 2)](
-        rows, slots, centres, count, table, scale, key, value, table.stride(0), scale.stride(0), layout.first_slot,
-        rows.shape[0] - 1, ROW=rows.shape[1], CODES=2 * layout.code_bytes, HEADS=heads, D=width, BITS=layout.bits,
-        TOKENS=TOKENS_READ, LINES=triton.next_power_of_2(TOKENS_READ * heads), num_warps=4)
+        rows,
+        slots,
+        centres,
+        count,
+        table,
+        scale,
+        key,
+        value,
+        table.stride(0),
+        scale.stride(0),
+        layout.first_slot,
+        rows.shape[0] - 1,
+        ROW=rows.shape[1],
+        CODES=2 * layout.code_bytes,
+        HEADS=heads,
+        D=width,
+        BITS=layout.bits,
+        TOKENS=TOKENS_READ,
+        LINES=triton.next_power_of_2(TOKENS_READ * heads),
+        num_warps=4,
+    )
 
 
 def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, value_out: torch.Tensor) -> None:
@@ -161,5 +275,18 @@ def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, val
     tokens, heads, width = key.shape
     lines = tokens * heads
     _copy[(triton.cdiv(lines, 64), 2)](
-        key, value, key_out, value_out, key.stride(0), key.stride(1), value.stride(0), value.stride(1), lines,
-        HEADS=heads, D=width, CHANNELS=triton.next_power_of_2(width), LINES=64, num_warps=4)
+        key,
+        value,
+        key_out,
+        value_out,
+        key.stride(0),
+        key.stride(1),
+        value.stride(0),
+        value.stride(1),
+        lines,
+        HEADS=heads,
+        D=width,
+        CHANNELS=triton.next_power_of_2(width),
+        LINES=64,
+        num_warps=4,
+    )

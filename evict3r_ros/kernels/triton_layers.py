@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triton kernels of the small steps between the network's matrix products."""
 
+from __future__ import annotations
+
 import torch
 import triton
 import triton.language as tl
@@ -19,8 +21,23 @@ def _quarter(ptr, places, weight_ptr, bias_ptr, quarter, mean, deviation, channe
 
 
 @triton.jit
-def _norm_turn(qkv_ptr, q_ptr, k_ptr, q_weight, q_bias, k_weight, k_bias, cos_ptr, sin_ptr, lines, grid_tokens, eps,
-               HEADS: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr):
+def _norm_turn(
+    qkv_ptr,
+    q_ptr,
+    k_ptr,
+    q_weight,
+    q_bias,
+    k_weight,
+    k_bias,
+    cos_ptr,
+    sin_ptr,
+    lines,
+    grid_tokens,
+    eps,
+    HEADS: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """LayerNorm over a head, then the turn by row and column: program axis 1 says query or key."""
     Q: tl.constexpr = D // 4
     line = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -58,8 +75,7 @@ def _norm_turn(qkv_ptr, q_ptr, k_ptr, q_weight, q_bias, k_weight, k_bias, cos_pt
 
 
 @triton.jit
-def _add_norm(x_ptr, added_ptr, gamma_ptr, weight_ptr, bias_ptr, sum_ptr, normed_ptr, width, eps,
-              BLOCK: tl.constexpr):
+def _add_norm(x_ptr, added_ptr, gamma_ptr, weight_ptr, bias_ptr, sum_ptr, normed_ptr, width, eps, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64) * width
     channels = tl.arange(0, BLOCK)
     inside = channels < width
@@ -75,13 +91,27 @@ def _add_norm(x_ptr, added_ptr, gamma_ptr, weight_ptr, bias_ptr, sum_ptr, normed
     deviation = tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
     weight = tl.load(weight_ptr + channels, mask=inside, other=0.0).to(tl.float32)
     bias = tl.load(bias_ptr + channels, mask=inside, other=0.0).to(tl.float32)
-    tl.store(normed_ptr + row + channels, (centred * deviation * weight + bias).to(normed_ptr.dtype.element_ty),
-             mask=inside)
+    tl.store(
+        normed_ptr + row + channels, (centred * deviation * weight + bias).to(normed_ptr.dtype.element_ty), mask=inside
+    )
 
 
 @triton.jit
-def _enlarge(x_ptr, position_ptr, out_ptr, in_height, in_width, height, width, step_y, step_x, channels,
-             COLUMNS: tl.constexpr, BLOCK: tl.constexpr, POSITION: tl.constexpr):
+def _enlarge(
+    x_ptr,
+    position_ptr,
+    out_ptr,
+    in_height,
+    in_width,
+    height,
+    width,
+    step_y,
+    step_x,
+    channels,
+    COLUMNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    POSITION: tl.constexpr,
+):
     """COLUMNS pixels of one output row; all maps have their channels innermost."""
     row = tl.program_id(1)
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
@@ -108,28 +138,62 @@ def _enlarge(x_ptr, position_ptr, out_ptr, in_height, in_width, height, width, s
     tl.store(out_ptr + places, value.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-def norm_turn(qkv: torch.Tensor, q_weight: torch.Tensor, q_bias: torch.Tensor, k_weight: torch.Tensor,
-              k_bias: torch.Tensor, eps: float, cos: torch.Tensor, sin: torch.Tensor,
-              ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def norm_turn(
+    qkv: torch.Tensor,
+    q_weight: torch.Tensor,
+    q_bias: torch.Tensor,
+    k_weight: torch.Tensor,
+    k_bias: torch.Tensor,
+    eps: float,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """See torch_engine.norm_turn."""
     batch, tokens, _, heads, width = qkv.shape
     query = torch.empty(batch, tokens, heads, width, dtype=qkv.dtype, device=qkv.device)
     key = torch.empty_like(query)
     lines = batch * tokens * heads
     _norm_turn[(triton.cdiv(lines, LINES), 2)](
-        qkv, query, key, q_weight, q_bias, k_weight, k_bias, cos, sin, lines, cos.shape[0], eps, HEADS=heads, D=width,
-        BLOCK=LINES, num_warps=4)
+        qkv,
+        query,
+        key,
+        q_weight,
+        q_bias,
+        k_weight,
+        k_bias,
+        cos,
+        sin,
+        lines,
+        cos.shape[0],
+        eps,
+        HEADS=heads,
+        D=width,
+        BLOCK=LINES,
+        num_warps=4,
+    )
     return query.transpose(1, 2), key.transpose(1, 2), qkv[:, :, 2].transpose(1, 2)
 
 
-def add_norm(x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
-             eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+def add_norm(
+    x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """See torch_engine.add_norm."""
     x, added = x.contiguous(), added.contiguous()
     total, normed = torch.empty_like(x), torch.empty_like(x)
     width = x.shape[-1]
-    _add_norm[(x.numel() // width,)](x, added, gamma, weight, bias, total, normed, width, eps,
-                                     BLOCK=triton.next_power_of_2(width), num_warps=4 if width <= 1024 else 8)
+    _add_norm[(x.numel() // width,)](
+        x,
+        added,
+        gamma,
+        weight,
+        bias,
+        total,
+        normed,
+        width,
+        eps,
+        BLOCK=triton.next_power_of_2(width),
+        num_warps=4 if width <= 1024 else 8,
+    )
     return total, normed
 
 
@@ -143,7 +207,19 @@ def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | Non
     block = triton.next_power_of_2(channels)
     columns = max(1, 4096 // block)
     _enlarge[(triton.cdiv(width, columns), height)](
-        x, x if position is None else position, out, in_height, in_width, height, width,
-        (in_height - 1) / max(1, height - 1), (in_width - 1) / max(1, width - 1), channels, COLUMNS=columns, BLOCK=block,
-        POSITION=position is not None, num_warps=4)
+        x,
+        x if position is None else position,
+        out,
+        in_height,
+        in_width,
+        height,
+        width,
+        (in_height - 1) / max(1, height - 1),
+        (in_width - 1) / max(1, width - 1),
+        channels,
+        COLUMNS=columns,
+        BLOCK=block,
+        POSITION=position is not None,
+        num_warps=4,
+    )
     return out

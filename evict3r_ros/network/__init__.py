@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """StreamVGGT (arXiv 2507.11539), written from its description: images in, depth, confidence and camera out."""
 
+from __future__ import annotations
+
 from evict3r_ros.network.checkpoint import load_network, preset_of
 from evict3r_ros.network.memory import CausalMemory, Memory
 from evict3r_ros.network.presets import PRESETS, Preset
 from evict3r_ros.network.streamvggt import NetworkOutput, StreamVGGT
 
-__all__ = ['PRESETS', 'CausalMemory', 'Memory', 'NetworkOutput', 'Preset', 'StreamVGGT', 'load_network',
-           'preset_of']
+__all__ = ['PRESETS', 'CausalMemory', 'Memory', 'NetworkOutput', 'Preset', 'StreamVGGT', 'load_network', 'preset_of']

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The aggregator: frame blocks look inside a frame, global blocks across time, in turns."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,10 +46,10 @@ class Aggregator(nn.Module):
         rotary = RotaryTable(patches, self.preset.special_tokens, self.preset.head_dim, self.camera_token.device)
         return FrameGrid(patches, self.patch_embed.positions(patches), rotary)
 
-    def forward(self, images: torch.Tensor, is_first: torch.Tensor, grid: FrameGrid, memory: Memory,
-                ) -> list[torch.Tensor]:
-        """
-        Tokens of the tapped layers and of the last one.
+    def forward(
+        self, images: torch.Tensor, is_first: torch.Tensor, grid: FrameGrid, memory: Memory
+    ) -> list[torch.Tensor]:
+        """Tokens of the tapped layers and of the last one.
 
         images: (batch, frames, 3, H, W), normalised; is_first: (frames,) bool, True for a stream's first frame.
         Returns one tensor (batch, frames, N, 2C) for each of ``preset.taps``, then the last layer's: frame block's
@@ -65,8 +67,13 @@ class Aggregator(nn.Module):
             inside = inside.unflatten(0, (batch, frames))
             observe = partial(memory.observe_residual, layer) if memory.wants_residual else None
             across, normed = global_block(
-                inside.flatten(1, 2), partial(memory.attend, layer), grid.rotary, observe,
-                normed.view(batch, -1, normed.shape[-1]), self.frame_blocks[layer + 1].norm1 if layer < last else None)
+                inside.flatten(1, 2),
+                partial(memory.attend, layer),
+                grid.rotary,
+                observe,
+                normed.view(batch, -1, normed.shape[-1]),
+                self.frame_blocks[layer + 1].norm1 if layer < last else None,
+            )
             x = across.unflatten(1, (frames, -1))
             normed = normed if normed is None else normed.view(batch * frames, -1, normed.shape[-1])
             if layer in self.preset.taps or layer == last:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The camera head: four rounds of refining a pose from the camera token."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch
@@ -28,16 +30,14 @@ class CameraHead(nn.Module):
         self.rounds_apart = preset.camera_rounds_apart
         self.empty_pose_tokens = nn.Parameter(torch.zeros(1, 1, POSE))
         self.embed_pose = nn.Linear(POSE, width)
-        self.poseLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))  # noqa: N815
-        self.trunk = nn.ModuleList(
-            Block(width, preset.camera_heads, NORM_EPS) for _ in range(preset.camera_blocks))
+        self.poseLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
+        self.trunk = nn.ModuleList(Block(width, preset.camera_heads, NORM_EPS) for _ in range(preset.camera_blocks))
         self.token_norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.trunk_norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.pose_branch = Mlp(width, width // 2, POSE)
 
     def forward(self, tokens: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """
-        tokens: (batch, frames, 2C) -> pose encodings (batch, frames, 9) in float32, fields of view not negative.
+        """tokens: (batch, frames, 2C) -> pose encodings (batch, frames, 9) in float32, fields of view not negative.
 
         The memory's attend is called ``rounds`` times a frame for each trunk block. Published, a streaming memory keeps
         what every round brought in one place, so that a round sees the earlier rounds of its own frame too; with

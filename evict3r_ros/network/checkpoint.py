@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights from a file, from the hub or from a rule, checked before they are believed."""
 
+from __future__ import annotations
+
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,10 +28,15 @@ NAMED_KEYS = 3
 """How many keys an error names before it counts the rest."""
 
 
-def load_network(weights: str = TINY, preset: str = AUTO, device: str | torch.device = 'cpu', dtype: str = 'float32',
-                 seed: int = 0, heads: tuple[str, ...] = ('camera', 'depth')) -> StreamVGGT:
-    """
-    A network in evaluation mode, on its device and in its precision.
+def load_network(
+    weights: str = TINY,
+    preset: str = AUTO,
+    device: str | torch.device = 'cpu',
+    dtype: str = 'float32',
+    seed: int = 0,
+    heads: tuple[str, ...] = ('camera', 'depth'),
+) -> StreamVGGT:
+    """A network in evaluation mode, on its device and in its precision.
 
     weights: ``tiny`` (this package's own), ``official`` (downloaded through huggingface_hub, with progress), ``random``
     (by rule from ``seed``; marked ``untrained``), or the path of a ``.safetensors`` or ``.pth`` file. preset: see
@@ -46,8 +53,10 @@ def load_network(weights: str = TINY, preset: str = AUTO, device: str | torch.de
         network = StreamVGGT(PRESETS[preset], heads)
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     if weights == 'random':
+
         def read(key: str) -> torch.Tensor:
             return random_tensor(key, shapes[key], seed, device)
+
         network.untrained = True
         network.source = f'random weights, seed {seed} (UNTRAINED)'
     else:
@@ -66,8 +75,7 @@ def load_network(weights: str = TINY, preset: str = AUTO, device: str | torch.de
 
 
 def preset_of(weights: str, preset: str = AUTO) -> str:
-    """
-    The preset that a network with these weights has: the one named, or for ``auto`` that of the weights.
+    """The preset that a network with these weights has: the one named, or for ``auto`` that of the weights.
 
     Files that this package wrote say theirs; others are taken for ``official``, and ``random`` is ``tiny``. Raises
     UserError for a preset that contradicts the weights.
@@ -94,11 +102,15 @@ def find_weights(weights: str) -> Path:
     if weights == TINY:
         path = Path(__file__).parent.parent / 'weights' / 'tiny.safetensors'
         if not path.is_file():
-            raise UserError(f"this installation lacks the package's own weights ({path}): install it again, or name others")
+            raise UserError(
+                f"this installation lacks the package's own weights ({path}): install it again, or name others"
+            )
         return path
     if not weights:
-        raise UserError(f"no weights are named: give {TINY!r}, 'official', the path of a .safetensors or .pth file, or "
-                        "'random' for an untrained network")
+        raise UserError(
+            f"no weights are named: give {TINY!r}, 'official', the path of a .safetensors or .pth file, or "
+            "'random' for an untrained network"
+        )
     path = Path(weights).expanduser()
     if not path.is_file():
         what = 'is a folder, not a file' if path.is_dir() else 'does not exist'
@@ -109,12 +121,15 @@ def find_weights(weights: str) -> Path:
 def _download() -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     try:
         return Path(huggingface_hub.hf_hub_download(**OFFICIAL))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f'the official weights ({OFFICIAL["repo_id"]}, {OFFICIAL["filename"]}) could not be fetched: '
-                        f'{first_line}; fetch the file elsewhere and give its path') from error
+        raise UserError(
+            f'the official weights ({OFFICIAL["repo_id"]}, {OFFICIAL["filename"]}) could not be fetched: '
+            f'{first_line}; fetch the file elsewhere and give its path'
+        ) from error
 
 
 def _checked(path: Path, shapes: dict[str, tuple[int, ...]], preset: Preset) -> Callable[[str], torch.Tensor]:
@@ -124,8 +139,10 @@ def _checked(path: Path, shapes: dict[str, tuple[int, ...]], preset: Preset) -> 
     ours = {key: shape for key, shape in found.items() if not key.startswith(UNUSED)}
     missing = [key for key in shapes if key not in ours]
     if len(missing) > len(shapes) // 2:
-        raise UserError(f"{path}: another model's weights ({len(found)} tensors, such as {_some(list(found))}); "
-                        f'{expected}, with {_some(missing)}')
+        raise UserError(
+            f"{path}: another model's weights ({len(found)} tensors, such as {_some(list(found))}); "
+            f'{expected}, with {_some(missing)}'
+        )
     if missing and all(key.startswith('point_head.') for key in missing):
         raise UserError(f'{path}: these weights have no point head, take the points from depth')
     if missing:
@@ -133,7 +150,9 @@ def _checked(path: Path, shapes: dict[str, tuple[int, ...]], preset: Preset) -> 
     different = [key for key in shapes if ours[key] != shapes[key]]
     if different:
         told = [f'{key} {list(ours[key])} instead of {list(shapes[key])}' for key in different]
-        raise UserError(f'{path}: {len(different)} of {len(shapes)} weights have another shape: {_some(told)}; {expected}')
+        raise UserError(
+            f'{path}: {len(different)} of {len(shapes)} weights have another shape: {_some(told)}; {expected}'
+        )
     # A head that was not built is left in the file.
     foreign = [key for key in ours if key not in shapes and not key.startswith('point_head.')]
     if foreign:
@@ -160,11 +179,13 @@ def _open(path: Path, expected: str) -> tuple[dict[str, tuple[int, ...]], Callab
 
 def _open_safetensors(path: Path, size: int, expected: str):
     from safetensors import SafetensorError, safe_open
+
     try:
         file = safe_open(path, framework='pt')
     except (SafetensorError, OSError) as error:
-        raise UserError(f'{path}: a truncated safetensors file, or none at all ({size} bytes: {error}); '
-                        f'{expected}') from error
+        raise UserError(
+            f'{path}: a truncated safetensors file, or none at all ({size} bytes: {error}); {expected}'
+        ) from error
     keys = list(file.keys())
     shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys if not key.endswith(int8.SCALE)}
     return shapes, int8.unpacking(keys, file.get_tensor)
@@ -173,6 +194,7 @@ def _open_safetensors(path: Path, size: int, expected: str):
 def _metadata(path: Path) -> dict[str, str]:
     """What a .safetensors file says of itself; nothing for a damaged one, which opening it will tell."""
     from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework='pt') as file:
             return file.metadata() or {}
@@ -182,6 +204,7 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def _open_torch(path: Path, size: int, expected: str):
     import pickle
+
     if not zipfile.is_zipfile(path):
         with path.open('rb') as file:
             kind = 'a truncated PyTorch archive' if file.read(2) == b'PK' else 'not a PyTorch archive'

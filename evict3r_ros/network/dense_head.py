@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dense prediction head (DPT, arXiv 2103.13413): tokens of four layers to maps of the image's size."""
 
+from __future__ import annotations
+
 import torch
 from torch import nn
 
@@ -14,14 +16,13 @@ POSITION_BASE = 100.0
 
 
 def position_map(channels: int, size: tuple[int, int], aspect: float) -> torch.Tensor:
-    """
-    Sines and cosines of a pixel's place: (channels, height, width) float32, computed in float64.
+    """Sines and cosines of a pixel's place: (channels, height, width) float32, computed in float64.
 
     aspect = W / H of the image; x spans +-(a/d)(w-1)/w and y +-(1/d)(h-1)/h with d = sqrt(a^2 + 1). The first half of
     the channels tells x, the second y; each half is [sin(p f_k), cos(p f_k)], f_k = 100^(-k / (channels / 4)).
     """
     height, width = size
-    diagonal = (aspect ** 2 + 1.0) ** 0.5
+    diagonal = (aspect**2 + 1.0) ** 0.5
     reach_x, reach_y = aspect / diagonal * (width - 1) / width, 1.0 / diagonal * (height - 1) / height
     quarter = channels // 4
     frequency = POSITION_BASE ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
@@ -51,8 +52,8 @@ class Fusion(nn.Module):
     def __init__(self, features: int, deepest: bool):
         super().__init__()
         if not deepest:
-            self.resConfUnit1 = ResidualUnit(features)  # noqa: N815
-        self.resConfUnit2 = ResidualUnit(features)  # noqa: N815
+            self.resConfUnit1 = ResidualUnit(features)
+        self.resConfUnit2 = ResidualUnit(features)
         self.out_conv = nn.Conv2d(features, features, 1)
 
     def forward(self, coarser: torch.Tensor | None, own: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -74,7 +75,8 @@ class Scratch(nn.Module):
             self.add_module(f'refinenet{number}', Fusion(features, deepest=number == len(preset.dense_channels)))
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
         self.output_conv2 = nn.Sequential(
-            nn.Conv2d(features // 2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, outputs, 1))
+            nn.Conv2d(features // 2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, outputs, 1)
+        )
 
     def fuse(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Four maps, finest first, to one (batch, features, 8h, 8w), h and w in patches."""
@@ -96,11 +98,14 @@ class DenseHead(nn.Module):
         self.special_tokens = preset.special_tokens
         self.norm = nn.LayerNorm(2 * preset.width, eps=NORM_EPS)
         self.projects = nn.ModuleList(nn.Conv2d(2 * preset.width, c, 1) for c in channels)
-        self.resize_layers = nn.ModuleList((
-            nn.ConvTranspose2d(channels[0], channels[0], 4, stride=4),
-            nn.ConvTranspose2d(channels[1], channels[1], 2, stride=2),
-            nn.Identity(),
-            nn.Conv2d(channels[3], channels[3], 3, stride=2, padding=1)))
+        self.resize_layers = nn.ModuleList(
+            (
+                nn.ConvTranspose2d(channels[0], channels[0], 4, stride=4),
+                nn.ConvTranspose2d(channels[1], channels[1], 2, stride=2),
+                nn.Identity(),
+                nn.Conv2d(channels[3], channels[3], 3, stride=2, padding=1),
+            )
+        )
         self.scratch = Scratch(preset, outputs)
         self._positions: dict[tuple, torch.Tensor] = {}
 
@@ -114,7 +119,8 @@ class DenseHead(nn.Module):
                 self._positions.clear()
             table = (position_map(like.shape[1], size, aspect) * POSITION_WEIGHT).to(like.device, like.dtype)[None]
             self._positions[key] = table.contiguous(
-                memory_format=torch.channels_last if last else torch.contiguous_format)
+                memory_format=torch.channels_last if last else torch.contiguous_format
+            )
         return self._positions[key]
 
     def forward(self, tapped: list[torch.Tensor], patches: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
@@ -122,7 +128,7 @@ class DenseHead(nn.Module):
         aspect = size[1] / size[0]
         maps = []
         for tokens, project, resize in zip(tapped, self.projects, self.resize_layers, strict=True):
-            x = self.norm(tokens[:, self.special_tokens:]).transpose(1, 2).unflatten(-1, patches)
+            x = self.norm(tokens[:, self.special_tokens :]).transpose(1, 2).unflatten(-1, patches)
             x = project(x)
             maps.append(resize(x + self._position(x, patches, aspect)))
         x = self.scratch.output_conv1(self.scratch.fuse(maps))

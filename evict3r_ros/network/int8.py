@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Matrices and kernels as int8, one scale an output channel: how the package's own weights lie in their file.
+"""Matrices and kernels as int8, one scale an output channel: how the package's own weights lie in their file.
 
 The file is .safetensors. Beside a tensor ``x`` of int8 lies ``x.scale`` (rows,) float32; a row is what ``x`` holds along
 its first axis, for a transposed convolution an input channel. All other tensors are as they are.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
@@ -44,4 +45,5 @@ def unpacking(keys: Iterable[str], read: Callable[[str], torch.Tensor]) -> Calla
         if key not in scaled:
             return tensor
         return tensor.float() * read(key + SCALE).view(-1, *[1] * (tensor.ndim - 1))
+
     return unpacked

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pieces that all stacks of the network share: attention, MLP, LayerScale, the block, and 2-D RoPE."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import torch
@@ -17,8 +19,7 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class RotaryTable:
-    """
-    Cosines and sines that turn queries and keys by a patch's row and column.
+    """Cosines and sines that turn queries and keys by a patch's row and column.
 
     The first half of a head's channels turns with the row, the second with the column; inside a half, channel i pairs
     with i + quarter and turns by position * 100^(-i / quarter). Special tokens sit at (0, 0), patch (r, c) at
@@ -41,8 +42,7 @@ class RotaryTable:
 
 
 class Attention(nn.Module):
-    """
-    Multi-head attention; whom the queries attend to is the caller's ``attend``.
+    """Multi-head attention; whom the queries attend to is the caller's ``attend``.
 
     With ``norm_eps`` queries and keys are LayerNormed a head, and turned by a RotaryTable.
     """
@@ -61,8 +61,16 @@ class Attention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         if rotary is None:
             return tuple(qkv.permute(2, 0, 3, 1, 4))
-        return kernels.norm_turn(qkv, self.q_norm.weight, self.q_norm.bias, self.k_norm.weight, self.k_norm.bias,
-                                 self.q_norm.eps, rotary.cos, rotary.sin)
+        return kernels.norm_turn(
+            qkv,
+            self.q_norm.weight,
+            self.q_norm.bias,
+            self.k_norm.weight,
+            self.k_norm.bias,
+            self.q_norm.eps,
+            rotary.cos,
+            rotary.sin,
+        )
 
     def join(self, answers: torch.Tensor) -> torch.Tensor:
         """What attention answered, (batch, heads, tokens, head_dim) -> (batch, tokens, width)."""
@@ -102,13 +110,16 @@ class Block(nn.Module):
         self.mlp = Mlp(width, 4 * width, width)
         self.ls2 = LayerScale(width)
 
-    def forward(self, x: torch.Tensor, attend: Attend = kernels.self_attention,
-                rotary: RotaryTable | None = None,
-                observe_residual: Callable[[torch.Tensor], None] | None = None,
-                normed: torch.Tensor | None = None, then: nn.LayerNorm | None = None,
-                ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """
-        x: (batch, tokens, width) -> the same shape; without ``attend`` the tokens attend to each other.
+    def forward(
+        self,
+        x: torch.Tensor,
+        attend: Attend = kernels.self_attention,
+        rotary: RotaryTable | None = None,
+        observe_residual: Callable[[torch.Tensor], None] | None = None,
+        normed: torch.Tensor | None = None,
+        then: nn.LayerNorm | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """x: (batch, tokens, width) -> the same shape; without ``attend`` the tokens attend to each other.
 
         A sum and the norm of it that comes next are one kernel, also across blocks: normed is ``norm1(x)``, where the
         block before has made it, and then is the norm that the next one wants, the second part of the answer.
@@ -124,24 +135,30 @@ class Block(nn.Module):
         """Query, key and value that the block asks with."""
         return self.attn.split(normed, rotary)
 
-    def after(self, x: torch.Tensor, answers: torch.Tensor, then: nn.LayerNorm | None,
-              ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    def after(
+        self, x: torch.Tensor, answers: torch.Tensor, then: nn.LayerNorm | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
         """The tokens that leave the block, their norm, and what the MLP added, before its LayerScale."""
         x, normed = add_and_norm(x, self.attn.join(answers), self.ls1, self.norm2)
         added = self.mlp(normed)
         return *add_and_norm(x, added, self.ls2, then), added
 
 
-def add_and_norm(x: torch.Tensor, added: torch.Tensor, scale: LayerScale, norm: nn.LayerNorm | None,
-                 ) -> tuple[torch.Tensor, torch.Tensor | None]:
+def add_and_norm(
+    x: torch.Tensor, added: torch.Tensor, scale: LayerScale, norm: nn.LayerNorm | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """x + scale * added, and its norm, if one is given; (batch, tokens, width)."""
     if norm is None:
         return torch.addcmul(x, added, scale.gamma), None
     return kernels.add_norm(x, added, scale.gamma, norm.weight, norm.bias, norm.eps)
 
 
-def run_blocks(blocks: Sequence[Block], x: torch.Tensor, then: nn.LayerNorm,
-               attend: Callable[[int], Attend] = lambda _: kernels.self_attention) -> torch.Tensor:
+def run_blocks(
+    blocks: Sequence[Block],
+    x: torch.Tensor,
+    then: nn.LayerNorm,
+    attend: Callable[[int], Attend] = lambda _: kernels.self_attention,
+) -> torch.Tensor:
     """A stack of blocks over x (batch, tokens, width), and a norm of what comes out; attend: by the block's number."""
     normed = None
     for number, block in enumerate(blocks):

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where attention over time meets the past: the network asks, a memory answers."""
 
+from __future__ import annotations
+
 from typing import Protocol
 
 import torch
@@ -9,8 +11,7 @@ import torch.nn.functional as F
 
 
 class Memory(Protocol):
-    """
-    What global blocks and the camera trunk attend to.
+    """What global blocks and the camera trunk attend to.
 
     One object serves all layers of a stack. While streaming it is a cache; in a pass over many frames at once it is a
     frame-causal mask.
@@ -20,8 +21,7 @@ class Memory(Protocol):
     """Whether ``observe_residual`` is to be called."""
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """
-        Attention of the frames' own queries to the past and to themselves.
+        """Attention of the frames' own queries to the past and to themselves.
 
         query, key, value: (batch, heads, tokens, head_dim), after norm and RoPE. Returns (batch, heads, tokens,
         head_dim).

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The patch encoder: DINOv2's ViT-*/14 with registers (arXiv 2304.07193, 2309.16588)."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -34,7 +36,7 @@ class PatchEncoder(nn.Module):
         self.grid = preset.position_grid
         self.skipped_tokens = preset.special_tokens
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid ** 2, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid**2, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, preset.registers, width))
         # Used by DINOv2's own training only; it is part of the published weights.
         self.mask_token = nn.Parameter(torch.zeros(1, width))
@@ -56,4 +58,4 @@ class PatchEncoder(nn.Module):
         x = self.patch_embed(images)
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1) + positions
         x = torch.cat((x[:, :1], self.register_tokens.expand(x.shape[0], -1, -1), x[:, 1:]), dim=1)
-        return run_blocks(self.blocks, x, self.norm)[:, self.skipped_tokens:]
+        return run_blocks(self.blocks, x, self.norm)[:, self.skipped_tokens :]

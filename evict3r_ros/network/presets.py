@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sizes that the network comes in."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 
@@ -57,17 +59,65 @@ class Preset:
         return 1 + self.registers
 
 
-PRESETS = {preset.name: preset for preset in (
-    Preset('official', image_width=518, width=1024, heads=16, encoder_blocks=24, pairs=24, taps=(4, 11, 17, 23),
-           camera_blocks=4, camera_heads=16, dense_features=256, dense_channels=(256, 512, 1024, 1024)),
-    Preset('small', image_width=154, width=384, heads=6, encoder_blocks=12, pairs=4, taps=(0, 1, 2, 3),
-           camera_blocks=4, camera_heads=12, dense_features=64, dense_channels=(48, 96, 192, 192)),
-    Preset('tiny', image_width=224, width=320, heads=5, encoder_blocks=4, pairs=6, taps=(0, 2, 4, 5),
-           camera_blocks=1, camera_heads=10, dense_features=64, dense_channels=(48, 96, 192, 192), position_grid=16,
-           camera_rounds_apart=True),
-    Preset('nano', image_width=154, width=64, heads=2, encoder_blocks=1, pairs=4, taps=(0, 1, 2, 3),
-           camera_blocks=1, camera_heads=2, dense_features=16, dense_channels=(8, 8, 16, 16)),
-)}
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            'official',
+            image_width=518,
+            width=1024,
+            heads=16,
+            encoder_blocks=24,
+            pairs=24,
+            taps=(4, 11, 17, 23),
+            camera_blocks=4,
+            camera_heads=16,
+            dense_features=256,
+            dense_channels=(256, 512, 1024, 1024),
+        ),
+        Preset(
+            'small',
+            image_width=154,
+            width=384,
+            heads=6,
+            encoder_blocks=12,
+            pairs=4,
+            taps=(0, 1, 2, 3),
+            camera_blocks=4,
+            camera_heads=12,
+            dense_features=64,
+            dense_channels=(48, 96, 192, 192),
+        ),
+        Preset(
+            'tiny',
+            image_width=224,
+            width=320,
+            heads=5,
+            encoder_blocks=4,
+            pairs=6,
+            taps=(0, 2, 4, 5),
+            camera_blocks=1,
+            camera_heads=10,
+            dense_features=64,
+            dense_channels=(48, 96, 192, 192),
+            position_grid=16,
+            camera_rounds_apart=True,
+        ),
+        Preset(
+            'nano',
+            image_width=154,
+            width=64,
+            heads=2,
+            encoder_blocks=1,
+            pairs=4,
+            taps=(0, 1, 2, 3),
+            camera_blocks=1,
+            camera_heads=2,
+            dense_features=16,
+            dense_channels=(8, 8, 16, 16),
+        ),
+    )
+}
 """``official``: the published weights' sizes. ``small``: the same network scaled down, for tests and the CPU. ``tiny``:
 the sizes of this package's own weights. ``nano``: as
 narrow as it gets, to run the same code for thousands of frames where the numbers don't matter."""

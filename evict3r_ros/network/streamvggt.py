@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole network: one call for one frame of a stream, or for many frames at once."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch
@@ -36,8 +38,7 @@ class NetworkOutput:
 
 
 class StreamVGGT(nn.Module):
-    """
-    StreamVGGT (arXiv 2507.11539).
+    """StreamVGGT (arXiv 2507.11539).
 
     ``heads``: which of camera, depth and point to build; the point head says what depth and camera say together, at the
     price of a second dense head. ``state_dict`` has the published names, but for the tracking head's.
@@ -75,14 +76,16 @@ class StreamVGGT(nn.Module):
         mean, std = self._mean_and_std
         return ((images - mean) / std).to(self.dtype)
 
-    def forward(self, images: torch.Tensor, is_first: torch.Tensor, grid: FrameGrid, memory: Memory,
-                camera_memory: Memory) -> NetworkOutput:
+    def forward(
+        self, images: torch.Tensor, is_first: torch.Tensor, grid: FrameGrid, memory: Memory, camera_memory: Memory
+    ) -> NetworkOutput:
         """images: (batch, frames, 3, H, W) normalised; is_first: (frames,) bool; grid: of ``aggregator.grid``."""
         tokens = self.aggregator(images, is_first, grid, memory)
         return self.read(tokens, grid, tuple(images.shape[-2:]), camera_memory)
 
-    def read(self, tokens: list[torch.Tensor], grid: FrameGrid, size: tuple[int, int], camera_memory: Memory,
-             ) -> NetworkOutput:
+    def read(
+        self, tokens: list[torch.Tensor], grid: FrameGrid, size: tuple[int, int], camera_memory: Memory
+    ) -> NetworkOutput:
         """What the heads say of the aggregator's tokens, for images of ``size`` (height, width)."""
         *tapped, last = tokens
         batch_frames = last.shape[:2]
@@ -99,17 +102,23 @@ class StreamVGGT(nn.Module):
             points = points.unflatten(0, batch_frames)
             points_confidence = points_confidence.unflatten(0, batch_frames)
         self._aside.join()
-        return NetworkOutput(pose_encoding, depth.unflatten(0, batch_frames), confidence.unflatten(0, batch_frames),
-                             points, points_confidence, last)
+        return NetworkOutput(
+            pose_encoding,
+            depth.unflatten(0, batch_frames),
+            confidence.unflatten(0, batch_frames),
+            points,
+            points_confidence,
+            last,
+        )
 
     def causal(self, images: torch.Tensor, patches: tuple[int, int]) -> NetworkOutput:
-        """
-        One frame-causal pass over whole clips: images (batch, frames, 3, H, W) RGB in [0, 1], frame 0 a stream's first.
+        """One frame-causal pass over whole clips: images (batch, frames, 3, H, W) RGB in [0, 1], frame 0 a stream's first.
 
         The same as streaming with everything remembered, but for the camera head where a preset lets its rounds share
         one memory: here a round sees the same round of earlier frames.
         """
         frames = images.shape[1]
         is_first = torch.arange(frames, device=images.device) == 0
-        return self(self.normalise(images), is_first, self.aggregator.grid(patches), CausalMemory(frames),
-                    CausalMemory(frames))
+        return self(
+            self.normalise(images), is_first, self.aggregator.grid(patches), CausalMemory(frames), CausalMemory(frames)
+        )

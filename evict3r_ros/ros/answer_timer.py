@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a node takes to answer, seen from outside: from just before a frame is published to its last answer."""
 
+from __future__ import annotations
+
 import threading
 
 from evict3r_ros.io.bag import header_stamp_ns

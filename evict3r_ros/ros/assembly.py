@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import os
+from collections.abc import Callable
 
 import torch
 
@@ -26,9 +26,14 @@ def open_stream(settings: Settings, log: Callable[[bool, str], None]) -> tuple[S
     device = _device(settings.device)
     dtype = settings.dtype if settings.dtype != 'auto' else 'bfloat16' if device.type == 'cuda' else 'float32'
     cache = CacheConfig(
-        settings.cache_policy, settings.cache_tokens, memory_mb=settings.cache_memory_mb or None,
-        bits=parse_bits(str(settings.cache_bits)), scores=settings.cache_scores, budget=settings.cache_budget,
-        camera_frames=settings.cache_camera_frames)
+        settings.cache_policy,
+        settings.cache_tokens,
+        memory_mb=settings.cache_memory_mb or None,
+        bits=parse_bits(str(settings.cache_bits)),
+        scores=settings.cache_scores,
+        budget=settings.cache_budget,
+        camera_frames=settings.cache_camera_frames,
+    )
     _check_memory(settings, device, dtype, cache, log)
     if device.type == 'cpu':
         # One core is left to DDS, the camera and the rest of the robot: OpenMP's threads spin while they wait for
@@ -41,17 +46,22 @@ def open_stream(settings: Settings, log: Callable[[bool, str], None]) -> tuple[S
 def describe(settings: Settings, network: StreamVGGT, stream: Stream) -> str:
     """Return in a line what runs."""
     dtype = str(network.dtype).removeprefix('torch.')
-    return (f'{network.source}, preset {network.preset.name}, {dtype} on {network.device}; cache: '
-            f'{settings.cache_policy}, {stream.config.tokens} tokens a layer, {settings.cache_bits} bits, '
-            f'{stream.stats().cache_bytes / 2**20:.1f} MiB; engine {kernels.why(network.device)}')
+    return (
+        f'{network.source}, preset {network.preset.name}, {dtype} on {network.device}; cache: '
+        f'{settings.cache_policy}, {stream.config.tokens} tokens a layer, {settings.cache_bits} bits, '
+        f'{stream.stats().cache_bytes / 2**20:.1f} MiB; engine {kernels.why(network.device)}'
+    )
 
 
-def _check_memory(settings: Settings, device: torch.device, dtype: str, cache: CacheConfig,
-                  log: Callable[[bool, str], None]) -> None:
+def _check_memory(
+    settings: Settings, device: torch.device, dtype: str, cache: CacheConfig, log: Callable[[bool, str], None]
+) -> None:
     """Refuse, before anything is loaded, what does not fit the device; the log then has the whole plan."""
     if POLICIES[settings.cache_policy].grows:
-        log(False, f'policy {settings.cache_policy} takes more memory with every frame: it is for comparison, not for '
-            'robots')
+        log(
+            False,
+            f'policy {settings.cache_policy} takes more memory with every frame: it is for comparison, not for robots',
+        )
         return
     preset = preset_of(settings.weights, settings.preset)
     width = settings.image_width or PRESETS[preset].image_width

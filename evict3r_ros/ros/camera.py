@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo
 import torch
+from sensor_msgs.msg import CameraInfo
 
 from evict3r_ros.errors import MessageError
 from evict3r_ros.field_of_view import SteadyFocal
@@ -66,8 +66,9 @@ class CameraModel:
             return
         if calibration.size != size:
             height, width = calibration.size
-            self._fault(f'camera_info is not used: it is for {width} x {height} pixels, and the image has '
-                        f'{size[1]} x {size[0]}')
+            self._fault(
+                f'camera_info is not used: it is for {width} x {height} pixels, and the image has {size[1]} x {size[0]}'
+            )
             return
         try:
             self._rectifier = Rectifier(calibration)

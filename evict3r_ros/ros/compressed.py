@@ -22,7 +22,7 @@ def decode(data: np.ndarray) -> np.ndarray:
     The bytes say what they are; `format` is free text that image_transport and drivers fill differently.
     """
     # What OpenCV would do first is to allocate what the headers say, be it gigabytes.
-    head = data[:len(_PNG)].tobytes()
+    head = data[: len(_PNG)].tobytes()
     if head == _PNG:
         check_size(*_png_size(data))
     elif head.startswith(_JPEG):
@@ -43,7 +43,7 @@ def _png_size(data: np.ndarray) -> tuple[int, int]:
     """Return (height, width) of a PNG whose chunks, each of them, lie within its bytes (ISO/IEC 15948, 5.3)."""
     at, size = len(_PNG), data.size
     while at + 12 <= size:
-        length, kind = int.from_bytes(data[at:at + 4].tobytes(), 'big'), data[at + 4:at + 8].tobytes()
+        length, kind = int.from_bytes(data[at : at + 4].tobytes(), 'big'), data[at + 4 : at + 8].tobytes()
         at += 12 + length
         if kind == b'IEND' and at <= size and size >= 24:
             return int.from_bytes(data[20:24].tobytes(), 'big'), int.from_bytes(data[16:20].tobytes(), 'big')

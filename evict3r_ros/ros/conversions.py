@@ -14,12 +14,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import cv2
+import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import (
-    Point, Pose, PoseStamped, PoseWithCovariance, Quaternion, Transform, TransformStamped, Twist, TwistWithCovariance,
-    Vector3)
+    Point,
+    Pose,
+    PoseStamped,
+    PoseWithCovariance,
+    Quaternion,
+    Transform,
+    TransformStamped,
+    Twist,
+    TwistWithCovariance,
+    Vector3,
+)
 from nav_msgs.msg import Odometry, Path
-import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
@@ -45,8 +54,9 @@ def rgb_from_image(message: Image) -> np.ndarray:
     try:
         return rgb_from_pixels(pixels, message.encoding)
     except (cv2.error, RuntimeError) as error:  # the latter is cv_bridge's
-        raise MessageError(f'image of {message.width} x {message.height} pixels of {message.encoding} cannot be '
-                           f'converted: {error}') from error
+        raise MessageError(
+            f'image of {message.width} x {message.height} pixels of {message.encoding} cannot be converted: {error}'
+        ) from error
 
 
 def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
@@ -75,13 +85,14 @@ def calibration_from_info(message: CameraInfo) -> Calibration | None:
     """
     if message.k[0] == 0.0:
         return None
-    K, D, P = (tuple(float(v) for v in values[:MOST_COEFFICIENTS + 1]) for values in (message.k, message.d, message.p))
+    K, D, P = (tuple(float(v) for v in values[: MOST_COEFFICIENTS + 1]) for values in (message.k, message.d, message.p))
     if len(D) > MOST_COEFFICIENTS:
         raise MessageError(f'camera_info has {len(message.d)} distortion coefficients')
     if not np.isfinite([*K, *D, *P]).all():
         raise MessageError('camera_info has numbers that are not finite')
-    return Calibration(size=(message.height, message.width), model=message.distortion_model or 'plumb_bob',
-                       K=K, D=D, P=P)
+    return Calibration(
+        size=(message.height, message.width), model=message.distortion_model or 'plumb_bob', K=K, D=D, P=P
+    )
 
 
 def image_from_map(values: np.ndarray, header: Header) -> Image:
@@ -103,12 +114,21 @@ def image_from_rgb(rgb: np.ndarray, header: Header) -> Image:
 def info_from_K(K: np.ndarray, size: tuple[int, int], header: Header) -> CameraInfo:
     """Return the CameraInfo of an undistorted image of `size` (height, width) with the (3, 3) matrix `K`."""
     K = np.asarray(K, np.float64)
-    return CameraInfo(header=header, height=size[0], width=size[1], distortion_model='plumb_bob', d=[0.0] * 5,
-                      k=K.ravel(), r=np.eye(3).ravel(), p=np.hstack([K, np.zeros((3, 1))]).ravel())
+    return CameraInfo(
+        header=header,
+        height=size[0],
+        width=size[1],
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
+        k=K.ravel(),
+        r=np.eye(3).ravel(),
+        p=np.hstack([K, np.zeros((3, 1))]).ravel(),
+    )
 
 
-def cloud_from_planes(x: np.ndarray, y: np.ndarray, z: np.ndarray, rgb: np.ndarray, header: Header,
-                      again: PointCloud2 | None = None) -> PointCloud2:
+def cloud_from_planes(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, rgb: np.ndarray, header: Header, again: PointCloud2 | None = None
+) -> PointCloud2:
     """Return an organised cloud of (h, w) float32 coordinates in metres, NaN where invalid, and (h, w, 3) uint8 colours.
 
     The colour is one float32 field `rgb` whose bits are 0x00RRGGBB: what PCL began and rviz2 expects. The top byte
@@ -127,10 +147,18 @@ def cloud_from_planes(x: np.ndarray, y: np.ndarray, z: np.ndarray, rgb: np.ndarr
 
 
 def _empty_cloud(height: int, width: int) -> PointCloud2:
-    message = PointCloud2(height=height, width=width, is_bigendian=False, is_dense=False,
-                          point_step=CLOUD_POINT_STEP, row_step=CLOUD_POINT_STEP * width,
-                          fields=[PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-                                  for i, name in enumerate(('x', 'y', 'z', 'rgb'))])
+    message = PointCloud2(
+        height=height,
+        width=width,
+        is_bigendian=False,
+        is_dense=False,
+        point_step=CLOUD_POINT_STEP,
+        row_step=CLOUD_POINT_STEP * width,
+        fields=[
+            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+            for i, name in enumerate(('x', 'y', 'z', 'rgb'))
+        ],
+    )
     data = message.data
     data.append(0)
     data *= CLOUD_POINT_STEP * width * height
@@ -141,23 +169,36 @@ def odometry_from_state(state: OdometryState, header: Header, child_frame: str) 
     """Return pose of `child_frame` in the header's frame and its twist in its own axes, both with covariance."""
     linear, angular = (Vector3(**dict(zip('xyz', part.tolist()))) for part in (state.twist[:3], state.twist[3:]))
     return Odometry(
-        header=header, child_frame_id=child_frame,
+        header=header,
+        child_frame_id=child_frame,
         pose=PoseWithCovariance(pose=_pose(state.odom_from_child), covariance=state.pose_covariance.ravel()),
-        twist=TwistWithCovariance(twist=Twist(linear=linear, angular=angular),
-                                  covariance=state.twist_covariance.ravel()))
+        twist=TwistWithCovariance(
+            twist=Twist(linear=linear, angular=angular), covariance=state.twist_covariance.ravel()
+        ),
+    )
 
 
 def path_from_poses(poses: Iterable[tuple[int, np.ndarray]], header: Header) -> Path:
     """Return a path of stamps in nanoseconds and poses (4, 4) in the header's frame."""
-    return Path(header=header, poses=[
-        PoseStamped(header=Header(stamp=Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9),
-                                  frame_id=header.frame_id), pose=_pose(pose)) for stamp_ns, pose in poses])
+    return Path(
+        header=header,
+        poses=[
+            PoseStamped(
+                header=Header(stamp=Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9), frame_id=header.frame_id),
+                pose=_pose(pose),
+            )
+            for stamp_ns, pose in poses
+        ],
+    )
 
 
 def transform_from_pose(odom_from_child: np.ndarray, header: Header, child_frame: str) -> TransformStamped:
     """Return the same pose as a transform for /tf."""
-    return TransformStamped(header=header, child_frame_id=child_frame, transform=Transform(
-        translation=Vector3(**_xyz(odom_from_child)), rotation=_quaternion(odom_from_child)))
+    return TransformStamped(
+        header=header,
+        child_frame_id=child_frame,
+        transform=Transform(translation=Vector3(**_xyz(odom_from_child)), rotation=_quaternion(odom_from_child)),
+    )
 
 
 def matrix_from_transform(transform: Transform) -> np.ndarray:

@@ -1,7 +1,8 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """The encodings of `sensor_msgs/Image`: how their pixels lie in memory, and how they become RGB (sensor_msgs'
-image_encodings.hpp)."""
+image_encodings.hpp).
+"""
 
 from __future__ import annotations
 
@@ -26,18 +27,32 @@ class Encoding:
 
 
 # The first pair of letters in OpenCV's names is that of the second row, from the second pixel on.
-_BAYER = {'rggb': cv2.COLOR_BayerBG2RGB, 'bggr': cv2.COLOR_BayerRG2RGB, 'gbrg': cv2.COLOR_BayerGR2RGB,
-          'grbg': cv2.COLOR_BayerGB2RGB}
-_COLOUR = {'rgb': (3, None), 'bgr': (3, cv2.COLOR_BGR2RGB), 'rgba': (4, cv2.COLOR_RGBA2RGB),
-           'bgra': (4, cv2.COLOR_BGRA2RGB), 'mono': (1, cv2.COLOR_GRAY2RGB)}
+_BAYER = {
+    'rggb': cv2.COLOR_BayerBG2RGB,
+    'bggr': cv2.COLOR_BayerRG2RGB,
+    'gbrg': cv2.COLOR_BayerGR2RGB,
+    'grbg': cv2.COLOR_BayerGB2RGB,
+}
+_COLOUR = {
+    'rgb': (3, None),
+    'bgr': (3, cv2.COLOR_BGR2RGB),
+    'rgba': (4, cv2.COLOR_RGBA2RGB),
+    'bgra': (4, cv2.COLOR_BGRA2RGB),
+    'mono': (1, cv2.COLOR_GRAY2RGB),
+}
 
 COLOUR_ENCODINGS: dict[str, Encoding] = {
-    **{f'{name}{bits}': Encoding(channels, f'u{bits // 8}', code)
-       for name, (channels, code) in _COLOUR.items() for bits in (8, 16)},
+    **{
+        f'{name}{bits}': Encoding(channels, f'u{bits // 8}', code)
+        for name, (channels, code) in _COLOUR.items()
+        for bits in (8, 16)
+    },
     **{f'bayer_{name}{bits}': Encoding(1, f'u{bits // 8}', code) for name, code in _BAYER.items() for bits in (8, 16)},
     # Two pixels share their colour: U Y V Y or Y U Y V. Each under its deprecated and its new name.
-    'yuv422': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_UYVY), 'uyvy': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_UYVY),
-    'yuv422_yuy2': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_YUYV), 'yuyv': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_YUYV),
+    'yuv422': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_UYVY),
+    'uyvy': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_UYVY),
+    'yuv422_yuy2': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_YUYV),
+    'yuyv': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_YUYV),
 }
 """What a colour or grey image may be."""
 

@@ -7,9 +7,9 @@ docs/faults.md has a row for each kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import threading
 import time
+from collections.abc import Callable
 
 import torch
 

@@ -7,11 +7,11 @@ Nothing here knows ROS or the network: items go in, `work` makes results of them
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-import threading
-import time
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -48,8 +48,13 @@ class Worker(Generic[Item]):
     counts to go on from, those of an earlier worker.
     """
 
-    def __init__(self, work: Callable[[Item], Any], deliver: Callable[[Any], None],
-                 failed: Callable[[Exception], None], before: Counts = Counts()) -> None:
+    def __init__(
+        self,
+        work: Callable[[Item], Any],
+        deliver: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+        before: Counts = Counts(),
+    ) -> None:
         self.stopping = threading.Event()
         self._work, self._deliver, self._report = work, deliver, failed
         self._lock = threading.Condition()

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import time
+from collections.abc import Callable
 
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
@@ -28,8 +28,15 @@ class Inputs:
     offer(message): takes each image. Raises UserError for overrides of quality that cannot be.
     """
 
-    def __init__(self, node: Node, settings: Settings, perception: Perception, transforms: StaticTransforms,
-                 faults: Faults, offer: Callable[[Image | CompressedImage], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        settings: Settings,
+        perception: Perception,
+        transforms: StaticTransforms,
+        faults: Faults,
+        offer: Callable[[Image | CompressedImage], None],
+    ) -> None:
         self._node, self._faults, self._offer = node, faults, offer
         compressed = settings.image_transport == 'compressed'
         self.image_topic = node.resolve_topic_name('image/compressed' if compressed else 'image')

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import contextlib
 import time
+from collections.abc import Callable
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
@@ -44,14 +44,29 @@ class LiveReplay:
     output: bag for the answers, or None to record nothing.
     """
 
-    def __init__(self, session: Session, bag: BagReader, topics: list[str], image: str, answers: AnswerTopics,
-                 output: BagWriter | None, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        bag: BagReader,
+        topics: list[str],
+        image: str,
+        answers: AnswerTopics,
+        output: BagWriter | None,
+        check: Callable[[], None],
+    ) -> None:
         self._session, self._bag, self._image, self._answers = session, bag, image, answers
         self._output, self._check = output, check
         self._player = Player(session.node, bag, topics)
 
-    def run(self, span: Span, rate: float, timeout_s: float, progress: Callable[[], None],
-            stopped: Callable[[], bool], loop: bool = False) -> Replay:
+    def run(
+        self,
+        span: Span,
+        rate: float,
+        timeout_s: float,
+        progress: Callable[[], None],
+        stopped: Callable[[], bool],
+        loop: bool = False,
+    ) -> Replay:
         """Play a span, again and again with `loop`. progress(): called after each image. stopped(): ends it soon.
 
         timeout_s: how long to wait for somebody who listens to the image. Raises UserError if nobody comes.
@@ -61,9 +76,15 @@ class LiveReplay:
         with contextlib.ExitStack() as stack:
             recorder = None
             if self._output is not None:
-                recorder = stack.enter_context(Recorder(
-                    self._session.node, self._output, self._answers.types(), clock=lambda: self._player.time_ns,
-                    received=lambda topic, raw: timer.received(topic, raw, time.monotonic())))
+                recorder = stack.enter_context(
+                    Recorder(
+                        self._session.node,
+                        self._output,
+                        self._answers.types(),
+                        clock=lambda: self._player.time_ns,
+                        received=lambda topic, raw: timer.received(topic, raw, time.monotonic()),
+                    )
+                )
             self._connect(recorder, timeout_s, stopped)
             again = True
             while again and not stopped():
@@ -88,8 +109,10 @@ class LiveReplay:
             if stopped():
                 return
             if time.monotonic() > deadline:
-                raise UserError(f'nobody listens to {self._image} after {timeout_s:g} s: is the node\'s input remapped '
-                                'to it, and are both in one ROS domain?')
+                raise UserError(
+                    f"nobody listens to {self._image} after {timeout_s:g} s: is the node's input remapped "
+                    'to it, and are both in one ROS domain?'
+                )
             time.sleep(0.05)
         time.sleep(SETTLE_S)
 

@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 import math
-from pathlib import Path
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-from nav_msgs.msg import Odometry
 import numpy as np
+from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -53,22 +53,35 @@ class LiveSoak:
         seconds = float(self.looked_at[-1])
         p50, p99 = np.percentile(self.latency_ms, (50, 99)) if len(self.latency_ms) else (np.nan, np.nan)
         return {
-            'seconds': round(seconds, 1), 'images_published': self.published,
+            'seconds': round(seconds, 1),
+            'images_published': self.published,
             'longest_pause_of_the_publisher_s': round(self.longest_pause_s, 3),
-            'images_received': int(status.frames_received), 'answered': int(status.frames_processed),
-            'dropped': int(status.frames_dropped), 'failed': int(status.frames_failed),
-            'counts_agree': int(status.frames_received) == int(
-                status.frames_processed + status.frames_dropped + status.frames_failed),
-            'answers_heard': len(self.latency_ms), 'rate_hz': round(len(self.latency_ms) / seconds, 2),
-            'stamp_to_answer_p50_ms': round(float(p50), 1), 'stamp_to_answer_p99_ms': round(float(p99), 1),
-            'resident_mib_first': round(float(memory[0]), 1), 'resident_mib_last': round(float(memory[-1]), 1),
+            'images_received': int(status.frames_received),
+            'answered': int(status.frames_processed),
+            'dropped': int(status.frames_dropped),
+            'failed': int(status.frames_failed),
+            'counts_agree': int(status.frames_received)
+            == int(status.frames_processed + status.frames_dropped + status.frames_failed),
+            'answers_heard': len(self.latency_ms),
+            'rate_hz': round(len(self.latency_ms) / seconds, 2),
+            'stamp_to_answer_p50_ms': round(float(p50), 1),
+            'stamp_to_answer_p99_ms': round(float(p99), 1),
+            'resident_mib_first': round(float(memory[0]), 1),
+            'resident_mib_last': round(float(memory[-1]), 1),
             'resident_mib_most': round(float(memory.max()), 1),
             'resident_kib_a_minute': round(60 * 1024 * float(np.polyfit(self.looked_at[steady], memory, 1)[0]), 1),
-            'faults': dict(zip(status.faults, map(int, status.fault_counts)))}
+            'faults': dict(zip(status.faults, map(int, status.fault_counts))),
+        }
 
 
-def run(session: Session, process: NodeProcess, images: list[np.ndarray], rate: float, seconds: float,
-        progress: Callable[[], None]) -> LiveSoak:
+def run(
+    session: Session,
+    process: NodeProcess,
+    images: list[np.ndarray],
+    rate: float,
+    seconds: float,
+    progress: Callable[[], None],
+) -> LiveSoak:
     """Publish images (h, w, 3) uint8 RGB, there and back again, at a rate in Hz, to an active node named evict3r."""
     lock = threading.Lock()
     answers: list[tuple[float, float]] = []

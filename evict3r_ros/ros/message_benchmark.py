@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 import time
+from collections.abc import Callable, Iterator
 
 import cv2
-from builtin_interfaces.msg import Time
 import numpy as np
+from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -38,8 +38,16 @@ def measure(repeats: int, progress: Callable[[], None] = lambda: None) -> list[d
                 if index >= _WARM_UP:
                     took.append(time.perf_counter() - began)
             median, p99 = np.percentile(took, (50, 99)) * 1e3
-            rows.append({'what': what, 'height': size[0], 'width': size[1], 'bytes': count,
-                         'median_ms': round(float(median), 3), 'p99_ms': round(float(p99), 3)})
+            rows.append(
+                {
+                    'what': what,
+                    'height': size[0],
+                    'width': size[1],
+                    'bytes': count,
+                    'median_ms': round(float(median), 3),
+                    'p99_ms': round(float(p99), 3),
+                }
+            )
             progress()
     return rows
 
@@ -52,8 +60,11 @@ def conversions_measured() -> int:
 def table(rows: list[dict[str, float | str | int]]) -> str:
     """Return what was measured as Markdown."""
     lines = ['| conversion | pixels | MB | median | 99th percentile |', '|---|---|---|---|---|']
-    lines += [f'| {row["what"]} | {row["width"]} x {row["height"]} | {row["bytes"] / 1e6:.2f} | '
-              f'{row["median_ms"]:.2f} ms | {row["p99_ms"]:.2f} ms |' for row in rows]
+    lines += [
+        f'| {row["what"]} | {row["width"]} x {row["height"]} | {row["bytes"] / 1e6:.2f} | '
+        f'{row["median_ms"]:.2f} ms | {row["p99_ms"]:.2f} ms |'
+        for row in rows
+    ]
     return '\n'.join(lines)
 
 
@@ -80,14 +91,25 @@ def _conversions(size: tuple[int, int]) -> Iterator[tuple[str, int, Callable[[],
     x, y = geometry.lateral_planes(depth, K)
     cloud = conversions.cloud_from_planes(x, y, depth, rgb, header)
     yield 'cloud out', len(cloud.data), lambda: conversions.cloud_from_planes(x, y, depth, rgb, header)
-    yield 'cloud out, memory used again', len(cloud.data), (
-        lambda: conversions.cloud_from_planes(x, y, depth, rgb, header, again=cloud))
-    yield 'cloud out, unprojection included', len(cloud.data), (
-        lambda: conversions.cloud_from_planes(*geometry.lateral_planes(depth, K), depth, rgb, header, again=cloud))
+    yield (
+        'cloud out, memory used again',
+        len(cloud.data),
+        (lambda: conversions.cloud_from_planes(x, y, depth, rgb, header, again=cloud)),
+    )
+    yield (
+        'cloud out, unprojection included',
+        len(cloud.data),
+        (lambda: conversions.cloud_from_planes(*geometry.lateral_planes(depth, K), depth, rgb, header, again=cloud)),
+    )
     state = Trajectory(np.eye(4)).advance(1, np.eye(4), ScaleState(), 2.0)
-    yield 'odometry and transform out', 0, lambda: (
-        conversions.odometry_from_state(state, header, 'base_link'),
-        conversions.transform_from_pose(state.odom_from_child, header, 'base_link'))
+    yield (
+        'odometry and transform out',
+        0,
+        lambda: (
+            conversions.odometry_from_state(state, header, 'base_link'),
+            conversions.transform_from_pose(state.odom_from_child, header, 'base_link'),
+        ),
+    )
 
 
 def _random_image(encoding: str, size: tuple[int, int], random: np.random.Generator, header: Header) -> Image:

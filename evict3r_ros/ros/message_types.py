@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Message classes by the names that bags use ('sensor_msgs/msg/Image'), and their definitions as text."""
 
+from __future__ import annotations
+
 import importlib
 import re
 from typing import Any

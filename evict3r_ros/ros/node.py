@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import gc
-from pathlib import Path
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 
+import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -19,7 +20,6 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.timer import Timer
 from std_srvs.srv import Trigger
-import torch
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.scene_record import SceneRecord
@@ -79,8 +79,12 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._reset = self.create_service(Trigger, '~/reset', self._on_reset)
         self._save = self.create_service(Trigger, '~/save', self._on_save, callback_group=saving)
         # Steady, because with use_sim_time a paused bag would stop the status as well.
-        self._timer = self.create_timer(self.get_parameter('status_period').value, self._tell, callback_group=telling,
-                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer = self.create_timer(
+            self.get_parameter('status_period').value,
+            self._tell,
+            callback_group=telling,
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
 
     # Transitions. rclpy swallows what they raise, so each goes through _attempt.
 
@@ -109,8 +113,9 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             # What a user can mend, and a card that is too small, is one line; anything else is ours to find.
             known = isinstance(error, (UserError, torch.cuda.OutOfMemoryError))
             text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            self.get_logger().error(f'cannot {what}: {text}' if known else
-                                    f'cannot {what}: {traceback.format_exc().rstrip()}')
+            self.get_logger().error(
+                f'cannot {what}: {text}' if known else f'cannot {what}: {traceback.format_exc().rstrip()}'
+            )
             self._faults.last = text
             undo()
             self._tell()
@@ -126,13 +131,21 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._outputs = Outputs(self, self._watch)
         self._record = self._open_record()
         self._perception = Perception(
-            self._stream, settings, self._static, self._faults, self._outputs.wanted,
-            lambda: self.count_publishers(self.resolve_topic_name('camera_info')) > 0, self._record)
+            self._stream,
+            settings,
+            self._static,
+            self._faults,
+            self._outputs.wanted,
+            lambda: self.count_publishers(self.resolve_topic_name('camera_info')) > 0,
+            self._record,
+        )
         log = self.get_logger()
         log.info(describe(settings, self._network, self._stream))
         if self._network.untrained:
-            log.warning('UNTRAINED: these weights are random, what the node answers means nothing'
-                        + ('' if settings.allow_untrained_tf else '; nothing is sent to /tf'))
+            log.warning(
+                'UNTRAINED: these weights are random, what the node answers means nothing'
+                + ('' if settings.allow_untrained_tf else '; nothing is sent to /tf')
+            )
 
     def _open_record(self) -> SceneRecord | None:
         """Return what ~/save writes, or None: a disk that cannot be written must not keep a robot from seeing."""
@@ -149,8 +162,12 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         perception = self._perception
         perception.warm_up()
         perception.begin()
-        worker = Worker(lambda message: perception.process(message, worker.stopping), self._publish,
-                        self._on_frame_error, self._counts)
+        worker = Worker(
+            lambda message: perception.process(message, worker.stopping),
+            self._publish,
+            self._on_frame_error,
+            self._counts,
+        )
         self._worker = worker
         worker.start()
         self._inputs = Inputs(self, self._settings, perception, self._static, self._faults, worker.offer)
@@ -225,8 +242,11 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         perception = self._perception
         if perception is not None and perception.mount is not None:
             child = perception.mount.child
-            self._faults.count('second_parent', f'somebody else publishes {parent} -> {child} in /tf: this node holds '
-                               'its own back, because a frame has one parent (publish_tf: false if that is meant)')
+            self._faults.count(
+                'second_parent',
+                f'somebody else publishes {parent} -> {child} in /tf: this node holds '
+                'its own back, because a frame has one parent (publish_tf: false if that is meant)',
+            )
 
     def _on_parameters(self, changed: list[RosParameter]) -> SetParametersResult:
         verdict = parameters.judge(changed, configured=self._settings is not None)
@@ -253,8 +273,11 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         record = self._record
         if record is None:
             kept = self._settings is None or self._settings.save_folder
-            response.message = ('nothing is kept: the node is not configured, or save.folder cannot be written'
-                                if kept else 'nothing is kept: save.folder is empty')
+            response.message = (
+                'nothing is kept: the node is not configured, or save.folder cannot be written'
+                if kept
+                else 'nothing is kept: save.folder is empty'
+            )
             return response
         try:
             saved = record.save()
@@ -274,14 +297,20 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         conditions = inputs.conditions() if inputs is not None else []
         if perception is not None:
             conditions += self._conditions(perception)
-        message = status_message(self._settings, self._network, perception,
-                                 worker.counts() if worker else self._counts, worker.pace() if worker else Pace(),
-                                 self._faults)
+        message = status_message(
+            self._settings,
+            self._network,
+            perception,
+            worker.counts() if worker else self._counts,
+            worker.pace() if worker else Pace(),
+            self._faults,
+        )
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
         state = 'unconfigured' if self._settings is None else 'inactive' if inputs is None else 'active'
-        self._diagnostics.publish(diagnostics(message, self.get_fully_qualified_name(), state,
-                                              self._faults.recent(RECENT_S), conditions))
+        self._diagnostics.publish(
+            diagnostics(message, self.get_fully_qualified_name(), state, self._faults.recent(RECENT_S), conditions)
+        )
         if inputs is not None and perception.trajectory is not None and perception.settings.publish_path:
             outputs.publish_path(perception.trajectory, perception.settings.frames_odom)
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evict3r node` as a child process: started, waited for until it is active, and always ended."""
 
+from __future__ import annotations
+
 import signal
 import subprocess
 import sys
@@ -53,8 +55,9 @@ class NodeProcess:
         command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'node', *arguments]
         with log.open('wb') as output:
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we end the node in order.
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                             start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     @property
     def pid(self) -> int:
@@ -91,9 +94,10 @@ class NodeProcess:
                 continue
         raise UserError(f'the node (process {self.pid}) does not end, not even when killed')
 
-    def __enter__(self) -> 'NodeProcess':
+    def __enter__(self) -> NodeProcess:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()

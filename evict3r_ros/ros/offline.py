@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -84,28 +84,38 @@ class OfflineReplay:
     for settings that cannot work.
     """
 
-    def __init__(self, bag: BagReader, topics: InputTopics, settings: Settings, answers: AnswerTopics,
-                 log: Callable[[bool, str], None]) -> None:
+    def __init__(
+        self,
+        bag: BagReader,
+        topics: InputTopics,
+        settings: Settings,
+        answers: AnswerTopics,
+        log: Callable[[bool, str], None],
+    ) -> None:
         self._bag, self._topics, self._settings, self._answers = bag, topics, settings, answers
         self._output: BagWriter | None = None
         self._network, self._stream = open_stream(settings, log)
         log(False, describe(settings, self._network, self._stream))
         self._faults = Faults(log)
         self._static = StaticTransforms()
-        self._perception = Perception(self._stream, settings, self._static, self._faults, lambda output: True,
-                                      lambda: False)
+        self._perception = Perception(
+            self._stream, settings, self._static, self._faults, lambda output: True, lambda: False
+        )
         scale = ScaleInputs(self._perception.scale, self._static, settings.frames_base, self._faults)
         self._hear: dict[str | None, Callable[[Any], None]] = {
-            topics.camera_info: self._perception.camera.hear, topics.odometry: scale.hear_odometry,
-            topics.depth: scale.hear_depth}
+            topics.camera_info: self._perception.camera.hear,
+            topics.odometry: scale.hear_odometry,
+            topics.depth: scale.hear_depth,
+        }
         self._moves_robot = settings.publish_tf and (not self._network.untrained or settings.allow_untrained_tf)
         self._paths = PathMessages()
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._told_ns: int | None = None
         self.result = OfflineResult(untrained=self._network.untrained)
 
-    def run(self, output: BagWriter, span: Span, progress: Callable[[], None],
-            stopped: Callable[[], bool]) -> OfflineResult:
+    def run(
+        self, output: BagWriter, span: Span, progress: Callable[[], None], stopped: Callable[[], bool]
+    ) -> OfflineResult:
         """Answer all images of a span. progress(): called after each. stopped(): asked before each; if so, it ends."""
         self._output = output
         for topic, name in self._answers.types().items():
@@ -134,7 +144,7 @@ class OfflineReplay:
         """Free the network's memory."""
         self._stream.close()
 
-    def __enter__(self) -> 'OfflineReplay':
+    def __enter__(self) -> OfflineReplay:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -189,9 +199,15 @@ class OfflineReplay:
     def _write(self, answer: Answer, time_ns: int) -> None:
         topics = self._answers
         transform = TFMessage(transforms=[answer.transform]) if self._moves_robot and answer.transform else None
-        for topic, message in ((topics.tf, transform), (topics.depth, answer.depth), (topics.depth_info, answer.info),
-                               (topics.confidence, answer.confidence), (topics.odometry, answer.odometry),
-                               (topics.rgb, answer.rgb), (topics.points, answer.points)):
+        for topic, message in (
+            (topics.tf, transform),
+            (topics.depth, answer.depth),
+            (topics.depth_info, answer.info),
+            (topics.confidence, answer.confidence),
+            (topics.odometry, answer.odometry),
+            (topics.rgb, answer.rgb),
+            (topics.points, answer.points),
+        ):
             if message is not None:
                 self._output.write_raw(topic, time_ns, serialize_message(message))
 
@@ -204,9 +220,13 @@ class OfflineReplay:
         result.scale, result.is_metric = perception.scale.state.scale, perception.scale.state.is_metric
         perception.stats = self._stream.stats()
         status = status_message(
-            self._settings, self._network, perception,
+            self._settings,
+            self._network,
+            perception,
             Counts(result.read, result.answered, 0, result.failed),
-            Pace(0.0 if np.isnan(median) else 1.0 / float(median), 1e3 * float(median), 1e3 * float(p99)), self._faults)
+            Pace(0.0 if np.isnan(median) else 1.0 / float(median), 1e3 * float(median), 1e3 * float(p99)),
+            self._faults,
+        )
         status.header.stamp.sec, status.header.stamp.nanosec = divmod(time_ns, NANOSECONDS)
         self._output.write_raw(self._answers.status, time_ns, serialize_message(status))
         if perception.trajectory is not None and self._settings.publish_path:

@@ -32,11 +32,15 @@ class Outputs:
         self._path_was: tuple[int, int] | None = None
         self._path_of: Trajectory | None = None
         topics = {
-            'tf': (TFMessage, '/tf', qos.transforms), 'depth': (Image, '~/depth/image_rect', qos.output),
+            'tf': (TFMessage, '/tf', qos.transforms),
+            'depth': (Image, '~/depth/image_rect', qos.output),
             'confidence': (Image, '~/depth/confidence', qos.output),
-            'info': (CameraInfo, '~/depth/camera_info', qos.output), 'rgb': (Image, '~/rgb/image_rect', qos.output),
-            'odometry': (Odometry, '~/odometry', qos.output), 'points': (PointCloud2, '~/points', qos.output),
-            'path': (Path, '~/path', qos.latched)}
+            'info': (CameraInfo, '~/depth/camera_info', qos.output),
+            'rgb': (Image, '~/rgb/image_rect', qos.output),
+            'odometry': (Odometry, '~/odometry', qos.output),
+            'points': (PointCloud2, '~/points', qos.output),
+            'path': (Path, '~/path', qos.latched),
+        }
         try:
             for name, (kind, topic, profile) in topics.items():
                 self._publishers[name] = qos.publish_on(node, kind, topic, profile())

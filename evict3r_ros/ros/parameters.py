@@ -45,14 +45,20 @@ class Parameter:
         """Return the ROS descriptor that tools show."""
         when = 'Can be changed at any time.' if self.live else 'Read by configure.'
         constraints = f'one of: {", ".join(self.choices)}' if self.choices else ''
-        answer = ParameterDescriptor(name=self.name, description=f'{self.description} {when}',
-                                     additional_constraints=constraints, dynamic_typing=self.any_type)
+        answer = ParameterDescriptor(
+            name=self.name,
+            description=f'{self.description} {when}',
+            additional_constraints=constraints,
+            dynamic_typing=self.any_type,
+        )
         if self.bounds is not None and isinstance(self.default, int):
-            answer.integer_range = [IntegerRange(from_value=int(self.bounds[0]), to_value=int(self.bounds[1]),
-                                                 step=self.step)]
+            answer.integer_range = [
+                IntegerRange(from_value=int(self.bounds[0]), to_value=int(self.bounds[1]), step=self.step)
+            ]
         elif self.bounds is not None:
-            answer.floating_point_range = [FloatingPointRange(from_value=float(self.bounds[0]),
-                                                              to_value=float(self.bounds[1]))]
+            answer.floating_point_range = [
+                FloatingPointRange(from_value=float(self.bounds[0]), to_value=float(self.bounds[1]))
+            ]
         return answer
 
 
@@ -60,65 +66,154 @@ _CACHE = CacheConfig()
 _SCALE = ScaleSettings()
 
 PARAMETERS = (
-    Parameter('weights', TINY, "This package's own, 'tiny'; 'official' to download the published ones; the path of a "
-              "checkpoint (.safetensors or .pth); or 'random' for untrained ones, which only show that everything is "
-              'connected.'),
+    Parameter(
+        'weights',
+        TINY,
+        "This package's own, 'tiny'; 'official' to download the published ones; the path of a "
+        "checkpoint (.safetensors or .pth); or 'random' for untrained ones, which only show that everything is "
+        'connected.',
+    ),
     Parameter('preset', AUTO, "Size of the network; 'auto' is that of the weights.", choices=(AUTO, *PRESETS)),
     Parameter('device', 'auto', "Where the network runs: 'cpu', 'cuda', 'cuda:1'; 'auto' takes CUDA if it is there."),
-    Parameter('dtype', 'auto', "Precision of weights and cache; 'auto' is bfloat16 on CUDA and float32 on a CPU.",
-              choices=DTYPES),
-    Parameter('image_width', 0, "Width that images are brought to, a multiple of 14; less is faster and sees less. 0 "
-              "is the preset's.", 'pixels', (0, 4088), step=14),
+    Parameter(
+        'dtype',
+        'auto',
+        "Precision of weights and cache; 'auto' is bfloat16 on CUDA and float32 on a CPU.",
+        choices=DTYPES,
+    ),
+    Parameter(
+        'image_width',
+        0,
+        "Width that images are brought to, a multiple of 14; less is faster and sees less. 0 is the preset's.",
+        'pixels',
+        (0, 4088),
+        step=14,
+    ),
     Parameter('seed', 0, "Seed of 'random' weights.", bounds=(0, 2**31 - 1)),
     Parameter('cache.policy', _CACHE.policy, 'Which tokens leave the cache when it is full.', choices=tuple(POLICIES)),
     Parameter('cache.tokens', _CACHE.tokens, 'Tokens a layer that survive a frame.', 'tokens', (1, 10_000_000)),
-    Parameter('cache.memory_mb', 0.0, 'Memory for keys and values, instead of cache.tokens: as many tokens as fit; '
-              '0 leaves it to cache.tokens.', 'MiB', (0.0, 1e6)),
-    Parameter('cache.bits', _CACHE.bits, 'Stored precision of keys and values: 32 or 16 (floating point), 8, 4 or 2 '
-              "(packed integers), or three of them as 'FIRST_FRAME/RECENT/REST', such as '16/8/4'.", 'bits',
-              any_type=True),
-    Parameter('cache.scores', _CACHE.scores, "evict3r: whose attention counts, that of all queries ('exact') or of "
-              "pooled ones ('pooled'), at a sixteenth of the cost.", choices=('exact', 'pooled')),
-    Parameter('cache.budget', _CACHE.budget, "'adaptive' attends to fewer tokens while the scene is still.",
-              choices=BUDGETS),
-    Parameter('cache.camera_frames', _CACHE.camera_frames, 'Frames that the camera head remembers.', 'frames',
-              (3, 100_000)),
-    Parameter('image_transport', 'raw', "Whether images come as sensor_msgs/Image on 'image' or as CompressedImage on "
-              "'image/compressed'.", choices=('raw', 'compressed')),
-    Parameter('depth.size', 'network', "Size of depth and cloud: the 'network' image's, or the 'camera' image's "
-              '(nearest neighbour, NaN where the network saw nothing).', choices=('network', 'camera')),
-    Parameter('points.min_confidence', 1.1, 'Least confidence of a pixel that becomes a point; the network answers '
-              '1 and more.', bounds=(1.0, 1e6), live=True),
-    Parameter('points.stride', 1, 'Every how many rows and columns the cloud has a point.', 'pixels', (1, 64),
-              live=True),
-    Parameter('points.require_metric', False, 'Whether the cloud is held back until the scale is metric, so that no '
-              'costmap hears of obstacles at distances that mean nothing.', live=True),
-    Parameter('publish_tf', True, 'Whether odom -> base is sent to /tf; off if something else localizes the robot.',
-              live=True),
+    Parameter(
+        'cache.memory_mb',
+        0.0,
+        'Memory for keys and values, instead of cache.tokens: as many tokens as fit; 0 leaves it to cache.tokens.',
+        'MiB',
+        (0.0, 1e6),
+    ),
+    Parameter(
+        'cache.bits',
+        _CACHE.bits,
+        'Stored precision of keys and values: 32 or 16 (floating point), 8, 4 or 2 '
+        "(packed integers), or three of them as 'FIRST_FRAME/RECENT/REST', such as '16/8/4'.",
+        'bits',
+        any_type=True,
+    ),
+    Parameter(
+        'cache.scores',
+        _CACHE.scores,
+        "evict3r: whose attention counts, that of all queries ('exact') or of "
+        "pooled ones ('pooled'), at a sixteenth of the cost.",
+        choices=('exact', 'pooled'),
+    ),
+    Parameter(
+        'cache.budget', _CACHE.budget, "'adaptive' attends to fewer tokens while the scene is still.", choices=BUDGETS
+    ),
+    Parameter(
+        'cache.camera_frames', _CACHE.camera_frames, 'Frames that the camera head remembers.', 'frames', (3, 100_000)
+    ),
+    Parameter(
+        'image_transport',
+        'raw',
+        "Whether images come as sensor_msgs/Image on 'image' or as CompressedImage on 'image/compressed'.",
+        choices=('raw', 'compressed'),
+    ),
+    Parameter(
+        'depth.size',
+        'network',
+        "Size of depth and cloud: the 'network' image's, or the 'camera' image's "
+        '(nearest neighbour, NaN where the network saw nothing).',
+        choices=('network', 'camera'),
+    ),
+    Parameter(
+        'points.min_confidence',
+        1.1,
+        'Least confidence of a pixel that becomes a point; the network answers 1 and more.',
+        bounds=(1.0, 1e6),
+        live=True,
+    ),
+    Parameter(
+        'points.stride', 1, 'Every how many rows and columns the cloud has a point.', 'pixels', (1, 64), live=True
+    ),
+    Parameter(
+        'points.require_metric',
+        False,
+        'Whether the cloud is held back until the scale is metric, so that no '
+        'costmap hears of obstacles at distances that mean nothing.',
+        live=True,
+    ),
+    Parameter(
+        'publish_tf', True, 'Whether odom -> base is sent to /tf; off if something else localizes the robot.', live=True
+    ),
     Parameter('publish_path', True, 'Whether the path is published, with each status.', live=True),
-    Parameter('status_period', 1.0, 'Time between two messages on ~/status and /diagnostics.', 's', (0.05, 60.0),
-              live=True),
-    Parameter('allow_untrained_tf', False, 'Whether untrained weights may move the robot in /tf; for demonstrations '
-              'without a robot.', live=True),
+    Parameter(
+        'status_period', 1.0, 'Time between two messages on ~/status and /diagnostics.', 's', (0.05, 60.0), live=True
+    ),
+    Parameter(
+        'allow_untrained_tf',
+        False,
+        'Whether untrained weights may move the robot in /tf; for demonstrations without a robot.',
+        live=True,
+    ),
     Parameter('frames.odom', 'odom', 'Frame of the odometry: z up, origin at the first pose of the base.'),
-    Parameter('frames.base', 'base_link', "Frame that the odometry moves; the camera's place on it is read from "
-              '/tf_static.'),
-    Parameter('scale.source', _SCALE.source, "Where metres come from: 'fixed' (scale.fixed), 'odometry' (odom_in), "
-              "'depth' (depth_in), 'camera_height' (the ground, scale.camera_height below the camera); 'none' leaves "
-              "lengths in the network's unit.", choices=SOURCES),
+    Parameter(
+        'frames.base', 'base_link', "Frame that the odometry moves; the camera's place on it is read from /tf_static."
+    ),
+    Parameter(
+        'scale.source',
+        _SCALE.source,
+        "Where metres come from: 'fixed' (scale.fixed), 'odometry' (odom_in), "
+        "'depth' (depth_in), 'camera_height' (the ground, scale.camera_height below the camera); 'none' leaves "
+        "lengths in the network's unit.",
+        choices=SOURCES,
+    ),
     Parameter('scale.fixed', _SCALE.fixed, "Source 'fixed': metres for one unit of the network.", 'm', (1e-6, 1e6)),
-    Parameter('scale.camera_height', _SCALE.camera_height, "Source 'camera_height': height of the camera over flat "
-              'ground.', 'm', (0.0, 1000.0)),
-    Parameter('scale.baseline', _SCALE.baseline, "Source 'odometry': way between two frames whose motions are "
-              'compared.', 'm', (0.01, 100.0)),
-    Parameter('scale.max_slew', _SCALE.max_slew, 'Largest relative change of a known scale a second.', '1/s',
-              (1e-4, 10.0)),
-    Parameter('save.folder', '~/.ros/evict3r_ros', 'Folder in which ~/save makes a folder each time; while the node '
-              "runs the trajectory is kept on its disk. '' keeps nothing and saves nothing."),
-    Parameter('save.max_points', 500_000, 'Most points of a saved cloud; beyond, its voxels grow.', 'points',
-              (1000, 20_000_000)),
-    Parameter('startup_timeout', 2.0, 'How long the first image of a camera waits for the static transform from its '
-              'frame to the base, and for camera_info if that is published at all.', 's', (0.0, 60.0)),
+    Parameter(
+        'scale.camera_height',
+        _SCALE.camera_height,
+        "Source 'camera_height': height of the camera over flat ground.",
+        'm',
+        (0.0, 1000.0),
+    ),
+    Parameter(
+        'scale.baseline',
+        _SCALE.baseline,
+        "Source 'odometry': way between two frames whose motions are compared.",
+        'm',
+        (0.01, 100.0),
+    ),
+    Parameter(
+        'scale.max_slew', _SCALE.max_slew, 'Largest relative change of a known scale a second.', '1/s', (1e-4, 10.0)
+    ),
+    Parameter(
+        'save.folder',
+        '~/.ros/evict3r_ros',
+        'Folder in which ~/save makes a folder each time; while the node '
+        "runs the trajectory is kept on its disk. '' keeps nothing and saves nothing.",
+    ),
+    Parameter(
+        'save.max_points',
+        500_000,
+        'Most points of a saved cloud; beyond, its voxels grow.',
+        'points',
+        (1000, 20_000_000),
+    ),
+    Parameter(
+        'startup_timeout',
+        2.0,
+        'How long the first image of a camera waits for the static transform from its '
+        'frame to the base, and for camera_info if that is published at all.',
+        's',
+        (0.0, 60.0),
+    ),
 )
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
@@ -197,8 +292,10 @@ def _checked(parameter: Parameter, value: Value) -> Value:
     if parameter.choices and value not in parameter.choices:
         raise UserError(f'parameter {parameter.name}: {value!r} is not one of {", ".join(parameter.choices)}')
     if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:
-        raise UserError(f'parameter {parameter.name}: {value!r} is not within {parameter.bounds[0]:g} to '
-                        f'{parameter.bounds[1]:g} {parameter.unit}'.rstrip())
+        raise UserError(
+            f'parameter {parameter.name}: {value!r} is not within {parameter.bounds[0]:g} to '
+            f'{parameter.bounds[1]:g} {parameter.unit}'.rstrip()
+        )
     if isinstance(parameter.default, int) and parameter.step > 1 and value % parameter.step:
         raise UserError(f'parameter {parameter.name}: {value!r} is no multiple of {parameter.step}')
     return value
@@ -219,12 +316,18 @@ def judge(changed: Iterable[RosParameter], configured: bool) -> SetParametersRes
         if parameter is None:
             continue
         if parameter.choices and ros_parameter.value not in parameter.choices:
-            return SetParametersResult(successful=False, reason=(
-                f'{parameter.name}: {ros_parameter.value!r} is not one of {", ".join(parameter.choices)}'))
+            return SetParametersResult(
+                successful=False,
+                reason=(f'{parameter.name}: {ros_parameter.value!r} is not one of {", ".join(parameter.choices)}'),
+            )
         if configured and not parameter.live:
-            return SetParametersResult(successful=False, reason=(
-                f'{parameter.name} is read by configure and cannot change while the node runs: '
-                'deactivate and clean it up first, or start it anew'))
+            return SetParametersResult(
+                successful=False,
+                reason=(
+                    f'{parameter.name} is read by configure and cannot change while the node runs: '
+                    'deactivate and clean it up first, or start it anew'
+                ),
+            )
     return SetParametersResult(successful=True)
 
 
@@ -236,6 +339,8 @@ def markdown_table() -> str:
         if parameter.bounds is not None:
             allowed = f'{parameter.bounds[0]:g} to {parameter.bounds[1]:g} {parameter.unit}'.rstrip()
         default = repr(parameter.default).lower() if isinstance(parameter.default, bool) else repr(parameter.default)
-        lines.append(f'| `{parameter.name}` | {default} | {allowed} | {"yes" if parameter.live else ""} | '
-                     f'{parameter.description} |')
+        lines.append(
+            f'| `{parameter.name}` | {default} | {allowed} | {"yes" if parameter.live else ""} | '
+            f'{parameter.description} |'
+        )
     return '\n'.join(lines)

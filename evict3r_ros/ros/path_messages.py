@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
-import numpy as np
 from std_msgs.msg import Header
 
 from evict3r_ros.ros.conversions import path_from_poses
@@ -27,8 +27,11 @@ class PathMessages:
         for stamp_ns, pose in poses:
             before = self._made.get(stamp_ns)
             # A bag that loops has the same stamps with other poses.
-            made[stamp_ns] = before if before is not None and before[0] is pose else (
-                pose, path_from_poses([(stamp_ns, pose)], header).poses[0])
+            made[stamp_ns] = (
+                before
+                if before is not None and before[0] is pose
+                else (pose, path_from_poses([(stamp_ns, pose)], header).poses[0])
+            )
         self._made = made
         message = Path(header=header, poses=[message for _, message in made.values()])
         if message.poses:

@@ -8,17 +8,17 @@ that jumped back, a frame that failed inside the network, somebody's wish.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
+import torch
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
-import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
-import torch
 
 from evict3r_ros import geometry, image_health
 from evict3r_ros.io.scene_record import SceneRecord
@@ -82,16 +82,29 @@ class Perception:
     Raises UserError for settings of the scale that cannot be.
     """
 
-    def __init__(self, stream: Stream, settings: Settings, transforms: StaticTransforms, faults: Faults,
-                 wants: Callable[[str], bool], expects_info: Callable[[], bool],
-                 record: SceneRecord | None = None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        settings: Settings,
+        transforms: StaticTransforms,
+        faults: Faults,
+        wants: Callable[[str], bool],
+        expects_info: Callable[[], bool],
+        record: SceneRecord | None = None,
+    ) -> None:
         self.settings = settings
         self.resets = 0
         self.camera_frame = ''
         self.stats: StreamStats = stream.stats()
-        self.scale = MetricScale(ScaleSettings(
-            settings.scale_source, settings.scale_fixed, settings.scale_camera_height, settings.scale_baseline,
-            settings.scale_max_slew))
+        self.scale = MetricScale(
+            ScaleSettings(
+                settings.scale_source,
+                settings.scale_fixed,
+                settings.scale_camera_height,
+                settings.scale_baseline,
+                settings.scale_max_slew,
+            )
+        )
         self.camera = CameraModel(lambda text: faults.count('calibration', text))
         self.mount: Mount | None = None
         self.trajectory: Trajectory | None = None
@@ -157,8 +170,11 @@ class Perception:
             raise FrameRefused('broken_image', f'an image of {width} x {height} pixels shows nothing')
         contrast = image_health.contrast(image)
         if contrast < image_health.LEAST_CONTRAST:
-            raise FrameRefused('blank_image', f'an image without contrast (mean {image.mean():.0f}, deviation '
-                               f'{contrast:.1f} of 255): is the lens covered, or the exposure wrong?')
+            raise FrameRefused(
+                'blank_image',
+                f'an image without contrast (mean {image.mean():.0f}, deviation '
+                f'{contrast:.1f} of 255): is the lens covered, or the exposure wrong?',
+            )
         repeats = self._frozen_watch.see(image)
         if repeats == FROZEN_AFTER:
             self._faults.count('frozen_image', f'{repeats} images in a row are the same: has the camera stopped?')
@@ -195,8 +211,9 @@ class Perception:
         if set_back:
             self._faults.count('clock_set_back', 'stream reset: the clock was set back')
         elif known.size != size or known.frame != frame:
-            self._faults.count('image_changed',
-                               f'stream reset: images are now {size[1]} x {size[0]} in frame {frame!r}')
+            self._faults.count(
+                'image_changed', f'stream reset: images are now {size[1]} x {size[0]} in frame {frame!r}'
+            )
         elif known != view:
             self._faults.count('calibration', 'stream reset: the calibration in camera_info changed')
         self.resets += 1
@@ -224,8 +241,9 @@ class Perception:
         if self.trajectory is None:
             self.trajectory = Trajectory(mount.child_from_camera, mount.odom_from_child)
         else:
-            self.trajectory.remount(mount.child_from_camera, mount.odom_from_child,
-                                    keep=mount.child == self.mount.child)
+            self.trajectory.remount(
+                mount.child_from_camera, mount.odom_from_child, keep=mount.child == self.mount.child
+            )
         self.mount = mount
 
     def _answer(self, prediction: Prediction, image: np.ndarray, header: Header, stamp_ns: int) -> Answer:
@@ -242,14 +260,16 @@ class Perception:
         odom = Header(stamp=header.stamp, frame_id=settings.frames_odom)
         mount = self.mount
         transform = conversions.transform_from_pose(odometry.odom_from_child, odom, mount.child)
-        return Answer(depth=conversions.image_from_map(maps.depth, header),
-                      confidence=conversions.image_from_map(maps.confidence, header),
-                      info=conversions.info_from_K(maps.K, maps.depth.shape, header),
-                      odometry=conversions.odometry_from_state(odometry, odom, mount.child),
-                      transform=None if mount.taken else transform,
-                      rgb=conversions.image_from_rgb(colours, header) if wants_rgb else None,
-                      points=self._cloud(maps, colours, header) if wants_points else None,
-                      keep=lambda: self._keep(maps, colours if recorded else None, odom_from_camera, stamp_ns))
+        return Answer(
+            depth=conversions.image_from_map(maps.depth, header),
+            confidence=conversions.image_from_map(maps.confidence, header),
+            info=conversions.info_from_K(maps.K, maps.depth.shape, header),
+            odometry=conversions.odometry_from_state(odometry, odom, mount.child),
+            transform=None if mount.taken else transform,
+            rgb=conversions.image_from_rgb(colours, header) if wants_rgb else None,
+            points=self._cloud(maps, colours, header) if wants_points else None,
+            keep=lambda: self._keep(maps, colours if recorded else None, odom_from_camera, stamp_ns),
+        )
 
     def _place(self, prediction: Prediction, at_camera: bool, stamp_ns: int) -> tuple[_Maps, OdometryState]:
         """Return the frame's maps and where the robot is, both scaled by what is known of the scale."""
@@ -262,9 +282,17 @@ class Perception:
         seen = self.camera.seen(view, at_camera)
         depth = np.where(np.isfinite(depth) & (depth > 0.0) & seen, depth, np.float32(np.nan))
         K = self.camera.matrix(prediction, at_camera)
-        scale = self.scale.observe(ScaleFrame(
-            stamp_ns, depth, confidence, K, prediction.world_from_camera, self.mount.base_from_camera,
-            (0.0, 1.0) if at_camera else view.seen_rows))
+        scale = self.scale.observe(
+            ScaleFrame(
+                stamp_ns,
+                depth,
+                confidence,
+                K,
+                prediction.world_from_camera,
+                self.mount.base_from_camera,
+                (0.0, 1.0) if at_camera else view.seen_rows,
+            )
+        )
         typical = float(np.nanmedian(confidence[::8, ::8]))
         odometry = self.trajectory.advance(stamp_ns, prediction.world_from_camera, scale, typical)
         return _Maps(depth * np.float32(scale.scale), confidence, K), odometry
@@ -274,8 +302,9 @@ class Perception:
         depth, K = self._sure(maps, stride)
         x, y = geometry.lateral_planes(depth, K)
         # The last one was serialized when it was published.
-        self._last_cloud = conversions.cloud_from_planes(x, y, depth, colours[::stride, ::stride], header,
-                                                         again=self._last_cloud)
+        self._last_cloud = conversions.cloud_from_planes(
+            x, y, depth, colours[::stride, ::stride], header, again=self._last_cloud
+        )
         return self._last_cloud
 
     def _sure(self, maps: _Maps, stride: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a bag into live topics: the recorded bytes as they are, and /clock ahead of the data of each instant."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -47,8 +49,12 @@ class Player:
         """Names of the topics that are played."""
         return list(self._publishers)
 
-    def due(self, rate: float | None = 1.0, messages: Iterable[tuple[str, int, bytes]] | None = None,
-            stopped: Callable[[], bool] = lambda: False) -> Iterator[tuple[str, int, bytes]]:
+    def due(
+        self,
+        rate: float | None = 1.0,
+        messages: Iterable[tuple[str, int, bytes]] | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[str, int, bytes]]:
         """All messages in time order, each when its time has come: (topic, time in ns, CDR bytes), for publish().
 
         rate: bag seconds a second of real time; None: without waiting. messages: to play instead of all. stopped():

@@ -51,6 +51,7 @@ def spin(ros_arguments: list[str], autostart: bool) -> NoReturn:
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
     if autostart:
+
         def start() -> None:
             timer.cancel()
             if not _activate(node):

@@ -59,17 +59,39 @@ def publish_on(node: Node, kind: type, topic: str, profile: QoSProfile) -> Publi
 
     profile: a fresh one, because rclpy writes the overrides into it.
     """
-    return _make(topic, lambda: node.create_publisher(
-        kind, topic, profile, qos_overriding_options=QoSOverridingOptions(_KINDS),
-        event_callbacks=PublisherEventCallbacks(use_default_callbacks=False)))
+    return _make(
+        topic,
+        lambda: node.create_publisher(
+            kind,
+            topic,
+            profile,
+            qos_overriding_options=QoSOverridingOptions(_KINDS),
+            event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
+        ),
+    )
 
 
-def subscribe_to(node: Node, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile,
-                 group: CallbackGroup | None = None) -> Subscription:
+def subscribe_to(
+    node: Node,
+    kind: type,
+    topic: str,
+    callback: Callable[[Any], None],
+    profile: QoSProfile,
+    group: CallbackGroup | None = None,
+) -> Subscription:
     """Make a subscription in the same way."""
-    return _make(topic, lambda: node.create_subscription(
-        kind, topic, callback, profile, callback_group=group, qos_overriding_options=QoSOverridingOptions(_KINDS),
-        event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False)))
+    return _make(
+        topic,
+        lambda: node.create_subscription(
+            kind,
+            topic,
+            callback,
+            profile,
+            callback_group=group,
+            qos_overriding_options=QoSOverridingOptions(_KINDS),
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        ),
+    )
 
 
 def _make(topic: str, make: Callable[[], Any]) -> Any:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records live topics into a bag: the bytes as they come, nothing decoded."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -25,8 +27,14 @@ def add_live_topic(bag: BagWriter, topic: str, name: str) -> None:
 class Recorder:
     """Subscribes to topics, reliably, and writes each message with the time that clock() tells (context manager)."""
 
-    def __init__(self, node: Node, bag: BagWriter, topics: Mapping[str, str], clock: Callable[[], int],
-                 received: Callable[[str, bytes], None] | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        bag: BagWriter,
+        topics: Mapping[str, str],
+        clock: Callable[[], int],
+        received: Callable[[str, bytes], None] | None = None,
+    ) -> None:
         """Subscribe. topics: name to 'package/msg/Name'; clock: nanoseconds on the bag's clock.
 
         received(topic, raw) is called in the thread that serves the node, after the message was written.
@@ -41,8 +49,11 @@ class Recorder:
         self._subscriptions = []
         for topic, name in topics.items():
             add_live_topic(bag, topic, name)
-            self._subscriptions.append(node.create_subscription(
-                message_class(name), topic, lambda raw, topic=topic: self._take(topic, raw), quality, raw=True))
+            self._subscriptions.append(
+                node.create_subscription(
+                    message_class(name), topic, lambda raw, topic=topic: self._take(topic, raw), quality, raw=True
+                )
+            )
 
     def hears_all(self) -> bool:
         """Whether every topic has a publisher by now."""
@@ -55,11 +66,12 @@ class Recorder:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
-    def __enter__(self) -> 'Recorder':
+    def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _take(self, topic: str, raw: bytes) -> None:

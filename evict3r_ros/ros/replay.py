@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a bag into a live node and records what it answers."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,8 +35,17 @@ class Replay:
     latencies_s: tuple[float, ...]
 
 
-def replay(session: Session, process: NodeProcess, played: BagReader, image_topic: str, topics: AnswerTopics,
-           output: BagWriter, rate: float | None, timeout_s: float, progress: Callable[[], None]) -> Replay:
+def replay(
+    session: Session,
+    process: NodeProcess,
+    played: BagReader,
+    image_topic: str,
+    topics: AnswerTopics,
+    output: BagWriter,
+    rate: float | None,
+    timeout_s: float,
+    progress: Callable[[], None],
+) -> Replay:
     """Play all of a bag into an active node and record its answers, on the bag's clock.
 
     rate: None to publish each image when the one before was answered, so that none is dropped however slow the node
@@ -43,8 +54,13 @@ def replay(session: Session, process: NodeProcess, played: BagReader, image_topi
     """
     timer = AnswerTimer(topics.of_every_frame())
     player = Player(session.node, played)
-    with Recorder(session.node, output, topics.types(), clock=lambda: player.time_ns,
-                  received=lambda topic, raw: timer.received(topic, raw, time.monotonic())) as recorder:
+    with Recorder(
+        session.node,
+        output,
+        topics.types(),
+        clock=lambda: player.time_ns,
+        received=lambda topic, raw: timer.received(topic, raw, time.monotonic()),
+    ) as recorder:
         _connect(lambda: player.has_listener(image_topic) and recorder.hears_all(), session, process)
         count = silent = 0
         stamp = 0
@@ -59,15 +75,18 @@ def replay(session: Session, process: NodeProcess, played: BagReader, image_topi
             if rate is None:
                 silent = 0 if _wait(timer, stamp, timeout_s, session, process) else silent + 1
                 if silent == _MOST_SILENT:
-                    raise UserError(f'the node left {silent} images in a row without an answer for {timeout_s:g} s'
-                                    f' each; its last words:\n{process.tail()}')
+                    raise UserError(
+                        f'the node left {silent} images in a row without an answer for {timeout_s:g} s'
+                        f' each; its last words:\n{process.tail()}'
+                    )
             session.check()
             process.check()
             progress()
         # At a fixed rate the last image is never dropped: when it is answered, all that will be are.
         if count and not silent and not _wait(timer, stamp, timeout_s, session, process):
-            raise UserError(f'the node did not answer the last image within {timeout_s:g} s; its last words:\n'
-                            f'{process.tail()}')
+            raise UserError(
+                f'the node did not answer the last image within {timeout_s:g} s; its last words:\n{process.tail()}'
+            )
         time.sleep(LAST_STATUS_S)
         session.check()
     return Replay(count, len(timer.latencies_s), tuple(timer.latencies_s))
@@ -79,8 +98,10 @@ def _connect(connected: Callable[[], bool], session: Session, process: NodeProce
         session.check()
         process.check()
         if time.monotonic() > deadline:
-            raise UserError(f'the node and this program did not find each other in {_CONNECT_S:g} s; its last words:\n'
-                            f'{process.tail()}')
+            raise UserError(
+                f'the node and this program did not find each other in {_CONNECT_S:g} s; its last words:\n'
+                f'{process.tail()}'
+            )
         time.sleep(0.05)
     time.sleep(SETTLE_S)
 

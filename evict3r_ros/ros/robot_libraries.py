@@ -17,7 +17,7 @@ Both ways give the same answers; test_ros_libraries.py holds them to that wherev
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def quaternion_from_matrix(rotation: np.ndarray) -> np.ndarray:
     return np.asarray(library.quaternion_from_matrix(geometry.transform(rotation, np.zeros(3))))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cv_bridge() -> Callable[[np.ndarray, str, str], np.ndarray] | None:
     # The distributions' cv_bridge is built for numpy 1. Under numpy 2, which pip likes to bring, it imports and then
     # ends the process with a segmentation fault at its first call (seen with Debian's 1.16.2 and numpy 2.4).
@@ -66,7 +66,7 @@ def _cv_bridge() -> Callable[[np.ndarray, str, str], np.ndarray] | None:
     return cvtColor2
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tf_transformations():
     try:
         import tf_transformations

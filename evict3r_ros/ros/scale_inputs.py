@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from nav_msgs.msg import Odometry
 import numpy as np
+from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image
 
 from evict3r_ros.ros import conversions

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A ROS context of our own for tools: a node in a chosen domain, served by a thread, quiet about signals."""
 
+from __future__ import annotations
+
 import random
 import socket
 import threading
@@ -57,11 +59,12 @@ class Session:
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
 
-    def __enter__(self) -> 'Session':
+    def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _serve(self) -> None:

@@ -12,15 +12,31 @@ from evict3r_ros.ros.parameters import Settings
 from evict3r_ros.ros.perception import Perception
 
 
-def status_message(settings: Settings | None, network: StreamVGGT | None, perception: Perception | None,
-                   counts: Counts, pace: Pace, faults: Faults) -> StreamStatus:
+def status_message(
+    settings: Settings | None,
+    network: StreamVGGT | None,
+    perception: Perception | None,
+    counts: Counts,
+    pace: Pace,
+    faults: Faults,
+) -> StreamStatus:
     """Return the status without stamp; None for what an unconfigured node does not have."""
     faulty = faults.counts()
     message = StreamStatus(
-        frames_received=counts.received, frames_processed=counts.processed, frames_dropped=counts.dropped,
-        frames_failed=counts.failed, rate_hz=pace.rate_hz, latency_p50_ms=pace.latency_p50_ms,
-        latency_p99_ms=pace.latency_p99_ms, is_metric=False, scale=1.0, scale_stddev=float('nan'),
-        faults=list(faulty), fault_counts=list(faulty.values()), last_error=faults.last)
+        frames_received=counts.received,
+        frames_processed=counts.processed,
+        frames_dropped=counts.dropped,
+        frames_failed=counts.failed,
+        rate_hz=pace.rate_hz,
+        latency_p50_ms=pace.latency_p50_ms,
+        latency_p99_ms=pace.latency_p99_ms,
+        is_metric=False,
+        scale=1.0,
+        scale_stddev=float('nan'),
+        faults=list(faulty),
+        fault_counts=list(faulty.values()),
+        last_error=faults.last,
+    )
     if settings is not None:
         message.policy = settings.cache_policy
     if network is not None:

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 import random
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.callback_groups import CallbackGroup
@@ -39,8 +39,9 @@ class ParentWatch:
         self._heard_at = float('-inf')
         self._parent = ''
         # Raw, because /tf is full of what is no concern of ours, and a look for the name costs microseconds.
-        self._subscription = node.create_subscription(TFMessage, '/tf', self._hear, qos.transforms(),
-                                                      callback_group=group, raw=True)
+        self._subscription = node.create_subscription(
+            TFMessage, '/tf', self._hear, qos.transforms(), callback_group=group, raw=True
+        )
 
     def watch(self, child: str) -> None:
         """Watch another frame."""

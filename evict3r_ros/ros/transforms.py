@@ -8,14 +8,14 @@ listener of our own, the same on a robot and without one.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-import threading
-import time
 
-from geometry_msgs.msg import TransformStamped
 import numpy as np
+from geometry_msgs.msg import TransformStamped
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -89,8 +89,9 @@ class StaticTransforms:
         waiting = deque([source])
         while waiting:
             frame = waiting.popleft()
-            steps = [(child, geometry.invert(matrix)) for child, (parent, matrix) in self._parents.items()
-                     if parent == frame]
+            steps = [
+                (child, geometry.invert(matrix)) for child, (parent, matrix) in self._parents.items() if parent == frame
+            ]
             if frame in self._parents:
                 steps.append(self._parents[frame])
             for neighbour, neighbour_from_frame in steps:
@@ -102,6 +103,7 @@ class StaticTransforms:
 
 def listen(node: Node, transforms: StaticTransforms, group: CallbackGroup):
     """Subscribe `transforms` to /tf_static on `node`; returns the subscription, to be destroyed with the node."""
+
     def receive(message: TFMessage) -> None:
         for reason in transforms.update(message.transforms):
             node.get_logger().warning(reason)
@@ -129,13 +131,14 @@ class Mount:
     problem: str = ''
     taken: bool = False
 
-    def differs(self, other: 'Mount') -> bool:
+    def differs(self, other: Mount) -> bool:
         """Return whether poses by the other one would be of another frame or another place."""
         return self.child != other.child or not np.allclose(self.child_from_camera, other.child_from_camera)
 
 
-def find_mount(transforms: StaticTransforms, odom: str, base: str, camera: str, timeout_s: float,
-               cancelled: threading.Event) -> Mount:
+def find_mount(
+    transforms: StaticTransforms, odom: str, base: str, camera: str, timeout_s: float, cancelled: threading.Event
+) -> Mount:
     """Return the mount of `camera` on `base`, waiting up to `timeout_s` for it.
 
     Without a static chain between the two, the camera is taken to be level at the first image and the odometry moves
@@ -145,23 +148,47 @@ def find_mount(transforms: StaticTransforms, odom: str, base: str, camera: str, 
     """
     upright = geometry.BODY_FROM_OPTICAL
     if not camera:
-        return Mount(base, upright, np.eye(4), upright, problem=(
-            f'the images name no frame: {odom} -> {base} is published, with the camera taken to be at {base!r}, level'))
+        return Mount(
+            base,
+            upright,
+            np.eye(4),
+            upright,
+            problem=(
+                f'the images name no frame: {odom} -> {base} is published, with the camera taken to be at {base!r}, level'
+            ),
+        )
     base_from_camera = transforms.wait(base, camera, timeout_s, cancelled)
     if base_from_camera is None:
         root = transforms.root(camera)
         root_from_camera = transforms.find(root, camera)
-        return Mount(root, root_from_camera, upright @ geometry.invert(root_from_camera), upright, problem=(
-            f'no static transform from {camera!r} to {base!r} within {timeout_s:g} s: {odom} -> {root} is published '
-            'instead, with the camera taken to be level at the first image'))
+        return Mount(
+            root,
+            root_from_camera,
+            upright @ geometry.invert(root_from_camera),
+            upright,
+            problem=(
+                f'no static transform from {camera!r} to {base!r} within {timeout_s:g} s: {odom} -> {root} is published '
+                'instead, with the camera taken to be level at the first image'
+            ),
+        )
     root = transforms.root(base)
     if root in (_bare(odom), *WORLD_FRAMES):
-        return Mount(base, base_from_camera, np.eye(4), base_from_camera, from_tf=True, taken=True, problem=(
-            f'/tf_static already has {base!r} below {root!r}: {odom} -> {base} is not published, because no frame may '
-            'have two parents'))
+        return Mount(
+            base,
+            base_from_camera,
+            np.eye(4),
+            base_from_camera,
+            from_tf=True,
+            taken=True,
+            problem=(
+                f'/tf_static already has {base!r} below {root!r}: {odom} -> {base} is not published, because no frame may '
+                'have two parents'
+            ),
+        )
     root_from_base = transforms.find(root, base)
-    return Mount(root, root_from_base @ base_from_camera, geometry.invert(root_from_base), base_from_camera,
-                 from_tf=True)
+    return Mount(
+        root, root_from_base @ base_from_camera, geometry.invert(root_from_base), base_from_camera, from_tf=True
+    )
 
 
 def _bare(frame: str) -> str:

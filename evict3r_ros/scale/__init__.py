@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many metres the network's unit of length is: `MetricScale`, and one estimator for each source. No ROS."""
 
+from __future__ import annotations
+
 from evict3r_ros.scale.frame import ScaleFrame
 from evict3r_ros.scale.metric import SOURCES, MetricScale, ScaleSettings, ScaleState
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an estimator of the scale is shown of a frame, and which of its pixels it looks at."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,11 +39,11 @@ class SurePixels:
     depth: np.ndarray
 
     @classmethod
-    def of(cls, frame: ScaleFrame) -> 'SurePixels':
+    def of(cls, frame: ScaleFrame) -> SurePixels:
         """Take them. Half, and not a threshold, because what confidence a network answers with is its own affair."""
         height, width = frame.depth.shape
         step = max(1, width // _COLUMNS)
-        rows, columns = np.mgrid[step // 2:height:step, step // 2:width:step]
+        rows, columns = np.mgrid[step // 2 : height : step, step // 2 : width : step]
         depth, confidence = frame.depth[rows, columns], frame.confidence[rows, columns]
         valid = np.isfinite(depth) & (depth > 0.0) & np.isfinite(confidence)
         if valid.any():

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scale from the camera's known height over the ground: that height over the distance of the ground's plane."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from evict3r_ros.scale.frame import ScaleFrame, SurePixels
@@ -75,8 +77,9 @@ def find_ground(points: np.ndarray, up: np.ndarray, random: np.random.Generator)
     return _refine(below, normals[best], float(distances[best]), up, _LEAST_SHARE * len(points))
 
 
-def _refine(points: np.ndarray, normal: np.ndarray, distance: float, up: np.ndarray,
-            least: float) -> tuple[float, float] | None:
+def _refine(
+    points: np.ndarray, normal: np.ndarray, distance: float, up: np.ndarray, least: float
+) -> tuple[float, float] | None:
     for _ in range(3):
         inliers = points[np.abs(points @ normal + distance) <= _TOLERANCE * distance]
         if len(inliers) < max(3.0, least):

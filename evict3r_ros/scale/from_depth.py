@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scale from a depth sensor: its depth over the network's, at the same pixels."""
 
-from collections import deque
+from __future__ import annotations
+
 import threading
+from collections import deque
 
 import numpy as np
 
@@ -33,7 +35,7 @@ class DepthScale:
     def hear_depth(self, stamp_ns: int, depth: np.ndarray) -> None:
         """Take in a depth map (h, w) in metres along z, NaN or 0 where invalid; from any thread."""
         step = max(1, depth.shape[1] // _MOST_COLUMNS)
-        kept = depth[step // 2::step, step // 2::step].astype(np.float32)
+        kept = depth[step // 2 :: step, step // 2 :: step].astype(np.float32)
         if not kept.size:
             return
         with self._lock:

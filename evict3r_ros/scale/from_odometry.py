@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scale from another odometry (wheels, VIO): how far the camera moved by it, and how far by the network."""
 
-from collections import deque
+from __future__ import annotations
+
 import threading
+from collections import deque
 
 import numpy as np
 

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scale that is applied to depth, cloud and motion, and what is known of it."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -90,9 +92,12 @@ class MetricScale:
         self.settings = settings
         self.state = ScaleState()
         self._estimator: Estimator | None = {
-            'none': lambda: None, 'fixed': lambda: FixedScale(settings.fixed),
-            'odometry': lambda: OdometryScale(settings.baseline), 'depth': DepthScale,
-            'camera_height': lambda: CameraHeightScale(settings.camera_height)}[settings.source]()
+            'none': lambda: None,
+            'fixed': lambda: FixedScale(settings.fixed),
+            'odometry': lambda: OdometryScale(settings.baseline),
+            'depth': DepthScale,
+            'camera_height': lambda: CameraHeightScale(settings.camera_height),
+        }[settings.source]()
         self._stamp_ns: int | None = None
 
     def hear_odometry(self, stamp_ns: int, odom_from_base: np.ndarray) -> None:

@@ -5,6 +5,8 @@
 Scales are averaged as logarithms: half of it and twice it are errors of one size.
 """
 
+from __future__ import annotations
+
 from collections import deque
 from dataclasses import dataclass
 

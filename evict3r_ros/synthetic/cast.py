@@ -1,12 +1,13 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Analytic ray casting: where rays meet boxes, upright cylinders, spheres and the outer walls.
+"""Analytic ray casting: where rays meet boxes, upright cylinders, spheres and the outer walls.
 
 Rays come in N groups (frames) of R with one origin a group. A ray is origin + distance * direction; with directions
 whose camera z is 1, the distance is the depth. Components are separate tensors, so that a compiler can keep them in
 registers.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -102,9 +103,13 @@ def _nearest(distances, scene: Scene, origin: Vector, direction: Vector) -> tupl
 
 def shaded(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
     """(N, R) bool: whether a thing stands between origins (N, R) and origin + direction."""
-    nearest = torch.minimum(_nearest(box_distances, scene, origin, direction)[0],
-                            torch.minimum(_nearest(cylinder_distances, scene, origin, direction)[0],
-                                          _nearest(sphere_distances, scene, origin, direction)[0]))
+    nearest = torch.minimum(
+        _nearest(box_distances, scene, origin, direction)[0],
+        torch.minimum(
+            _nearest(cylinder_distances, scene, origin, direction)[0],
+            _nearest(sphere_distances, scene, origin, direction)[0],
+        ),
+    )
     # Short of the end, or a surface would shade itself.
     return nearest < 0.996
 
@@ -153,22 +158,26 @@ def cast(scene: Scene, origin: Vector, direction: Vector) -> Hits:
     ny = torch.where(axis == 1, -torch.sign(ty), 0.0)
     nz = torch.where(axis == 2, -torch.sign(direction[2]), 0.0)
     nx, ny = cos * nx - sin * ny, sin * nx + cos * ny
-    radius = torch.where(is_sphere, of(scene.sphere_radius, sphere_index),
-                         of(scene.cylinder_extent[..., 0], cylinder_index)).clamp(min=1e-6)
+    radius = torch.where(
+        is_sphere, of(scene.sphere_radius, sphere_index), of(scene.cylinder_extent[..., 0], cylinder_index)
+    ).clamp(min=1e-6)
     top = of(scene.cylinder_extent[..., 1], cylinder_index)
     is_lid = is_cylinder & (mz.abs() >= top - 1e-4) & (mx * mx + my * my < radius * radius * 0.9999)
     is_round = is_sphere | (is_cylinder & ~is_lid)
     nx = torch.where(is_round, mx / radius, torch.where(is_lid, 0.0, nx))
     ny = torch.where(is_round, my / radius, torch.where(is_lid, 0.0, ny))
-    nz = torch.where(is_sphere, mz / radius,
-                     torch.where(is_lid, -torch.sign(direction[2]), torch.where(is_cylinder, 0.0, nz)))
+    nz = torch.where(
+        is_sphere, mz / radius, torch.where(is_lid, -torch.sign(direction[2]), torch.where(is_cylinder, 0.0, nz))
+    )
     longitude = torch.atan2(my, mx) * radius
     latitude = torch.asin((mz / radius).clamp(-1, 1)) * radius
     u = torch.where(is_round, longitude, torch.where((axis == 0) & ~is_lid, ly, lx))
-    v = torch.where(is_sphere, latitude, torch.where(is_cylinder & ~is_lid, mz,
-                                                     torch.where((axis == 2) | is_lid, ly, mz)))
-    upper = torch.where(side_axis == 0, direction[0] > 0, torch.where(side_axis == 1, direction[1] > 0,
-                                                                      direction[2] > 0))
+    v = torch.where(
+        is_sphere, latitude, torch.where(is_cylinder & ~is_lid, mz, torch.where((axis == 2) | is_lid, ly, mz))
+    )
+    upper = torch.where(
+        side_axis == 0, direction[0] > 0, torch.where(side_axis == 1, direction[1] > 0, direction[2] > 0)
+    )
     surface = side_axis * 2 + upper
     surface = torch.where(is_box, SIDES + box_index, surface)
     surface = torch.where(is_cylinder, SIDES + BOXES + cylinder_index, surface)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clips of worlds: images with exact depth, poses and intrinsics, all at once or a frame at a time."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,8 +43,9 @@ def intrinsics_of(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
     return matrix
 
 
-def _render(worlds: Worlds, poses: torch.Tensor, times: np.ndarray, size: tuple[int, int], device: torch.device,
-            ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _render(
+    worlds: Worlds, poses: torch.Tensor, times: np.ndarray, size: tuple[int, int], device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Images and depths, a few frames at a time, clip by clip; poses (W, F, 4, 4)."""
     scene = worlds.scene.map(lambda part: part.to(device))
     noise = noise_table(device)
@@ -57,10 +60,16 @@ def _render(worlds: Worlds, poses: torch.Tensor, times: np.ndarray, size: tuple[
             yield render_frames(scene.map(lambda each, of=frames_of: each[of]), flat[part], time[part], noise, size)
 
 
-def render_clips(seeds: Sequence[int], frames: int, stride: int = 1, size: tuple[int, int] = SIZE,
-                 effects: bool = True, loop: bool = False, device: torch.device | str = 'cpu') -> Clips:
-    """
-    One clip a seed, frames ``stride`` apart; size is (height, width).
+def render_clips(
+    seeds: Sequence[int],
+    frames: int,
+    stride: int = 1,
+    size: tuple[int, int] = SIZE,
+    effects: bool = True,
+    loop: bool = False,
+    device: torch.device | str = 'cpu',
+) -> Clips:
+    """One clip a seed, frames ``stride`` apart; size is (height, width).
 
     A seed says everything: layout, textures, path, camera, faults (``effects``; without them the camera is perfect).
     ``loop``: several rooms or corridors joined, on a path that is back where it began after ``frames`` frames.
@@ -75,10 +84,14 @@ def render_clips(seeds: Sequence[int], frames: int, stride: int = 1, size: tuple
     depth = torch.empty(len(seeds) * frames, *size, device=device)
     done = 0
     for image, far in _render(worlds, poses, times, size, device):
-        images[done:done + len(image)], depth[done:done + len(image)] = image, far
+        images[done : done + len(image)], depth[done : done + len(image)] = image, far
         done += len(image)
-    return Clips(images.unflatten(0, (len(seeds), frames)), depth.unflatten(0, (len(seeds), frames)), poses.to(device),
-                 intrinsics_of(worlds.scene, size).to(device))
+    return Clips(
+        images.unflatten(0, (len(seeds), frames)),
+        depth.unflatten(0, (len(seeds), frames)),
+        poses.to(device),
+        intrinsics_of(worlds.scene, size).to(device),
+    )
 
 
 @dataclass(frozen=True)
@@ -93,8 +106,15 @@ class StreamFrame:
 class WorldStream:
     """A clip of one world a frame at a time, so that memory doesn't grow with the number of frames; on the CPU."""
 
-    def __init__(self, seed: int, frames: int, stride: int = 1, size: tuple[int, int] = SIZE, effects: bool = True,
-                 loop: bool = False):
+    def __init__(
+        self,
+        seed: int,
+        frames: int,
+        stride: int = 1,
+        size: tuple[int, int] = SIZE,
+        effects: bool = True,
+        loop: bool = False,
+    ):
         self._worlds = make_worlds([seed], effects, loop)
         self._times, self._size = np.arange(frames) * float(stride), size
         self._poses = self._worlds.poses(self._times, frames * stride if loop else None)

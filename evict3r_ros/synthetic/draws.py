@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random numbers of many worlds at once: each world's own, whatever the others of its batch are."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +22,7 @@ class Draws:
     def uniform(self, low, high, *shape: int) -> np.ndarray:
         """(worlds, *shape) uniform between low and high, which broadcast against (worlds, *shape)."""
         count = int(np.prod(shape, dtype=np.int64))
-        taken = self._table[:, self._next:self._next + count]
+        taken = self._table[:, self._next : self._next + count]
         if taken.shape[1] < count:
             raise IndexError('a world asks for more random numbers than its table holds')
         self._next += count

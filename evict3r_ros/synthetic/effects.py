@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What real cameras do to a picture: noise, blur, exposure, grey, vignetting, a bent lens, rolling brightness."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -9,34 +11,57 @@ import torch
 
 from evict3r_ros.synthetic.draws import Draws
 
-(GAIN, GAIN_SWING, GAIN_PERIOD, CONTRAST, RED, BLUE, GREY, VIGNETTE, BEND, NOISE, BLUR_X, BLUR_Y, BAND, BAND_ROWS,
- BAND_SPEED) = range(15)
+(
+    GAIN,
+    GAIN_SWING,
+    GAIN_PERIOD,
+    CONTRAST,
+    RED,
+    BLUE,
+    GREY,
+    VIGNETTE,
+    BEND,
+    NOISE,
+    BLUR_X,
+    BLUR_Y,
+    BAND,
+    BAND_ROWS,
+    BAND_SPEED,
+) = range(15)
 COLUMNS = 15
 """Of a camera's faults; all are 0 in a camera without any."""
 
 
 def draw_effects(draws: Draws) -> np.ndarray:
     """(W, COLUMNS): each fault in part of the cameras, none in one of five."""
+
     def sometimes(probability: float, values: np.ndarray) -> np.ndarray:
         return np.where(draws.chance(probability), values, 0.0)
 
     columns = [
-        sometimes(0.6, draws.uniform(-0.6, 0.45)),   # of the logarithm of brightness
-        sometimes(0.4, draws.uniform(0.05, 0.3)), draws.uniform(40, 200),
+        sometimes(0.6, draws.uniform(-0.6, 0.45)),  # of the logarithm of brightness
+        sometimes(0.4, draws.uniform(0.05, 0.3)),
+        draws.uniform(40, 200),
         sometimes(0.5, draws.uniform(-0.3, 0.3)),
-        sometimes(0.5, draws.uniform(-0.15, 0.15)), sometimes(0.5, draws.uniform(-0.15, 0.15)),
+        sometimes(0.5, draws.uniform(-0.15, 0.15)),
+        sometimes(0.5, draws.uniform(-0.15, 0.15)),
         sometimes(0.15, draws.uniform(0.9, 1.0)),
         sometimes(0.4, draws.uniform(0.1, 0.55)),
         sometimes(0.35, draws.uniform(-0.1, 0.06)),
         sometimes(0.55, draws.log_uniform(0.004, 0.05)),
-        sometimes(0.4, draws.uniform(0.1, 1.0)), sometimes(0.4, draws.uniform(0.1, 1.0)),
-        sometimes(0.25, draws.uniform(0.03, 0.15)), draws.uniform(0.5, 4.0), draws.uniform(-0.9, 0.9)]
+        sometimes(0.4, draws.uniform(0.1, 1.0)),
+        sometimes(0.4, draws.uniform(0.1, 1.0)),
+        sometimes(0.25, draws.uniform(0.03, 0.15)),
+        draws.uniform(0.5, 4.0),
+        draws.uniform(-0.9, 0.9),
+    ]
     return np.where(draws.chance(0.8)[:, None], np.stack(columns, axis=-1), 0.0)
 
 
-def bend(faults: torch.Tensor, x: torch.Tensor, y: torch.Tensor, edge: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Where a bent lens looks: tangents x, y (N, R) of a straight one to those of the bent one.
+def bend(
+    faults: torch.Tensor, x: torch.Tensor, y: torch.Tensor, edge: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where a bent lens looks: tangents x, y (N, R) of a straight one to those of the bent one.
 
     One radial term, r (1 + k (r / edge)^2) with edge (N, 1) the tangent at the image's side. Depth stays exact along z
     for what each pixel shows; the pinhole model no longer is.
@@ -63,8 +88,7 @@ def _hash(number: torch.Tensor) -> torch.Tensor:
 
 
 def apply_effects(image: torch.Tensor, faults: torch.Tensor, time: torch.Tensor, seed: torch.Tensor) -> torch.Tensor:
-    """
-    image (N, 3, H, W) linear, as light falls on the sensor -> (N, 3, H, W) in 0 … 1 as a camera gives it.
+    """image (N, 3, H, W) linear, as light falls on the sensor -> (N, 3, H, W) in 0 … 1 as a camera gives it.
 
     faults (N, COLUMNS); time (N,) in frames; seed (N,) int64: of the frame's noise. Without faults this is exposure and
     the display's gamma alone.

@@ -1,10 +1,11 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Floor plans: the outer walls, the walls inside, and a closed way through them, for many worlds at once (numpy).
+"""Floor plans: the outer walls, the walls inside, and a closed way through them, for many worlds at once (numpy).
 
 World frame: z up, origin on the floor in the middle of the plan, metres. W worlds come first in every shape.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -53,12 +54,19 @@ def make_layouts(draws: Draws, loop: bool) -> Layout:
 
     def select(open_part, joined_part, ring_part):
         shape = (-1,) + (1,) * (joined_part.ndim - 1)
-        return np.where((kind == JOINED).reshape(shape), joined_part,
-                        np.where((kind == RING).reshape(shape), ring_part, open_part))
+        return np.where(
+            (kind == JOINED).reshape(shape), joined_part, np.where((kind == RING).reshape(shape), ring_part, open_part)
+        )
 
     nothing = np.zeros_like(joined_centre)
-    return Layout(kind, size, select(nothing, joined_centre, ring_centre), select(nothing, joined_half, ring_half),
-                  select(open_way, joined_way, ring_way), select(open_lamps, joined_lamps, ring_lamps))
+    return Layout(
+        kind,
+        size,
+        select(nothing, joined_centre, ring_centre),
+        select(nothing, joined_half, ring_half),
+        select(open_way, joined_way, ring_way),
+        select(open_lamps, joined_lamps, ring_lamps),
+    )
 
 
 def _open_way(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,8 +127,12 @@ def _joined(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, ...]:
         return points
 
     doors = [through(0, 1), through(1, 1), through(2, -1), through(3, -1)]
-    corners = [((cross_x, east), (south, cross_y)), ((cross_x, east), (cross_y, north)),
-               ((west, cross_x), (cross_y, north)), ((west, cross_x), (south, cross_y))]
+    corners = [
+        ((cross_x, east), (south, cross_y)),
+        ((cross_x, east), (cross_y, north)),
+        ((west, cross_x), (cross_y, north)),
+        ((west, cross_x), (south, cross_y)),
+    ]
     way, lamps = [], []
     for number, ((x0, x1), (y0, y1)) in enumerate(corners):
         entered, left = doors[number][-1], doors[(number + 1) % 4][0]

@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-How a camera moves along the way of its floor plan: when it goes, stops and turns, and where it looks.
+"""How a camera moves along the way of its floor plan: when it goes, stops and turns, and where it looks.
 
 Everything is a smooth function of time, counted in frames of a camera at rest speed (stride 1): a stride leaves frames
 out, it does not change the path. Lengths in metres, angles in radians; W worlds come first in every shape.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -28,8 +29,7 @@ def spline(controls: np.ndarray, place: np.ndarray) -> np.ndarray:
     index = piece.astype(np.int64)
     row = np.arange(len(controls))[:, None]
     a, b, c, d = (controls[row, (index + shift) % pieces] for shift in range(4))
-    return ((1 - t) ** 3 * a + (3 * t ** 3 - 6 * t ** 2 + 4) * b
-            + (-3 * t ** 3 + 3 * t ** 2 + 3 * t + 1) * c + t ** 3 * d) / 6
+    return ((1 - t) ** 3 * a + (3 * t**3 - 6 * t**2 + 4) * b + (-3 * t**3 + 3 * t**2 + 3 * t + 1) * c + t**3 * d) / 6
 
 
 class Way:
@@ -55,7 +55,9 @@ class Way:
         self._winding = yaw[:, -1] - yaw[:, 0] + back
         turns = [yaw + turn * self._winding[:, None] for turn in (-1, 0, 1)]
         steps = np.tile(np.diff(self._length, axis=1), 3)
-        self._heading = np.concatenate([np.zeros((len(yaw), 1)), np.cumsum(np.concatenate(turns, 1) * steps, axis=1)], 1)
+        self._heading = np.concatenate(
+            [np.zeros((len(yaw), 1)), np.cumsum(np.concatenate(turns, 1) * steps, axis=1)], 1
+        )
         self._heading_at = np.concatenate([np.zeros((len(yaw), 1)), np.cumsum(steps, axis=1)], 1) - self.total[:, None]
 
     def heading(self, metres: np.ndarray, behind: float, ahead: float) -> np.ndarray:
@@ -119,21 +121,30 @@ def make_motions(draws: Draws, layout: Layout, loop: bool) -> Motion:
     target = np.stack([np.cos(angle), np.sin(angle)], axis=-1) * layout.size[:, :2] * np.where(middle, 0.04, 0.7)
     hurry = np.where(layout.kind == HALL, 1.6, 1.0)
     tall = layout.size[:, 2]
-    reach = np.stack([draws.log_uniform(0.004, 0.06, 2), draws.log_uniform(0.004, 0.05, 2),
-                      draws.log_uniform(0.002, 0.04, 2)], axis=1)
+    reach = np.stack(
+        [draws.log_uniform(0.004, 0.06, 2), draws.log_uniform(0.004, 0.05, 2), draws.log_uniform(0.002, 0.04, 2)],
+        axis=1,
+    )
     return Motion(
-        way, draws.uniform(0, 1) * way.total, draws.log_uniform(0.016, 0.05) * hurry, draws.uniform(38, 90),
-        draws.uniform(0.6, 1.0), gaze, target, draws.uniform(0.3, 1.3 if loop else 2.6) * np.sign(draws.uniform(-1, 1)),
+        way,
+        draws.uniform(0, 1) * way.total,
+        draws.log_uniform(0.016, 0.05) * hurry,
+        draws.uniform(38, 90),
+        draws.uniform(0.6, 1.0),
+        gaze,
+        target,
+        draws.uniform(0.3, 1.3 if loop else 2.6) * np.sign(draws.uniform(-1, 1)),
         np.stack([draws.uniform(0.2, 1.0), draws.uniform(110, 260), draws.uniform(0, 2 * np.pi)], axis=-1),
         np.where(draws.chance(0.0 if loop else 0.25), draws.uniform(-1.1, 1.1), 0.0),
         np.stack([np.minimum(draws.uniform(0.4, 1.8), tall - 0.7), draws.uniform(0.0, 0.15)], axis=-1),
-        np.stack([draws.uniform(0.0, 0.03), draws.uniform(14, 26)], axis=-1), draws.uniform(-0.3, 0.12),
-        np.stack([reach, draws.log_uniform(25, 160, 3, 2), draws.uniform(0, 2 * np.pi, 3, 2)], axis=-1))
+        np.stack([draws.uniform(0.0, 0.03), draws.uniform(14, 26)], axis=-1),
+        draws.uniform(-0.3, 0.12),
+        np.stack([reach, draws.log_uniform(25, 160, 3, 2), draws.uniform(0, 2 * np.pi, 3, 2)], axis=-1),
+    )
 
 
 def camera_poses(motion: Motion, times: np.ndarray, loop: float | None = None) -> np.ndarray:
-    """
-    world_from_camera (W, F, 4, 4), OpenCV axes, at the times (F,) or (W, F) in frames.
+    """world_from_camera (W, F, 4, 4), OpenCV axes, at the times (F,) or (W, F) in frames.
 
     loop: the number of frames after which the way has been gone round exactly once, whatever the speed.
     """
@@ -152,16 +163,21 @@ def camera_poses(motion: Motion, times: np.ndarray, loop: float | None = None) -
     forward = motion.way.heading(metres, behind=0.5, ahead=1.5)
     to_target = motion.target[:, None] - position
     look_at = np.arctan2(to_target[..., 1], to_target[..., 0])
-    reach, pan_period, pan_phase = (motion.pan[:, i:i + 1] for i in range(3))
+    reach, pan_period, pan_phase = (motion.pan[:, i : i + 1] for i in range(3))
     pan = motion.aside[:, None] * 2 + reach * np.sin(2 * np.pi * t / _whole(pan_period, loop) + pan_phase)
     gaze = motion.gaze[:, None]
-    yaw = np.select([gaze == FORWARD, gaze == ASIDE, gaze == LOOK_AT],
-                    [forward, forward + motion.aside[:, None], look_at], pan)
+    yaw = np.select(
+        [gaze == FORWARD, gaze == ASIDE, gaze == LOOK_AT], [forward, forward + motion.aside[:, None], look_at], pan
+    )
     yaw = yaw + motion.turn[:, None] * (t / period + np.sin(phase) / (2 * np.pi))
     wave = motion.shake[..., None, :]
     shake = (wave[..., 0] * np.sin(2 * np.pi * t[:, None, None] / _whole(wave[..., 1], loop) + wave[..., 2])).sum(2)
-    return _look(np.concatenate([position, height[..., None]], axis=-1), yaw + shake[:, 0],
-                 motion.pitch[:, None] + shake[:, 1], shake[:, 2])
+    return _look(
+        np.concatenate([position, height[..., None]], axis=-1),
+        yaw + shake[:, 0],
+        motion.pitch[:, None] + shake[:, 1],
+        shake[:, 2],
+    )
 
 
 def _whole(period: np.ndarray, loop: float | None) -> np.ndarray:

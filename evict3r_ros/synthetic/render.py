@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of worlds: camera rays, textures, lamps with shadows, the camera's faults; depth exact by construction."""
 
+from __future__ import annotations
+
 import torch
 
 from evict3r_ros.synthetic.cast import cast, shaded
@@ -10,25 +12,30 @@ from evict3r_ros.synthetic.texture import albedo
 from evict3r_ros.synthetic.world import LAMPS, Scene
 
 
-def render_frames(scene: Scene, world_from_camera: torch.Tensor, time: torch.Tensor, noise: torch.Tensor,
-                  size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    A flat batch of N frames of any worlds: image (N, H, W, 3) uint8 RGB, depth (N, H, W) float32 along optical z.
+def render_frames(
+    scene: Scene, world_from_camera: torch.Tensor, time: torch.Tensor, noise: torch.Tensor, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A flat batch of N frames of any worlds: image (N, H, W, 3) uint8 RGB, depth (N, H, W) float32 along optical z.
 
     scene: of N worlds, one a frame; world_from_camera (N, 4, 4) float32; time (N,) float32 in frames; noise: of
     ``texture.noise_table``; size (height, width). One shape whatever the worlds are, so that it compiles once. Pixel (u,
     v) looks along ((u - W / 2) / f, (v - H / 2) / f, 1): the network's camera.
     """
     height, width = size
-    v, u = torch.meshgrid(torch.arange(height, device=time.device, dtype=torch.float32),
-                          torch.arange(width, device=time.device, dtype=torch.float32), indexing='ij')
+    v, u = torch.meshgrid(
+        torch.arange(height, device=time.device, dtype=torch.float32),
+        torch.arange(width, device=time.device, dtype=torch.float32),
+        indexing='ij',
+    )
     edge = scene.tan_half_fov[:, None]
     x = (u.reshape(1, -1) - width / 2) / (width / 2) * edge
     y = (v.reshape(1, -1) - height / 2) / (width / 2) * edge
     x, y = bend(scene.effects, x, y, edge)
     rotation, position = world_from_camera[:, :3, :3], world_from_camera[:, :3, 3]
-    direction = tuple(rotation[:, axis, 0, None] * x + rotation[:, axis, 1, None] * y + rotation[:, axis, 2, None]
-                      for axis in range(3))
+    direction = tuple(
+        rotation[:, axis, 0, None] * x + rotation[:, axis, 1, None] * y + rotation[:, axis, 2, None]
+        for axis in range(3)
+    )
     origin = tuple(position[:, axis, None] for axis in range(3))
     hits = cast(scene, origin, direction)
     point = tuple(o + hits.distance * d for o, d in zip(origin, direction, strict=True))
@@ -55,7 +62,9 @@ def _light(scene: Scene, point, normal) -> tuple[torch.Tensor, torch.Tensor, tor
     for lamp in range(LAMPS):
         to_lamp = tuple(scene.lamps[:, lamp, axis, None] - point[axis] for axis in range(3))
         square = sum(t * t for t in to_lamp)
-        facing = (sum(t * n for t, n in zip(to_lamp, normal, strict=True)) * square.clamp(min=1e-2).rsqrt()).clamp(min=0)
+        facing = (sum(t * n for t, n in zip(to_lamp, normal, strict=True)) * square.clamp(min=1e-2).rsqrt()).clamp(
+            min=0
+        )
         strength = facing / (1 + 0.12 * square)
         parts = [scene.lamp_colour[:, lamp, channel, None] * strength for channel in range(3)]
         lights = [light + part for light, part in zip(lights, parts, strict=True)]

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Procedural textures: patterns of three colours under grain of several sizes, the same on every device."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -35,7 +37,7 @@ def draw_materials(draws: Draws, count: int, sides: int, inner_walls: int, poste
     colours[:, walls] = paleness * 0.85 + (1 - paleness) * colours[:, walls]
     cells[:, walls] = draws.log_uniform(0.6, 4.0, walls.stop)
     # Walls of a house often look alike; those of one room in two are all of one kind.
-    alike = np.r_[0:4, sides:sides + inner_walls]
+    alike = np.r_[0:4, sides : sides + inner_walls]
     same = draws.chance(0.5)
     for part in (colours, pattern, cells):
         part[:, alike] = np.where(same.reshape(-1, *[1] * (part.ndim - 1)), part[:, :1], part[:, alike])
@@ -65,10 +67,10 @@ def _smooth(table: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tens
     return torch.lerp(upper, lower, t)
 
 
-def albedo(table: torch.Tensor, material: torch.Tensor, u: torch.Tensor, v: torch.Tensor, footprint: torch.Tensor,
-           ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """
-    Red, green and blue (...) at place u, v (...) in metres on surfaces of material (..., COLUMNS).
+def albedo(
+    table: torch.Tensor, material: torch.Tensor, u: torch.Tensor, v: torch.Tensor, footprint: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Red, green and blue (...) at place u, v (...) in metres on surfaces of material (..., COLUMNS).
 
     footprint: metres that a pixel covers there; detail finer than that is left out, or it would sparkle from frame to
     frame.
@@ -79,8 +81,8 @@ def albedo(table: torch.Tensor, material: torch.Tensor, u: torch.Tensor, v: torc
     first, second = _pattern(table, pattern, x, y, width.clamp(min=1e-4))
     shade = torch.ones_like(u)
     for octave in range(_OCTAVES):
-        frequency = grain_cells * 2.7 ** octave
-        visible = (1.5 - 2.0 * frequency * footprint).clamp(0, 1) * 0.75 ** octave
+        frequency = grain_cells * 2.7**octave
+        visible = (1.5 - 2.0 * frequency * footprint).clamp(0, 1) * 0.75**octave
         noise = _smooth(table, u * frequency + offset * 1.7, v * frequency + offset * 2.3 + 31 * octave)
         shade = shade + grain * visible * (2 * noise - 1)
     rgb = []
@@ -90,8 +92,9 @@ def albedo(table: torch.Tensor, material: torch.Tensor, u: torch.Tensor, v: torc
     return rgb[0], rgb[1], rgb[2]
 
 
-def _pattern(table: torch.Tensor, kind: torch.Tensor, x: torch.Tensor, y: torch.Tensor, width: torch.Tensor,
-             ) -> tuple[torch.Tensor, torch.Tensor]:
+def _pattern(
+    table: torch.Tensor, kind: torch.Tensor, x: torch.Tensor, y: torch.Tensor, width: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """How much of the second and of the third colour; x, y in cells, width of a pixel in cells."""
     fine = (1.6 - 2.4 * width).clamp(0, 1)  # 0 where cells are smaller than pixels
 
@@ -108,7 +111,9 @@ def _pattern(table: torch.Tensor, kind: torch.Tensor, x: torch.Tensor, y: torch.
     plank = _cell(table, (x * 0.25 + _cell(table, row * 0, row * 5) * 4).floor(), row * 9)
     tone = torch.lerp(mean, plank, fine)
     bricks = torch.maximum(line(y, 0.12), line(x * 0.5 + 0.5 * (row - 2 * (row * 0.5).floor()), 0.05))
-    brick = torch.lerp(mean, _cell(table, (x * 0.5 + 0.5 + 0.5 * (row - 2 * (row * 0.5).floor())).floor(), row * 13), fine)
+    brick = torch.lerp(
+        mean, _cell(table, (x * 0.5 + 0.5 + 0.5 * (row - 2 * (row * 0.5).floor())).floor(), row * 13), fine
+    )
     stripes = torch.lerp(mean, (torch.sin(x * math.pi) / (3.2 * width).clamp(min=0.03)).clamp(-1, 1) / 2 + 0.5, fine)
     radius = torch.sqrt((x - column - 0.5).square() + (y - row - 0.5).square())
     dots = torch.lerp(mean * 0.4, ((0.2 + 0.25 * own - radius) / width + 0.5).clamp(0, 1), fine)
@@ -120,9 +125,18 @@ def _pattern(table: torch.Tensor, kind: torch.Tensor, x: torch.Tensor, y: torch.
     cloud = ((swirl * 0.6 + 0.4 * _smooth(table, x * 1.9, y * 1.9 + 53) - 0.35) * 3.3).clamp(0, 1)
     nothing = torch.zeros_like(x)
     firsts = (nothing, chequers, tone, brick, stripes, dots, torch.lerp(mean, own, fine), marble, shelf, cloud)
-    seconds = (nothing, other * 0.25 * fine, line(y, 0.07), bricks, nothing, other * 0.5 * fine,
-               torch.lerp(mean * 0.6, (other > 0.6).to(x), fine), (swirl * 3 - 1.9).clamp(0, 1),
-               torch.maximum(line(y, 0.12), spine), (cloud * 4 - 3).clamp(0, 1))
+    seconds = (
+        nothing,
+        other * 0.25 * fine,
+        line(y, 0.07),
+        bricks,
+        nothing,
+        other * 0.5 * fine,
+        torch.lerp(mean * 0.6, (other > 0.6).to(x), fine),
+        (swirl * 3 - 1.9).clamp(0, 1),
+        torch.maximum(line(y, 0.12), spine),
+        (cloud * 4 - 3).clamp(0, 1),
+    )
     first, second = nothing, nothing
     for number in range(1, len(PATTERNS)):
         here = kind == number

@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Worlds of a seed: a floor plan, what stands in it, materials, lamps, a camera and its faults.
+"""Worlds of a seed: a floor plan, what stands in it, materials, lamps, a camera and its faults.
 
 A world is a handful of tensors of fixed size, so that worlds of all kinds render as one batch. It is drawn in float64 on
 the CPU, by numpy, from the seed alone: the same wherever it is rendered.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -66,7 +67,7 @@ class Scene:
     seeds: torch.Tensor
     """(W,) int64"""
 
-    def map(self, function) -> 'Scene':
+    def map(self, function) -> Scene:
         """The scene with every tensor put through a function."""
         return Scene(*(function(getattr(self, field.name)) for field in fields(self)))
 
@@ -98,8 +99,20 @@ def make_worlds(seeds: Sequence[int], effects: bool = True, loop: bool = False) 
     fov = np.radians(draws.uniform(50.0, 90.0))
     materials = draw_materials(draws, SURFACES, SIDES, INNER_WALLS, slice(SIDES + BOXES - POSTERS, SIDES + BOXES))
     faults = draw_effects(draws)
-    parts = (layout.size, *boxes, cylinders[0], cylinders[1], spheres[0], spheres[1][..., 0], lamps, colour, ambient,
-             materials, np.tan(fov / 2), faults if effects else np.zeros_like(faults))
+    parts = (
+        layout.size,
+        *boxes,
+        cylinders[0],
+        cylinders[1],
+        spheres[0],
+        spheres[1][..., 0],
+        lamps,
+        colour,
+        ambient,
+        materials,
+        np.tan(fov / 2),
+        faults if effects else np.zeros_like(faults),
+    )
     tensors = [torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)) for part in parts]
     return Worlds(Scene(*tensors, torch.tensor([int(seed) for seed in seeds], dtype=torch.int64)), motion, layout)
 
@@ -130,15 +143,23 @@ def _boxes(draws: Draws, layout: Layout, motion: Motion) -> tuple[np.ndarray, np
     flat = draws.log_uniform(0.08, 0.7, count, 2)
     # Cabinets, pillars, things that hang from the ceiling, table tops, boards on edge.
     form = draws.choose((0.5, 0.12, 0.12, 0.14, 0.12), count)
-    tall = np.select([form == 0, form == 1, form == 2, form == 3],
-                     [draws.uniform(0.12, 1.0, count) * np.minimum(height, 2.4) / 2, height / 2 + 0 * flat[..., 0],
-                      draws.uniform(0.05, 0.5, count), np.full_like(flat[..., 0], 0.03)], draws.uniform(0.3, 0.9, count))
+    tall = np.select(
+        [form == 0, form == 1, form == 2, form == 3],
+        [
+            draws.uniform(0.12, 1.0, count) * np.minimum(height, 2.4) / 2,
+            height / 2 + 0 * flat[..., 0],
+            draws.uniform(0.05, 0.5, count),
+            np.full_like(flat[..., 0], 0.03),
+        ],
+        draws.uniform(0.3, 0.9, count),
+    )
     flat = np.where((form == 1)[..., None], flat.clip(max=0.3), flat)
     flat[..., 1] = np.where(form == 4, 0.03, flat[..., 1])
     middle = np.select([form == 2, form == 3], [height - tall, draws.uniform(0.35, 1.1, count)], tall)
     place = _beside_the_way(draws, layout, motion, count, np.linalg.norm(flat, axis=-1))
-    yaw = np.where(draws.chance(0.5, count), np.pi / 2 * np.floor(draws.uniform(0, 2, count)),
-                   draws.uniform(0, np.pi, count))
+    yaw = np.where(
+        draws.chance(0.5, count), np.pi / 2 * np.floor(draws.uniform(0, 2, count)), draws.uniform(0, np.pi, count)
+    )
     centre = np.concatenate([place, middle[..., None]], axis=-1)
     half = np.concatenate([flat, tall[..., None]], axis=-1)
     kept = draws.chance(draws.uniform(0.35, 1.0)[:, None], count)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each training step looks at: worlds never seen before, drawn by worker processes, rendered on the device."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from evict3r_ros import geometry
 from evict3r_ros.synthetic.world import Scene, Worlds, make_worlds
 
-FIRST_TRAINING_SEED = 2 ** 32
+FIRST_TRAINING_SEED = 2**32
 """Seeds below this are never trained on: whoever evaluates may take any of them."""
 _WATCHED_SEED = 3_000_000_000
 LOOPS = 4
@@ -48,15 +50,20 @@ class Batch:
     field_of_view: torch.Tensor
     """(clips, 2) float32: vertical, horizontal, radians."""
 
-    def pin_memory(self) -> 'Batch':
+    def pin_memory(self) -> Batch:
         """The same in memory from which a device copies without waiting; what a DataLoader calls."""
-        return Batch(self.frames, self.scene.map(torch.Tensor.pin_memory), self.world_from_camera.pin_memory(),
-                     self.times.pin_memory(), self.camera_from_first.pin_memory(), self.field_of_view.pin_memory())
+        return Batch(
+            self.frames,
+            self.scene.map(torch.Tensor.pin_memory),
+            self.world_from_camera.pin_memory(),
+            self.times.pin_memory(),
+            self.camera_from_first.pin_memory(),
+            self.field_of_view.pin_memory(),
+        )
 
 
 def draw_times(generator: np.random.Generator, lesson: Lesson, loop: float | None = None) -> np.ndarray:
-    """
-    (clips, frames): when each frame was taken; loop: the length of the loop that they are on, if any.
+    """(clips, frames): when each frame was taken; loop: the length of the loop that they are on, if any.
 
     Half of the clips begin with the world's time, at rest, as a stream does; a third have gaps of changing length, as a
     cache that keeps some frames only has. Long clips on a loop may go all round it: a network that has never seen a
@@ -97,8 +104,14 @@ def _batch(worlds: Worlds, times: np.ndarray, loop: float | None, size: tuple[in
     targets = np.concatenate([camera_from_first[..., :3, 3], np.asarray(quaternions)], axis=-1)
     half = worlds.scene.tan_half_fov
     field_of_view = 2 * torch.stack((half * size[0] / size[1], half), dim=-1).atan()
-    return Batch(times.shape[1], worlds.scene, poses.float(), torch.from_numpy(times).float(),
-                 torch.from_numpy(targets).float(), field_of_view)
+    return Batch(
+        times.shape[1],
+        worlds.scene,
+        poses.float(),
+        torch.from_numpy(times).float(),
+        torch.from_numpy(targets).float(),
+        field_of_view,
+    )
 
 
 class _Lessons(Dataset):
@@ -123,9 +136,18 @@ class _Plan:
 def batches(next_lesson: Callable[[], Lesson | None], size: tuple[int, int], workers: int) -> Iterator[Batch]:
     """Batches of the lessons, in order, drawn ahead by so many processes (0: by this one)."""
     ahead = {'prefetch_factor': 2, 'multiprocessing_context': 'spawn'} if workers else {}
-    return iter(DataLoader(_Lessons(size), batch_size=None, sampler=_Plan(next_lesson), num_workers=workers,
-                           pin_memory=torch.cuda.is_available(),
-                           worker_init_fn=_one_thread, collate_fn=_as_it_is, **ahead))
+    return iter(
+        DataLoader(
+            _Lessons(size),
+            batch_size=None,
+            sampler=_Plan(next_lesson),
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_one_thread,
+            collate_fn=_as_it_is,
+            **ahead,
+        )
+    )
 
 
 def _one_thread(_: int) -> None:
@@ -139,4 +161,3 @@ def _as_it_is(batch: Batch) -> Batch:
 def per_frame(scene: Scene, frames: int, device: torch.device | str) -> Scene:
     """A scene of worlds as one of frames, each world's so many times in a row, on a device."""
     return scene.map(lambda part: part.to(device, non_blocking=True).repeat_interleave(frames, dim=0))
-

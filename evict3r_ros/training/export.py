@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the file of weights that ships with the package from the pieces of a training: ``--help`` says how."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
@@ -22,13 +24,17 @@ _PRESET = 'tiny'
 
 def main(arguments: list[str] | None = None) -> int:
     """Run. Returns the exit code: 2 for an error that the user can mend."""
-    parser = argparse.ArgumentParser(prog='python -m evict3r_ros.training.export', description='Packs the weights of a '
-                                     'training, matrices and kernels as int8 with a scale an output channel, into one '
-                                     'file that load_network reads.')
+    parser = argparse.ArgumentParser(
+        prog='python -m evict3r_ros.training.export',
+        description='Packs the weights of a '
+        'training, matrices and kernels as int8 with a scale an output channel, into one '
+        'file that load_network reads.',
+    )
     parser.add_argument('pieces', type=Path, metavar='PIECES_DIR', help='the folder that a training wrote')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.safetensors')
-    parser.add_argument('--float16', action='store_true', help='all of it in half precision, twice as large: to see what '
-                        'int8 costs')
+    parser.add_argument(
+        '--float16', action='store_true', help='all of it in half precision, twice as large: to see what int8 costs'
+    )
     args = parser.parse_args(arguments)
     try:
         export(args.pieces, args.out, args.float16)
@@ -51,11 +57,17 @@ def export(pieces: Path, out: Path, float16: bool = False) -> None:
         raise UserError(f'{pieces}: {len(wrong)} tensors hold numbers that are not finite, such as {wrong[0]}')
     packed = {key: value.contiguous() for key, value in (weights if float16 else pack(weights)).items()}
     metadata = {
-        PRESET_KEY: _PRESET, 'format': 'pt', 'license': 'Apache-2.0',
+        PRESET_KEY: _PRESET,
+        'format': 'pt',
+        'license': 'Apache-2.0',
         'source': 'evict3r_ros, trained from scratch on its own synthetic worlds; see docs/model_card.md',
         'packing': 'float16' if float16 else 'int8 with a float32 scale an output channel; the rest float16',
-        'calls': json.dumps(progress.calls), 'minutes': f'{progress.seconds / 60:.1f}', 'steps': str(progress.step),
-        'frames': str(progress.frames), 'finished': str(progress.finished).lower()}
+        'calls': json.dumps(progress.calls),
+        'minutes': f'{progress.seconds / 60:.1f}',
+        'steps': str(progress.step),
+        'frames': str(progress.frames),
+        'finished': str(progress.finished).lower(),
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         save_file(packed, out, metadata)
@@ -69,12 +81,16 @@ def export(pieces: Path, out: Path, float16: bool = False) -> None:
     changed = sum(float((read(key).float() - value.float()).square().sum()) for key, value in weights.items())
     total = sum(float(value.float().square().sum()) for value in weights.values())
     count = sum(value.numel() for value in packed.values() if value.dtype == torch.int8)
-    print(f'{out}: {size / 1e6:.1f} MB, {sum(value.numel() for value in weights.values()) / 1e6:.1f} M numbers, '
-          f'{count / 1e6:.1f} M of them int8; rounding changed the weights by {100 * (changed / total) ** 0.5:.2f} % (root '
-          f'mean square)')
+    print(
+        f'{out}: {size / 1e6:.1f} MB, {sum(value.numel() for value in weights.values()) / 1e6:.1f} M numbers, '
+        f'{count / 1e6:.1f} M of them int8; rounding changed the weights by {100 * (changed / total) ** 0.5:.2f} % (root '
+        f'mean square)'
+    )
     if not progress.finished:
-        print(f'warning: this training was not finished (step {progress.step}, {progress.seconds / 60:.1f} minutes)',
-              file=sys.stderr)
+        print(
+            f'warning: this training was not finished (step {progress.step}, {progress.seconds / 60:.1f} minutes)',
+            file=sys.stderr,
+        )
 
 
 if __name__ == '__main__':

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a step does with gradients: averaged over ranks, clipped, into weights, and these into their running mean."""
 
+from __future__ import annotations
+
 import torch
 
 from evict3r_ros.network import StreamVGGT

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training asks for: depth, how sure of it, and poses, in a scale that the first frame sets."""
 
+from __future__ import annotations
+
 import torch
 
 CONFIDENCE_ALPHA = 0.2
@@ -20,8 +22,7 @@ def first_frame_scale(depth: torch.Tensor, field_of_view: torch.Tensor) -> torch
 
 
 def depth_loss(raw: torch.Tensor, depth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    The loss and, of it, the mean error |log d - log d*|; raw (frames, 2, H, W) of the dense head, depth (frames, H, W).
+    """The loss and, of it, the mean error |log d - log d*|; raw (frames, 2, H, W) of the dense head, depth (frames, H, W).
 
     The error is relative, since what is judged is. Confidence c = 1 + exp(x) follows DUSt3R (arXiv 2312.14132, eq. 4),
     c error - alpha log c, but is told of the error without telling the depth: every pixel counts the same there. The
@@ -31,15 +32,17 @@ def depth_loss(raw: torch.Tensor, depth: torch.Tensor) -> tuple[torch.Tensor, to
     error = difference.abs()
     confidence = 1 + raw[:, 1].float().clamp(max=8).exp()
     sure = (confidence * error.detach() - CONFIDENCE_ALPHA * confidence.log()).mean()
-    gradient = sum((difference[:, step:] - difference[:, :-step]).abs().clamp(max=1).mean()
-                   + (difference[:, :, step:] - difference[:, :, :-step]).abs().clamp(max=1).mean() for step in (1, 4))
+    gradient = sum(
+        (difference[:, step:] - difference[:, :-step]).abs().clamp(max=1).mean()
+        + (difference[:, :, step:] - difference[:, :, :-step]).abs().clamp(max=1).mean()
+        for step in (1, 4)
+    )
     mean = error.mean()
     return mean + GRADIENT_WEIGHT * gradient + 0.1 * sure, mean
 
 
 def pose_loss(estimates: list[torch.Tensor], target: torch.Tensor, field_of_view: torch.Tensor) -> torch.Tensor:
-    """
-    Absolute errors of every round's estimate, the last round's counting most.
+    """Absolute errors of every round's estimate, the last round's counting most.
 
     estimates: (..., 9) each; target (..., 7) translation in units of the scale and quaternion xyzw; field_of_view (..., 2).
     An error of translation counts relative to 1 + the distance: a camera that is lost rooms away would drown the rest. A
@@ -52,7 +55,6 @@ def pose_loss(estimates: list[torch.Tensor], target: torch.Tensor, field_of_view
         one = (estimate[..., 3:7] - target[..., 3:]).abs().sum(-1)
         other = (estimate[..., 3:7] + target[..., 3:]).abs().sum(-1)
         view = (estimate[..., 7:] - field_of_view).abs().sum(-1).mean()
-        loss = (TRANSLATION_WEIGHT * translation + ROTATION_WEIGHT * torch.minimum(one, other).mean()
-                + FOV_WEIGHT * view)
-        total, weights = total + ROUND_DISCOUNT ** age * loss, weights + ROUND_DISCOUNT ** age
+        loss = TRANSLATION_WEIGHT * translation + ROTATION_WEIGHT * torch.minimum(one, other).mean() + FOV_WEIGHT * view
+        total, weights = total + ROUND_DISCOUNT**age * loss, weights + ROUND_DISCOUNT**age
     return total / weights

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frame-causal attention fast enough to train with: a block-sparse kernel that skips what the mask hides."""
 
+from __future__ import annotations
+
 from functools import cache
 
 import torch
@@ -18,9 +20,7 @@ def _compiled_flex():
 
 
 class FlexMemory(CausalMemory):
-    """
-    ``network.CausalMemory`` for CUDA. Tokens of the camera trunk, one a frame, are causal as they are.
-    """
+    """``network.CausalMemory`` for CUDA. Tokens of the camera trunk, one a frame, are causal as they are."""
 
     def __init__(self, frames: int):
         super().__init__(frames)

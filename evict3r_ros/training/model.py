@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network as training sees it: weights to begin with, one pass over clips, the loss, and what is compiled."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from types import MethodType
@@ -65,7 +67,9 @@ class Seen:
     """(clips, 2) float32: vertical, horizontal, radians."""
 
     @classmethod
-    def made_up(cls, clips: int, frames: int, judged: torch.Tensor, size: tuple[int, int], device: torch.device) -> 'Seen':
+    def made_up(
+        cls, clips: int, frames: int, judged: torch.Tensor, size: tuple[int, int], device: torch.device
+    ) -> Seen:
         """Numbers of the right shapes and sizes, which cost nothing to draw."""
         images = torch.randint(0, 256, (clips, frames, *size, 3), dtype=torch.uint8, device=device)
         depth = torch.rand((clips, frames, *size), device=device) + 1
@@ -92,22 +96,31 @@ class Answers:
     field_of_view: torch.Tensor
     """(clips, frames, 2)"""
 
-    def flat(self) -> 'Answers':
+    def flat(self) -> Answers:
         """Clips and frames as one dimension: of one shape whatever a clip's length, so that the loss compiles once."""
-        return replace(self, estimates=[estimate.flatten(0, 1) for estimate in self.estimates],
-                       target=self.target.flatten(0, 1), field_of_view=self.field_of_view.flatten(0, 1))
+        return replace(
+            self,
+            estimates=[estimate.flatten(0, 1) for estimate in self.estimates],
+            target=self.target.flatten(0, 1),
+            field_of_view=self.field_of_view.flatten(0, 1),
+        )
 
 
 def judge(answers: Answers) -> dict[str, torch.Tensor]:
     """The loss and its parts."""
     depth_loss, depth_error = losses.depth_loss(answers.raw, answers.depth)
     pose_loss = losses.pose_loss(answers.estimates, answers.target, answers.field_of_view)
-    return {'loss': depth_loss + losses.POSE_WEIGHT * pose_loss, 'depth': depth_loss.detach(),
-            'log_depth_error': depth_error.detach(), 'pose': pose_loss.detach()}
+    return {
+        'loss': depth_loss + losses.POSE_WEIGHT * pose_loss,
+        'depth': depth_loss.detach(),
+        'log_depth_error': depth_error.detach(),
+        'pose': pose_loss.detach(),
+    }
 
 
-def _render_in_parts(scene: Scene, poses: torch.Tensor, times: torch.Tensor, noise: torch.Tensor, size: tuple[int, int],
-                     ) -> tuple[torch.Tensor, torch.Tensor]:
+def _render_in_parts(
+    scene: Scene, poses: torch.Tensor, times: torch.Tensor, noise: torch.Tensor, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """As ``render_frames``, a few frames at a time: not compiled, it keeps everything that it computes on the way."""
     images, depths = [], []
     for part in torch.arange(len(times), device=times.device).split(_PLAIN_FRAMES):
@@ -118,8 +131,7 @@ def _render_in_parts(scene: Scene, poses: torch.Tensor, times: torch.Tensor, noi
 
 
 class Trainee:
-    """
-    A network with what training needs around it; compiled piece by piece on CUDA, as it is elsewhere.
+    """A network with what training needs around it; compiled piece by piece on CUDA, as it is elsewhere.
 
     Blocks are compiled by their two halves, before and after attention, and all alike blocks share what comes out: to
     compile the whole network took 95 s, and again for each length of clip.
@@ -172,18 +184,24 @@ class Trainee:
         """A batch's images and its truth; judged: (n,) on the CPU. Nothing in it waits for the device."""
         scene = per_frame(batch.scene, batch.frames, self.device)
         with torch.no_grad():
-            images, depth = self.render(scene, self._sent(batch.world_from_camera.flatten(0, 1)),
-                                        self._sent(batch.times.flatten()), self._noise, size)
+            images, depth = self.render(
+                scene,
+                self._sent(batch.world_from_camera.flatten(0, 1)),
+                self._sent(batch.times.flatten()),
+                self._noise,
+                size,
+            )
         images, depth = (each.unflatten(0, (-1, batch.frames)) for each in (images, depth))
         judged = judged.pin_memory() if self.device.type == 'cuda' else judged
-        return Seen(images, depth, self._sent(judged), self._sent(batch.camera_from_first), self._sent(batch.field_of_view))
+        return Seen(
+            images, depth, self._sent(judged), self._sent(batch.camera_from_first), self._sent(batch.field_of_view)
+        )
 
     def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.device, non_blocking=True)
 
     def answer(self, seen: Seen) -> Answers:
-        """
-        One pass over clips.
+        """One pass over clips.
 
         Depth is predicted for the judged frames of each clip, poses for all. On CUDA in bfloat16, where that is safe.
         """

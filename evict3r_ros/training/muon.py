@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Muon: momentum made orthogonal, for the blocks' matrices; all matrices of a shape in one batch of products."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 
 import torch
@@ -11,8 +13,7 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonal(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """
-    The nearest orthogonal matrices, about: (n, rows, columns) -> the same shape; bfloat16 but on a CPU, which is slow at it.
+    """The nearest orthogonal matrices, about: (n, rows, columns) -> the same shape; bfloat16 but on a CPU, which is slow at it.
 
     Newton-Schulz with a polynomial of fifth degree (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
     """
@@ -28,15 +29,16 @@ def orthogonal(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """
-    For matrices only. The step is scaled by 0.2 sqrt(longer side), so that one learning rate serves here and in AdamW
+    """For matrices only. The step is scaled by 0.2 sqrt(longer side), so that one learning rate serves here and in AdamW
     (arXiv 2502.16982, eq. 4). A ``qkv`` matrix is three.
     """
 
-    def __init__(self, matrices: list[tuple[str, nn.Parameter]], lr: float, momentum: float = 0.95,
-                 weight_decay: float = 0.02):
-        super().__init__([parameter for _, parameter in matrices],
-                         {'lr': lr, 'momentum': momentum, 'weight_decay': weight_decay})
+    def __init__(
+        self, matrices: list[tuple[str, nn.Parameter]], lr: float, momentum: float = 0.95, weight_decay: float = 0.02
+    ):
+        super().__init__(
+            [parameter for _, parameter in matrices], {'lr': lr, 'momentum': momentum, 'weight_decay': weight_decay}
+        )
         self._parts = {parameter: 3 if name.endswith('qkv.weight') else 1 for name, parameter in matrices}
 
     @torch.no_grad()
@@ -71,8 +73,12 @@ def make_optimizers(network: nn.Module, lr: float) -> list[torch.optim.Optimizer
         (matrices if inside else others).append((name, parameter))
     kernels = [parameter for _, parameter in others if parameter.ndim == 4]
     rest = [parameter for _, parameter in others if parameter.ndim != 4]
-    adam = torch.optim.AdamW([{'params': kernels, 'weight_decay': 0.02}, {'params': rest, 'weight_decay': 0.0}], lr=lr,
-                             betas=(0.9, 0.98), fused=parameter_device(network).type == 'cuda')
+    adam = torch.optim.AdamW(
+        [{'params': kernels, 'weight_decay': 0.02}, {'params': rest, 'weight_decay': 0.0}],
+        lr=lr,
+        betas=(0.9, 0.98),
+        fused=parameter_device(network).type == 'cuda',
+    )
     return [Muon(matrices, lr), adam]
 
 

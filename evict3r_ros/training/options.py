@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a call of training can be told."""
 
+from __future__ import annotations
+
 import argparse
 import shlex
 import sys
@@ -27,34 +29,76 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line. Raises UserError for what cannot work."""
     parser = argparse.ArgumentParser(prog='python -m evict3r_ros.training.train', description=ABOUT.strip())
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where state, weights and loss curve go')
-    parser.add_argument('--pieces-to', type=Path, metavar='DIR', help='write the pieces of the weights, and the curve, '
-                        'there as well')
-    parser.add_argument('--minutes', type=float, default=9.3, help='of this call, by the clock, compiling and saving '
-                        'included (default: %(default)s)')
-    parser.add_argument('--total-minutes', type=float, help='that all calls together train, compiling not included '
-                        '(default: the training ends with this call)')
-    parser.add_argument('--resume', type=Path, nargs='+', default=[], metavar='PATH', help='go on from the first of '
-                        'these that is there: a state.pt, a folder of pieces, or exported weights (.safetensors)')
-    parser.add_argument('--piece-mb', type=float, default=15.0, metavar='MB', help='size of the files that the weights '
-                        'are saved in, all two minutes and at the end (default: %(default)s)')
+    parser.add_argument(
+        '--pieces-to', type=Path, metavar='DIR', help='write the pieces of the weights, and the curve, there as well'
+    )
+    parser.add_argument(
+        '--minutes',
+        type=float,
+        default=9.3,
+        help='of this call, by the clock, compiling and saving included (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--total-minutes',
+        type=float,
+        help='that all calls together train, compiling not included (default: the training ends with this call)',
+    )
+    parser.add_argument(
+        '--resume',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='PATH',
+        help='go on from the first of '
+        'these that is there: a state.pt, a folder of pieces, or exported weights (.safetensors)',
+    )
+    parser.add_argument(
+        '--piece-mb',
+        type=float,
+        default=15.0,
+        metavar='MB',
+        help='size of the files that the weights are saved in, all two minutes and at the end (default: %(default)s)',
+    )
     parser.add_argument('--device', default='cuda', help='cuda or cpu (default: %(default)s)')
-    parser.add_argument('--batch', type=int, metavar='CLIPS', help='short clips a step and device (default: what '
-                        '--frames-a-step holds)')
+    parser.add_argument(
+        '--batch', type=int, metavar='CLIPS', help='short clips a step and device (default: what --frames-a-step holds)'
+    )
     parser.add_argument('--frames-a-step', type=int, default=384, help='and device (default: %(default)s)')
-    parser.add_argument('--size', type=int, nargs=2, default=(168, 224), metavar=('H', 'W'), help='of the images, '
-                        'multiples of 14 (default: 168 224)')
-    parser.add_argument('--lengths', type=int, nargs=2, default=(schedule.SHORT, schedule.LONG),
-                        metavar=('SHORT', 'LONG'), help='frames of a clip (default: 12 64)')
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        default=(168, 224),
+        metavar=('H', 'W'),
+        help='of the images, multiples of 14 (default: 168 224)',
+    )
+    parser.add_argument(
+        '--lengths',
+        type=int,
+        nargs=2,
+        default=(schedule.SHORT, schedule.LONG),
+        metavar=('SHORT', 'LONG'),
+        help='frames of a clip (default: 12 64)',
+    )
     parser.add_argument('--steps', type=int, help='stop after so many steps of this call')
-    parser.add_argument('--learning-rate', type=float, help='the highest (default: 0.001 for 576 frames on all devices '
-                        'together, growing as their root, to 0.002)')
-    parser.add_argument('--depth-share', type=float, default=0.5, help="share of a clip's frames whose depth is predicted "
-                        'in a step; poses are for all (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=3, help='processes a device that draw worlds (default: '
-                        '%(default)s)')
+    parser.add_argument(
+        '--learning-rate',
+        type=float,
+        help='the highest (default: 0.001 for 576 frames on all devices together, growing as their root, to 0.002)',
+    )
+    parser.add_argument(
+        '--depth-share',
+        type=float,
+        default=0.5,
+        help="share of a clip's frames whose depth is predicted in a step; poses are for all (default: %(default)s)",
+    )
+    parser.add_argument(
+        '--workers', type=int, default=3, help='processes a device that draw worlds (default: %(default)s)'
+    )
     parser.add_argument('--no-compile', action='store_true', help='run as written; always so on a CPU')
-    parser.add_argument('--benchmark', action='store_true', help='say what a step takes and where the time goes, train '
-                        'and save nothing')
+    parser.add_argument(
+        '--benchmark', action='store_true', help='say what a step takes and where the time goes, train and save nothing'
+    )
     parser.add_argument('--seed', type=int, default=0, help='of the first weights (default: %(default)s)')
     args = parser.parse_args(arguments)
     args.arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -62,7 +106,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         raise UserError(f'device {args.device!r}: torch finds no CUDA here')
     if any(side % 14 or side < 14 for side in args.size):
         raise UserError(f'--size {args.size[0]} {args.size[1]}: both must be multiples of 14')
-    for name in ('minutes', 'total_minutes', 'learning_rate', 'depth_share', 'frames_a_step', 'batch', 'piece_mb', 'steps'):
+    for name in (
+        'minutes',
+        'total_minutes',
+        'learning_rate',
+        'depth_share',
+        'frames_a_step',
+        'batch',
+        'piece_mb',
+        'steps',
+    ):
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UserError(f'--{name.replace("_", "-")} must be more than 0, not {value}')
@@ -86,11 +139,15 @@ def learning_rate(args: argparse.Namespace, ranks: int) -> float:
 def command_line(args: argparse.Namespace, ranks: int) -> str:
     """The command that these settings came from, for the record: without the folders, which say nothing elsewhere."""
     start = f'torchrun --nproc-per-node {ranks}' if ranks > 1 else 'python'
-    words = [word if before not in ('--out', '--pieces-to') else 'DIR'
-             for before, word in zip(['', *args.arguments], args.arguments)]
+    words = [
+        word if before not in ('--out', '--pieces-to') else 'DIR'
+        for before, word in zip(['', *args.arguments], args.arguments)
+    ]
     return f'{start} -m evict3r_ros.training.train {shlex.join(words)}'
 
 
 def record(args: argparse.Namespace) -> dict[str, str]:
     """The settings as text, but for folders."""
-    return {key: str(value) for key, value in vars(args).items() if key not in ('out', 'pieces_to', 'resume', 'arguments')}
+    return {
+        key: str(value) for key, value in vars(args).items() if key not in ('out', 'pieces_to', 'resume', 'arguments')
+    }

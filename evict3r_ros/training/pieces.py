@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of training is compiled or recorded, piece by piece, so that one that fails is the only one that is slower."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch
@@ -30,6 +32,7 @@ def compiled(piece: str, function: Callable) -> Callable:
             if is_out_of_memory(error):
                 raise
             raise PieceFailed(piece) from error
+
     return call
 
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws how a training went, keeps its curve beside the picture, and tells it to the model card: ``--help`` says how."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
@@ -15,20 +17,39 @@ from evict3r_ros.evaluation.plotting import new_figure, save
 from evict3r_ros.training.schedule import learning_rate_factor, long_share
 
 _FIGURES = ('step', 'done', 'minutes', 'loss')
-_SETTINGS = ('command', 'seed', 'device_name', 'processes', 'torch', 'frames_a_step', 'learning_rate', 'lengths', 'size')
+_SETTINGS = (
+    'command',
+    'seed',
+    'device_name',
+    'processes',
+    'torch',
+    'frames_a_step',
+    'learning_rate',
+    'lengths',
+    'size',
+)
 _BEGIN, _END = '<!-- training: written by evict3r_ros.training.plot -->\n', '<!-- end of training -->\n'
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run. Returns the exit code: 2 for an error that the user can mend."""
-    parser = argparse.ArgumentParser(prog='python -m evict3r_ros.training.plot', description='Draws the curve of a '
-                                     'training, and writes it as JSON beside the picture.')
-    parser.add_argument('curves', nargs='+', type=Path, metavar='CURVE.json', help='what the training wrote; several, in '
-                        'order, where it went on from weights alone, which know of no curve')
-    parser.add_argument('--out', type=Path, required=True, metavar='PNG', help='the picture; the curve goes to the same '
-                        'name with .json')
-    parser.add_argument('--card', type=Path, metavar='MD', help='put the settings and the last figures between the marks '
-                        'in this file')
+    parser = argparse.ArgumentParser(
+        prog='python -m evict3r_ros.training.plot',
+        description='Draws the curve of a training, and writes it as JSON beside the picture.',
+    )
+    parser.add_argument(
+        'curves',
+        nargs='+',
+        type=Path,
+        metavar='CURVE.json',
+        help='what the training wrote; several, in order, where it went on from weights alone, which know of no curve',
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='PNG', help='the picture; the curve goes to the same name with .json'
+    )
+    parser.add_argument(
+        '--card', type=Path, metavar='MD', help='put the settings and the last figures between the marks in this file'
+    )
     args = parser.parse_args(arguments)
     try:
         curve = join([read_curve(path) for path in args.curves])
@@ -46,8 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def read_curve(path: Path) -> dict[str, Any]:
-    """
-    ``calls``: the settings (text by name) of each; ``curve``: figures by name, a dict an entry.
+    """``calls``: the settings (text by name) of each; ``curve``: figures by name, a dict an entry.
 
     path: of what the training wrote, or of what this wrote beside a picture. Raises UserError for what is neither.
     """
@@ -63,26 +83,33 @@ def read_curve(path: Path) -> dict[str, Any]:
 
 
 def join(curves: list[dict[str, Any]]) -> dict[str, Any]:
-    """
-    One after the other as one: each knows the calls before it, but not always their figures. Raises UserError where one does
+    """One after the other as one: each knows the calls before it, but not always their figures. Raises UserError where one does
     not go on from the one before it.
     """
     entries, calls = [], []
     for curve in curves:
         if entries and curve['curve'][0]['step'] <= entries[-1]['step']:
-            raise UserError(f'a curve from step {curve["curve"][0]["step"]} on does not go on from one that ends at step '
-                            f'{entries[-1]["step"]}')
-        if curve['calls'][:len(calls)] != calls:
-            raise UserError(f'a curve from step {curve["curve"][0]["step"]} on is of another training: its calls are not '
-                            'those of the one before it and more')
+            raise UserError(
+                f'a curve from step {curve["curve"][0]["step"]} on does not go on from one that ends at step '
+                f'{entries[-1]["step"]}'
+            )
+        if curve['calls'][: len(calls)] != calls:
+            raise UserError(
+                f'a curve from step {curve["curve"][0]["step"]} on is of another training: its calls are not '
+                'those of the one before it and more'
+            )
         entries, calls = entries + curve['curve'], curve['calls']
     return {'calls': calls, 'curve': entries}
 
 
 def as_text(curve: dict[str, Any]) -> str:
     """The curve as JSON, an entry a line, rounded to what can be told apart."""
-    entries = ',\n'.join(json.dumps({name: float(f'{value:.5g}') if isinstance(value, float) else value
-                                     for name, value in entry.items()}) for entry in curve['curve'])
+    entries = ',\n'.join(
+        json.dumps(
+            {name: float(f'{value:.5g}') if isinstance(value, float) else value for name, value in entry.items()}
+        )
+        for entry in curve['curve']
+    )
     return f'{{"calls": {json.dumps(curve["calls"])},\n"curve": [\n{entries}\n]}}\n'
 
 
@@ -104,9 +131,18 @@ def draw(curve: dict[str, Any], path: Path) -> None:
     lengths = sorted({int(name.rsplit('_', 1)[1]) for entry in entries for name in entry if name.startswith('loss_')})
     lines(axes[0, 0], {f'loss_{frames}': f'loss, clips of {frames} frames' for frames in lengths})
     lines(axes[0, 1], {f'absrel_{frames}': f'AbsRel, {frames} frames' for frames in lengths}, marker='o')
-    lines(axes[1, 0], {name: label for frames in lengths for name, label in (
-        (f'rotation_deg_{frames}', f'rotation, {frames} frames, degrees'),
-        (f'late_rotation_deg_{frames}', f'the last eighth of {frames} frames'))}, marker='o')
+    lines(
+        axes[1, 0],
+        {
+            name: label
+            for frames in lengths
+            for name, label in (
+                (f'rotation_deg_{frames}', f'rotation, {frames} frames, degrees'),
+                (f'late_rotation_deg_{frames}', f'the last eighth of {frames} frames'),
+            )
+        },
+        marker='o',
+    )
     axes[0, 0].set_yscale('log')
     schedule = axes[1, 1]
     minutes, done = [entry['minutes'] for entry in entries], [entry['done'] for entry in entries]
@@ -134,17 +170,19 @@ def markdown(curve: dict[str, Any]) -> str:
         processes, name = int(settings['processes']), settings['device_name']
         return f'{processes} x {name}' if processes > 1 else name
 
-    rows = [('command', told(lambda of: f'`{of["command"]}`', '{} ({} calls)')),
-            ('seed', told(lambda of: of['seed'])),
-            ('device', told(device)),
-            ('PyTorch', told(lambda of: of['torch'])),
-            ('minutes of training, by the clock, compiling not included', f'{last["minutes"]:.1f}'),
-            ('steps', str(last['step'])),
-            ('frames a step', told(lambda of: str(int(of['processes']) * int(of['frames_a_step'])))),
-            ('highest learning rate', told(lambda of: f'{float(of["learning_rate"]):.2g}')),
-            ('clips', told(lambda of: ' and '.join(of['lengths'].strip('()').split(', ')) + ' frames')),
-            ('images', told(lambda of: of['size'].strip('()').replace(', ', ' x ') + ' pixels')),
-            ('loss at the end', f'{last["loss"]:.3g}')]
+    rows = [
+        ('command', told(lambda of: f'`{of["command"]}`', '{} ({} calls)')),
+        ('seed', told(lambda of: of['seed'])),
+        ('device', told(device)),
+        ('PyTorch', told(lambda of: of['torch'])),
+        ('minutes of training, by the clock, compiling not included', f'{last["minutes"]:.1f}'),
+        ('steps', str(last['step'])),
+        ('frames a step', told(lambda of: str(int(of['processes']) * int(of['frames_a_step'])))),
+        ('highest learning rate', told(lambda of: f'{float(of["learning_rate"]):.2g}')),
+        ('clips', told(lambda of: ' and '.join(of['lengths'].strip('()').split(', ')) + ' frames')),
+        ('images', told(lambda of: of['size'].strip('()').replace(', ', ' x ') + ' pixels')),
+        ('loss at the end', f'{last["loss"]:.3g}'),
+    ]
     lines = ['| | |', '|---|---|', *(f'| {name} | {value} |' for name, value in rows)]
     return '\n'.join(lines) + '\n'
 

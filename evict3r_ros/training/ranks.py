@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Several processes that train one network, one a device, as ``torchrun`` starts them; one process is the simplest case.
+"""Several processes that train one network, one a device, as ``torchrun`` starts them; one process is the simplest case.
 
 Weights begin the same everywhere, gradients are averaged, and what depends on a clock is said by the first process: so
 all of them take the same steps and end together.
 """
+
+from __future__ import annotations
 
 import os
 from collections.abc import Sequence
@@ -18,8 +19,7 @@ _TIMEOUT = timedelta(minutes=5)
 
 
 def see_one_device() -> None:
-    """
-    Of several CUDA devices of a host, this process sees the one of its local rank, as ``cuda:0``.
+    """Of several CUDA devices of a host, this process sees the one of its local rank, as ``cuda:0``.
 
     So all processes compile for the same name and share what is compiled. To be called before CUDA is looked for.
     """

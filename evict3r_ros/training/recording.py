@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A step's passes forward and backward as one CUDA graph: its 4000 small kernels take a CPU longer to ask for than to do."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,10 +22,14 @@ _TOLERANCE = 0.05
 class RecordedStep:
     """Clips in, gradients in the weights out; for clips of one shape, and only while the weights stay where they lie."""
 
-    def __init__(self, learn: Callable[['Seen'], dict[str, torch.Tensor]], seen: 'Seen', network: torch.nn.Module,
-                 beside: 'RecordedStep | None' = None):
-        """
-        learn: must have run on that shape before; network: whose gradients it leaves; beside: another step, whose memory
+    def __init__(
+        self,
+        learn: Callable[[Seen], dict[str, torch.Tensor]],
+        seen: Seen,
+        network: torch.nn.Module,
+        beside: RecordedStep | None = None,
+    ):
+        """learn: must have run on that shape before; network: whose gradients it leaves; beside: another step, whose memory
         this one may use again.
 
         Gradients are None afterwards. Raises PieceFailed where a step cannot be recorded or goes wrong then.
@@ -39,8 +45,11 @@ class RecordedStep:
             self._gradients = [parameter.grad for parameter in self._parameters]
             found = self.repeat(seen)
             pairs = ((plain['loss'], found['loss']), (expected, self._norm()))
-            wrong = [f'{float(now):.6g} for {float(before):.6g}' for before, now in pairs
-                     if not abs(now - before) <= _TOLERANCE * abs(before)]
+            wrong = [
+                f'{float(now):.6g} for {float(before):.6g}'
+                for before, now in pairs
+                if not abs(now - before) <= _TOLERANCE * abs(before)
+            ]
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -50,7 +59,7 @@ class RecordedStep:
         if wrong:
             raise PieceFailed(RECORDING) from RuntimeError(f'what was recorded says {", ".join(wrong)}')
 
-    def repeat(self, seen: 'Seen') -> dict[str, torch.Tensor]:
+    def repeat(self, seen: Seen) -> dict[str, torch.Tensor]:
         """The step on other clips. What it returns, and the gradients, hold until the next call."""
         for place, tensor in zip(self._seen.tensors(), seen.tensors(), strict=True):
             place.copy_(tensor, non_blocking=True)

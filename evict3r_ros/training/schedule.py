@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is trained on, and how fast it learns, by the share of the planned time that has gone by."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -39,10 +41,10 @@ def clips(frames_a_step: int, frames: int) -> int:
     return max(1, frames_a_step // frames)
 
 
-def lesson(step: int, progress: float, frames_a_step: int, lengths: tuple[int, int] = (SHORT, LONG),
-           rank: int = 0) -> Lesson:
-    """
-    What step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'.
+def lesson(
+    step: int, progress: float, frames_a_step: int, lengths: tuple[int, int] = (SHORT, LONG), rank: int = 0
+) -> Lesson:
+    """What step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'.
 
     rank: below MOST_RANKS. No two steps have the same worlds, whether or not a training goes on with as many ranks as it had.
     """

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a step's time goes."""
 
+from __future__ import annotations
+
 import time
 
 import torch
@@ -13,6 +15,7 @@ from evict3r_ros.training.warm_up import warm_up
 
 def benchmark(training, steps: int = 10) -> None:
     """Print it, for both lengths of clip."""
+
     def now() -> float:
         if training.device.type == 'cuda':
             torch.cuda.synchronize()
@@ -21,10 +24,14 @@ def benchmark(training, steps: int = 10) -> None:
     start = now()
     warm_up(training)
     args, trainee = training.args, training.trainee
-    training.say(f'ready in {now() - start:.1f} s: compiled or recorded {", ".join(sorted(trainee.compiled)) or "nothing"}')
+    training.say(
+        f'ready in {now() - start:.1f} s: compiled or recorded {", ".join(sorted(trainee.compiled)) or "nothing"}'
+    )
     for frames in args.lengths:
         start = time.monotonic()
-        batch = make_batch(Lesson(1 + training.ranks.rank, schedule.clips(args.frames_a_step, frames), frames, (1, 4)), args.size)
+        batch = make_batch(
+            Lesson(1 + training.ranks.rank, schedule.clips(args.frames_a_step, frames), frames, (1, 4)), args.size
+        )
         drawn = time.monotonic() - start
         for _ in range(2):
             training.step(batch)
@@ -45,8 +52,10 @@ def benchmark(training, steps: int = 10) -> None:
         whole = (now() - start) / steps
         shown = ', '.join(f'{name} {1000 * total / steps:.1f} ms' for name, total in parts.items())
         all_frames = batch.times.numel() * training.ranks.count
-        training.say(f'{training.ranks.count} x {len(batch.times)} clips of {frames}: drawn in {drawn:.2f} s on the CPU; '
-                     f'{1000 * whole:.1f} ms a step ({all_frames / whole:.0f} frames/s; {1000 * issued:.1f} ms until the '
-                     f'CPU has asked for it all); {shown}')
+        training.say(
+            f'{training.ranks.count} x {len(batch.times)} clips of {frames}: drawn in {drawn:.2f} s on the CPU; '
+            f'{1000 * whole:.1f} ms a step ({all_frames / whole:.0f} frames/s; {1000 * issued:.1f} ms until the '
+            f'CPU has asked for it all); {shown}'
+        )
     if training.device.type == 'cuda':
-        training.say(f'peak memory {torch.cuda.max_memory_allocated() / 2 ** 30:.1f} GiB')
+        training.say(f'peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB')

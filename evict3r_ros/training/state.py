@@ -1,12 +1,13 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Training's state on the disk: all of it in one file, or what matters most in small pieces.
+"""Training's state on the disk: all of it in one file, or what matters most in small pieces.
 
 The file has weights, their running mean, momenta and counters, so that training goes on as if it had never stopped. The
 pieces have the weights in half precision and the counters: the momenta begin anew (they are back after some ten steps),
 the running mean begins at the weights. The weights of the package themselves are a third way to go on.
 """
+
+from __future__ import annotations
 
 import json
 import pickle
@@ -54,7 +55,7 @@ def save_pieces(folder: Path, weights: dict[str, torch.Tensor], progress: Progre
     paths = []
     for number, start in enumerate(range(0, len(content), size)):
         paths.append(folder / _PIECE.format(number))
-        _replace(paths[-1], content[start:start + size])
+        _replace(paths[-1], content[start : start + size])
     _replace(folder / _COUNTERS, (json.dumps(asdict(progress)) + '\n').encode())
     for path in set(folder.glob(_PIECE.format(0)[:-2] + '*')) - set(paths):
         path.unlink()
@@ -69,8 +70,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def load(path: Path) -> tuple[dict[str, Any], Progress]:
-    """
-    Of a state.pt all that was saved; of a folder of pieces, or of weights that export has packed, ``{'network':
+    """Of a state.pt all that was saved; of a folder of pieces, or of weights that export has packed, ``{'network':
     weights}``. Raises UserError for what is none of these.
     """
     if path.suffix == '.safetensors':
@@ -80,15 +80,21 @@ def load(path: Path) -> tuple[dict[str, Any], Progress]:
             saved = torch.load(path, map_location='cpu', weights_only=True)
             return saved['tensors'], Progress(**saved['progress'])
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f'{path}: no state of a training, or a damaged one ({str(error).splitlines()[0]})') from error
+            raise UserError(
+                f'{path}: no state of a training, or a damaged one ({str(error).splitlines()[0]})'
+            ) from error
     return {'network': {key: value.float() for key, value in read_pieces(path).items()}}, read_progress(path)
 
 
 def _exported_progress(path: Path) -> Progress:
     with safe_open(path, framework='pt') as file:
         about = file.metadata() or {}
-    return Progress(step=int(about.get('steps', 0)), frames=int(about.get('frames', 0)),
-                    seconds=60.0 * float(about.get('minutes', 0.0)), calls=json.loads(about.get('calls', '[]')))
+    return Progress(
+        step=int(about.get('steps', 0)),
+        frames=int(about.get('frames', 0)),
+        seconds=60.0 * float(about.get('minutes', 0.0)),
+        calls=json.loads(about.get('calls', '[]')),
+    )
 
 
 def read_progress(folder: Path) -> Progress:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains preset ``tiny`` on synthetic worlds: ``--help`` says how, ``docs/model_card.md`` what came of it."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import math
@@ -49,10 +51,16 @@ class Training:
             raise UserError(f'nothing to resume from: none of {", ".join(map(str, args.resume))} is there')
         if found is not None:
             self._resume(found)
-        self.progress.calls.append(record(args) | {
-            'command': command_line(args, self.ranks.count), 'learning_rate': str(self.highest_rate),
-            'processes': str(self.ranks.count), 'torch': str(torch.__version__),
-            'device_name': torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'cpu'})
+        self.progress.calls.append(
+            record(args)
+            | {
+                'command': command_line(args, self.ranks.count),
+                'learning_rate': str(self.highest_rate),
+                'processes': str(self.ranks.count),
+                'torch': str(torch.__version__),
+                'device_name': torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'cpu',
+            }
+        )
         self.seconds_before = self.progress.seconds
         self.until = 60 * args.minutes - min(_RESERVE_S, 6 * args.minutes)
         self.momenta_since = self.progress.step if found is None or found.suffix != '.pt' else -_NEW_MOMENTA_STEPS
@@ -70,8 +78,10 @@ class Training:
         except RuntimeError as error:
             raise UserError(f'{path}: weights of another network ({str(error).splitlines()[0]})') from error
         with torch.no_grad():
-            torch._foreach_copy_(improver.mean, [mean.to(self.device) for mean in tensors['mean']]
-                                 if 'mean' in tensors else improver.parameters)
+            torch._foreach_copy_(
+                improver.mean,
+                [mean.to(self.device) for mean in tensors['mean']] if 'mean' in tensors else improver.parameters,
+            )
         for optimizer, saved in zip(improver.optimizers, tensors.get('optimizers', ())):
             optimizer.load_state_dict(saved)
         self.say(f'going on from {path}: step {self.progress.step}, {self.progress.seconds / 60:.1f} minutes')
@@ -136,10 +146,14 @@ class Training:
             self.asked = progress.step
             lessons = batches(self._next_lesson, args.size, args.workers)
         if self.ranks.first:
-            self.watched = {frames: held_out_batch(schedule.clips(args.frames_a_step, frames), frames, stride, args.size)
-                            for frames, stride in ((args.lengths[0], 4), (args.lengths[1], 2))}
-        self.say(f'ready after {self.elapsed:.1f} s: {self.ranks.count} x {args.frames_a_step} frames a step, learning '
-                 f'rate {self.highest_rate:.2g}')
+            self.watched = {
+                frames: held_out_batch(schedule.clips(args.frames_a_step, frames), frames, stride, args.size)
+                for frames, stride in ((args.lengths[0], 4), (args.lengths[1], 2))
+            }
+        self.say(
+            f'ready after {self.elapsed:.1f} s: {self.ranks.count} x {args.frames_a_step} frames a step, learning '
+            f'rate {self.highest_rate:.2g}'
+        )
         self.started = time.monotonic()
         try:
             self._loop(lessons)
@@ -160,16 +174,27 @@ class Training:
         logged = looked = saved = time.monotonic()
         first = progress.step
         while True:
-            over = self.elapsed > self.until or self._clock() >= 1 or progress.step - first >= (self.args.steps or math.inf)
+            over = (
+                self.elapsed > self.until
+                or self._clock() >= 1
+                or progress.step - first >= (self.args.steps or math.inf)
+            )
             self.done, over = self.ranks.agree((self._clock(), over))
             if (over or time.monotonic() - logged > _LOG_S) and counted and self.ranks.first:
                 entry = {name: float(total) / number for name, (total, number) in sums.items()}
                 if not math.isfinite(entry['loss']) and not all(p.isfinite().all() for p in self.improver.parameters):
-                    raise UserError(f'weights are no numbers any more at step {progress.step}: a lower --learning-rate?')
+                    raise UserError(
+                        f'weights are no numbers any more at step {progress.step}: a lower --learning-rate?'
+                    )
                 seconds = time.monotonic() - logged
                 progress.frames += frames * self.ranks.count
-                entry |= {'step': progress.step, 'done': self.done, 'minutes': self.trained / 60,
-                          'steps_per_s': counted / seconds, 'frames_per_s': frames * self.ranks.count / seconds}
+                entry |= {
+                    'step': progress.step,
+                    'done': self.done,
+                    'minutes': self.trained / 60,
+                    'steps_per_s': counted / seconds,
+                    'frames_per_s': frames * self.ranks.count / seconds,
+                }
                 if over or time.monotonic() - looked > _WATCH_S:
                     entry |= self._watch()
                     looked = time.monotonic()
@@ -223,11 +248,16 @@ class Training:
         """Weights, and the state from which training goes on as if it had never stopped."""
         self.save_weights()
         progress = self.progress
-        tensors = {'network': self.network.state_dict(), 'mean': self.improver.mean,
-                   'optimizers': [optimizer.state_dict() for optimizer in self.improver.optimizers]}
+        tensors = {
+            'network': self.network.state_dict(),
+            'mean': self.improver.mean,
+            'optimizers': [optimizer.state_dict() for optimizer in self.improver.optimizers],
+        }
         state.save_file(self.args.out / 'state.pt', tensors, progress)
-        self.say(f'saved in {self.args.out} at step {progress.step}, {progress.seconds / 60:.1f} minutes of training, '
-                 f'{self.elapsed / 60:.1f} of this call{": finished" if progress.finished else ""}')
+        self.say(
+            f'saved in {self.args.out} at step {progress.step}, {progress.seconds / 60:.1f} minutes of training, '
+            f'{self.elapsed / 60:.1f} of this call{": finished" if progress.finished else ""}'
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:

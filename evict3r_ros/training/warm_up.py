@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Before the clock of a training starts: everything compiled, run once and recorded, and settings that fit the device."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 
@@ -17,8 +19,7 @@ _FINE, _MEMORY = 0, len(PIECES) + 1
 
 
 def warm_up(training) -> None:
-    """
-    Forward and backward for both lengths of clip, on all ranks at once; weights stay as they are.
+    """Forward and backward for both lengths of clip, on all ranks at once; weights stay as they are.
 
     Where a piece fails, it runs as written from then on; where memory does not suffice, frames a step are halved: with a
     warning, and on all ranks alike. Raises what went wrong where neither helps.

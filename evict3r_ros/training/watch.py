@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A quick look at held-out worlds while training; ``evict3r eval synthetic`` is the real judgement."""
 
+from __future__ import annotations
+
 import torch
 
 from evict3r_ros.training.model import Answers
 
 
 def metrics(answers: Answers) -> dict[str, float]:
-    """
-    Depth aligned by the clip's median: absrel and delta_1_25. Rotation (degrees) against the first frame, its mean and
+    """Depth aligned by the clip's median: absrel and delta_1_25. Rotation (degrees) against the first frame, its mean and
     that of the last eighth of a clip's frames; path: mean error of the camera's place, unaligned, over the path's length.
     """
     with torch.no_grad():
@@ -26,8 +27,13 @@ def metrics(answers: Answers) -> dict[str, float]:
         length = places[1].diff(dim=1).norm(dim=-1).sum(1)
         off = (places[0] - places[1]).norm(dim=-1).mean(1) / length.clamp(min=1e-6)
         late = max(1, turned.shape[1] // 8)
-        values = {'absrel': ((said - depth).abs() / depth).mean(), 'delta_1_25': (ratio < 1.25).double().mean(),
-                  'rotation_deg': turned.mean(), 'late_rotation_deg': turned[:, -late:].mean(), 'path': off.median()}
+        values = {
+            'absrel': ((said - depth).abs() / depth).mean(),
+            'delta_1_25': (ratio < 1.25).double().mean(),
+            'rotation_deg': turned.mean(),
+            'late_rotation_deg': turned[:, -late:].mean(),
+            'path': off.median(),
+        }
         return {name: float(value) for name, value in values.items()}
 
 

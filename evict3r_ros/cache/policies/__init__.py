@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who stays: one file a policy, one line in this table."""
 
+from __future__ import annotations
+
 from evict3r_ros.cache.policies.evict3r import Evict3R
 from evict3r_ros.cache.policies.first_last import FirstLast
 from evict3r_ros.cache.policies.infinitevggt import InfiniteVGGT

@@ -1,12 +1,13 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-Evict3R (arXiv 2509.17650): the tokens that little attention was paid to go.
+"""Evict3R (arXiv 2509.17650): the tokens that little attention was paid to go.
 
 Under a share P of a sequence of known length, as published: the special tokens of every frame are pinned. With an
 absolute budget, for robots, whose streams have no known end, special tokens stay pinned with pinned frames only: those
 of every frame would grow for ever. Totals are kept in float32 (the published float16 overflows after about 60 frames).
 """
+
+from __future__ import annotations
 
 import torch
 
@@ -16,8 +17,7 @@ from evict3r_ros.cache.policies.policy import Policy
 
 
 class Evict3R(Policy):
-    """
-    Score of a token: its attention mass times the number of keys, averaged over the frames that have seen it.
+    """Score of a token: its attention mass times the number of keys, averaged over the frames that have seen it.
 
     Layer budgets: alpha = softmax(-variance / temperature) over layers, the variance that of this frame's mass over all
     keys. With ``scores: pooled`` the mass is that of pooled queries, each counted for all it stands for.

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """InfiniteVGGT (arXiv 2601.02281): keys that are like most others go."""
 
+from __future__ import annotations
+
 import torch
 
 from evict3r_ros.cache.config import Budget, CacheShape
@@ -11,8 +13,7 @@ from evict3r_ros.cache.policies.policy import Observation, Policy
 
 
 class InfiniteVGGT(Policy):
-    """
-    Priority: unlikeness to the mean key of the layer. Layer budgets: softmax((1 - mean similarity) / temperature).
+    """Priority: unlikeness to the mean key of the layer. Layer budgets: softmax((1 - mean similarity) / temperature).
 
     Published, eviction comes before the frame's attention and heads keep sets of their own; here it comes at the frame's
     end, like every policy's, and a layer keeps one set, by the mean over heads. Pinned: the first frame.

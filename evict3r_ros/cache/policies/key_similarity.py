@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much a key is like the others: InfiniteVGGT's measure of what a token adds (arXiv 2601.02281)."""
 
+from __future__ import annotations
+
 import torch
 
 
 def similarity_to_mean(keys: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
-    """
-    (M,) float32: key . mean of the candidates' normalised keys, both normalised per head, mean over heads.
+    """(M,) float32: key . mean of the candidates' normalised keys, both normalised per head, mean over heads.
 
     keys: (heads, M, head_dim); candidates: (M,) bool, which keys make the mean. The mean is not normalised again.
     """

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """OVGGT (arXiv 2603.05959): new tokens stay for what their block's MLP did to them, old ones for being different."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 
@@ -14,8 +16,7 @@ SMOOTHING = ((1.0, 2.0, 1.0), (2.0, 4.0, 2.0), (1.0, 2.0, 1.0))
 
 
 class OVGGT(InfiniteVGGT):
-    """
-    Priority of a new token: the L2 norm of its scaled MLP residual, patches half smoothed on their grid. Of an old one:
+    """Priority of a new token: the L2 norm of its scaled MLP residual, patches half smoothed on their grid. Of an old one:
     1 - InfiniteVGGT's similarity. Each group is scaled to [0, 1] by its own minimum and maximum, and they compete on
     equal terms (the published weights are one half each).
 
@@ -33,7 +34,7 @@ class OVGGT(InfiniteVGGT):
     def observe_residual(self, layer: int, ledger: Ledger, residual: torch.Tensor) -> None:
         """See Policy.observe_residual."""
         norm = residual.float().norm(dim=-1)
-        special, patches = norm[:ledger.special_tokens], norm[ledger.special_tokens:]
+        special, patches = norm[: ledger.special_tokens], norm[ledger.special_tokens :]
         grid = patches.view(1, 1, *ledger.patches)
         smooth = F.conv2d(F.pad(grid, (1, 1, 1, 1), mode='replicate'), self._kernel).flatten()
         self.importance[ledger.fresh[layer]] = torch.cat((special, 0.5 * patches + 0.5 * smooth))

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a policy may see and what it answers."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,8 +29,7 @@ class Observation:
 
 
 class Policy:
-    """
-    Decides after each frame which candidates stay: the highest priorities, layer by layer, up to the layer's budget.
+    """Decides after each frame which candidates stay: the highest priorities, layer by layer, up to the layer's budget.
 
     A policy keeps its own numbers by slot, in tensors of S + 1 entries registered with ``by_slot``, the last one standing
     for tokens that are not there. It never sees a camera, an image or the network.
@@ -71,7 +72,8 @@ class Policy:
             raise UserError(
                 f'a budget of {config.tokens} tokens a layer is too small for policy {config.policy!r}: a frame has '
                 f'{frame_tokens} tokens, the first and the current one take {2 * frame_tokens}{pinned}, and a quarter of '
-                f'a frame must be left to choose from; give at least {smallest}')
+                f'a frame must be left to choose from; give at least {smallest}'
+            )
         if config.anchors and not cls.pins_frames:
             raise UserError(f'policy {config.policy!r} keeps no anchors: their pins could overflow its budget')
         if config.tokens < 1:
@@ -86,8 +88,7 @@ class Policy:
         """A layer has attended."""
 
     def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
-        """
-        All layers have attended; mass (L, M) float32, where ``needs_mass``: what each of ``ledger.seen`` received.
+        """All layers have attended; mass (L, M) float32, where ``needs_mass``: what each of ``ledger.seen`` received.
 
         See kernels.cache_attention for exact masses; pooled ones are those of pooled queries, each counted for all that
         it stands for.
@@ -109,14 +110,14 @@ class Policy:
         return self._equal
 
     def share_out(self, alpha: torch.Tensor, ledger: Ledger) -> torch.Tensor:
-        """
-        (L,) int64: budgets ceil(alpha * total) for shares alpha (L,), none over the ledger's capacity.
+        """(L,) int64: budgets ceil(alpha * total) for shares alpha (L,), none over the ledger's capacity.
 
         Every layer keeps the smallest budget with which a policy can decide. What rounding up and that floor add beyond
         the pool is taken back, in proportion to what each layer has above the floor.
         """
-        floor = min(self.smallest_budget(ledger.frame_tokens, self.config.anchors, self.config.anchor_share),
-                    self.config.tokens)
+        floor = min(
+            self.smallest_budget(ledger.frame_tokens, self.config.anchors, self.config.anchor_share), self.config.tokens
+        )
         wanted = (alpha.double() * self.budget.total).ceil().long().clamp(floor, ledger.capacity)
         above = wanted - floor
         excess = (wanted.sum() - self.budget.total - self.budget.rounding).clamp(min=0)

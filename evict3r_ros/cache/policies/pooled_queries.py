@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A frame's queries, fewer: XStreamVGGT's pooling (arXiv 2601.01204)."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 
@@ -10,8 +12,7 @@ RUN = 16
 
 
 def pool_queries(query: torch.Tensor, special_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    The special queries as they are, patch queries averaged in raster runs of 16, a short last run over its own length.
+    """The special queries as they are, patch queries averaged in raster runs of 16, a short last run over its own length.
 
     query: (heads, N, head_dim) -> (heads, n, head_dim) float32, and how many queries each stands for, (n,) float32.
     """

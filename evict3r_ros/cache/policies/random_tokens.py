@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens by lot: the default, since no score was found that chooses better (``docs/accuracy.md``)."""
 
+from __future__ import annotations
+
 import torch
 
 from evict3r_ros.cache.ledger import Ledger
@@ -12,8 +14,7 @@ MIXING = ((0x9E3779B97F4A7C15, 30), (0xBF58476D1CE4E5B9, 27), (0x94D049BB133111E
 
 
 class RandomTokens(Policy):
-    """
-    Every token draws a number once, from the seed, its layer, frame and place; the highest stay.
+    """Every token draws a number once, from the seed, its layer, frame and place; the highest stay.
 
     So each token of the stream so far is kept with the same probability, as by reservoir sampling (Vitter 1985), but for the
     first frame, which is pinned. It asks nothing of attention, and costs nothing.
@@ -26,5 +27,5 @@ class RandomTokens(Policy):
         token = (ledger.frame_of[slots].long() * ledger.frame_tokens + ledger.token_of[slots]) * ledger.layers + layer
         state = token + self.config.seed * 0x5851F42D
         for multiplier, shift in MIXING:
-            state = (state ^ (state >> shift)) * (multiplier - 2 ** 64 if multiplier >= 2 ** 63 else multiplier)
+            state = (state ^ (state >> shift)) * (multiplier - 2**64 if multiplier >= 2**63 else multiplier)
         return (state >> 40 & 0xFFFFFF).float()

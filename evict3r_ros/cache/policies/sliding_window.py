@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Baselines by age alone."""
 
+from __future__ import annotations
+
 import torch
 
 from evict3r_ros.cache.ledger import Ledger

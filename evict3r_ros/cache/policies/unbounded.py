@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Comparison: nothing is ever evicted, as StreamVGGT was published. Memory and time grow with every frame."""
 
+from __future__ import annotations
+
 import torch
 
 from evict3r_ros.cache.config import CacheConfig

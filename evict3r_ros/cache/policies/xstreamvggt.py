@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """XStreamVGGT's pruning (arXiv 2601.01204): keys that the current frame's mean query does not like go."""
 
+from __future__ import annotations
+
 import torch
 
 from evict3r_ros.cache.config import Budget, CacheShape
@@ -11,8 +13,7 @@ from evict3r_ros.cache.policies.pooled_queries import pool_queries
 
 
 class XStreamVGGT(Policy):
-    """
-    Score: mean over pooled queries of q . k, queries and keys averaged over heads; no history, no softmax.
+    """Score: mean over pooled queries of q . k, queries and keys averaged over heads; no history, no softmax.
 
     Pinned: the first frame and the current one. Every layer has the same budget.
     """

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The field's data sets by name, and which tasks each is for."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -2,17 +2,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sintel, Bonn, KITTI and NYU-v2, as MonST3R's preparation lays them out (its data/evaluation_script.md)."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation.datasets.sequence import (TrueSequence, folders, image_files, nearest, numbers_of,
-                                                      read_depth_png, read_rgb, stamp_of)
+from evict3r_ros.evaluation.datasets.sequence import (
+    TrueSequence,
+    folders,
+    image_files,
+    nearest,
+    numbers_of,
+    read_depth_png,
+    read_rgb,
+    stamp_of,
+)
 from evict3r_ros.geometry import invert, transform
 
-SINTEL_POSE_SCENES = ('alley_2', 'ambush_4', 'ambush_5', 'ambush_6', 'cave_2', 'cave_4', 'market_2', 'market_5',
-                      'market_6', 'shaman_3', 'sleeping_1', 'sleeping_2', 'temple_2', 'temple_3')
+SINTEL_POSE_SCENES = (
+    'alley_2',
+    'ambush_4',
+    'ambush_5',
+    'ambush_6',
+    'cave_2',
+    'cave_4',
+    'market_2',
+    'market_5',
+    'market_6',
+    'shaman_3',
+    'sleeping_1',
+    'sleeping_2',
+    'temple_2',
+    'temple_3',
+)
 """The scenes whose camera moves enough to be judged: LEAP-VO (arXiv 2401.01887), and MonST3R after it."""
 SINTEL_MAX_DEPTH = 70.0
 _SINTEL_TAG = 202021.25
@@ -51,22 +75,32 @@ def sintel(root: Path, task: str) -> list[TrueSequence]:
     if task == 'pose':
         scenes = [scene for scene in scenes if scene.name in SINTEL_POSE_SCENES]
         if not scenes:
-            raise UserError(f'{root}: none of the {len(SINTEL_POSE_SCENES)} scenes of the pose benchmark, such as '
-                            f'{SINTEL_POSE_SCENES[0]}')
+            raise UserError(
+                f'{root}: none of the {len(SINTEL_POSE_SCENES)} scenes of the pose benchmark, such as '
+                f'{SINTEL_POSE_SCENES[0]}'
+            )
     found = []
     for scene in scenes:
         images = image_files(scene, ('.png',))
-        depths, cameras = ([root / 'training' / kind / scene.name / f'{image.stem}{suffix}' for image in images]
-                           for kind, suffix in (('depth', '.dpt'), ('camdata_left', '.cam')))
+        depths, cameras = (
+            [root / 'training' / kind / scene.name / f'{image.stem}{suffix}' for image in images]
+            for kind, suffix in (('depth', '.dpt'), ('camdata_left', '.cam'))
+        )
         needed = cameras if task == 'pose' else depths
         missing = [path for path in needed if not path.is_file()]
         if missing:
             raise UserError(f'{missing[0]}: missing ({len(missing)} of {len(needed)} files of this kind)')
         poses = np.stack([read_sintel_camera(path)[1] for path in cameras]) if task == 'pose' else None
-        found.append(TrueSequence(
-            scene.name, images, lambda index, images=images: read_rgb(images[index]),
-            None if task == 'pose' else lambda index, depths=depths: read_sintel_depth(depths[index]), poses,
-            max_depth=SINTEL_MAX_DEPTH))
+        found.append(
+            TrueSequence(
+                scene.name,
+                images,
+                lambda index, images=images: read_rgb(images[index]),
+                None if task == 'pose' else lambda index, depths=depths: read_sintel_depth(depths[index]),
+                poses,
+                max_depth=SINTEL_MAX_DEPTH,
+            )
+        )
     return found
 
 
@@ -77,33 +111,52 @@ def bonn(root: Path, task: str) -> list[TrueSequence]:
     for folder in folders(root, 'rgbd_bonn_dataset/rgbd_bonn_*', layout):
         if not (folder / 'rgb_110').is_dir():
             raise UserError(f'{folder}: no folder rgb_110; expected {layout}')
-        images, depths = (sorted(image_files(folder / name, ('.png',)), key=stamp_of)
-                          for name in ('rgb_110', 'depth_110'))
-        chosen = nearest(np.array([stamp_of(path) for path in depths]), np.array([stamp_of(path) for path in images]),
-                         0.05, str(folder / 'depth_110'))
+        images, depths = (
+            sorted(image_files(folder / name, ('.png',)), key=stamp_of) for name in ('rgb_110', 'depth_110')
+        )
+        chosen = nearest(
+            np.array([stamp_of(path) for path in depths]),
+            np.array([stamp_of(path) for path in images]),
+            0.05,
+            str(folder / 'depth_110'),
+        )
         depths = [depths[number] for number in chosen]
-        found.append(TrueSequence(
-            folder.name.removeprefix('rgbd_bonn_'), images, lambda index, images=images: read_rgb(images[index]),
-            lambda index, depths=depths: read_depth_png(depths[index], 5000.0)))
+        found.append(
+            TrueSequence(
+                folder.name.removeprefix('rgbd_bonn_'),
+                images,
+                lambda index, images=images: read_rgb(images[index]),
+                lambda index, depths=depths: read_depth_png(depths[index], 5000.0),
+            )
+        )
     return found
 
 
 def kitti(root: Path, task: str) -> list[TrueSequence]:
     """``depth_selection/val_selection_cropped/{image,groundtruth_depth}_gathered/<drive>/*.png``; 256 to a metre."""
     gathered = root / 'depth_selection' / 'val_selection_cropped'
-    layout = ('depth_selection/val_selection_cropped/image_gathered/<drive>/*.png and '
-              'groundtruth_depth_gathered/<drive>/*.png (the first 110 frames of each drive)')
+    layout = (
+        'depth_selection/val_selection_cropped/image_gathered/<drive>/*.png and '
+        'groundtruth_depth_gathered/<drive>/*.png (the first 110 frames of each drive)'
+    )
     found = []
     for folder in folders(root, 'depth_selection/val_selection_cropped/image_gathered/*', layout):
         images = image_files(folder, ('.png',))
         depths = image_files(gathered / 'groundtruth_depth_gathered' / folder.name, ('.png',))
         # Names differ in a word between the two, and agree in their numbers.
         if [numbers_of(path) for path in images] != [numbers_of(path) for path in depths]:
-            raise UserError(f'{folder}: its {len(images)} images are not those of the {len(depths)} depths in '
-                            f'groundtruth_depth_gathered/{folder.name}')
-        found.append(TrueSequence(
-            folder.name, images, lambda index, images=images: read_rgb(images[index]),
-            lambda index, depths=depths: read_depth_png(depths[index], 256.0)))
+            raise UserError(
+                f'{folder}: its {len(images)} images are not those of the {len(depths)} depths in '
+                f'groundtruth_depth_gathered/{folder.name}'
+            )
+        found.append(
+            TrueSequence(
+                folder.name,
+                images,
+                lambda index, images=images: read_rgb(images[index]),
+                lambda index, depths=depths: read_depth_png(depths[index], 256.0),
+            )
+        )
     return found
 
 

@@ -2,14 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """TUM-dynamics and ScanNet as MonST3R prepares them, EuRoC and KITTI odometry as they are published."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation.datasets.sequence import (TrueSequence, folders, image_files, nearest, pose_from_rows,
-                                                      pose_from_tum, read_numbers, read_rgb, stamp_of)
+from evict3r_ros.evaluation.datasets.sequence import (
+    TrueSequence,
+    folders,
+    image_files,
+    nearest,
+    pose_from_rows,
+    pose_from_tum,
+    read_numbers,
+    read_rgb,
+    stamp_of,
+)
 from evict3r_ros.geometry import matrix_from_quaternion, transform
 from evict3r_ros.io.image_folder import FRAMES_FILE, CameraModel, read_image_folder
 from evict3r_ros.rectify import Calibration, Rectifier
@@ -20,8 +31,7 @@ NANOSECONDS = 1e9
 
 
 def tum(root: Path, task: str) -> list[TrueSequence]:
-    """
-    ``rgbd_dataset_freiburg*/{rgb_90/<seconds>.png,groundtruth_90.txt}``, or ``rgb``, ``groundtruth.txt`` as published.
+    """``rgbd_dataset_freiburg*/{rgb_90/<seconds>.png,groundtruth_90.txt}``, or ``rgb``, ``groundtruth.txt`` as published.
 
     Of the latter the first 90 frames at a stride of 3 are taken. Poses are those of the nearest stamp.
     """
@@ -31,14 +41,20 @@ def tum(root: Path, task: str) -> list[TrueSequence]:
         prepared = (folder / 'rgb_90').is_dir()
         images = sorted(image_files(folder / ('rgb_90' if prepared else 'rgb'), ('.png',)), key=stamp_of)
         if not prepared:
-            images = images[:FRAMES * STRIDE:STRIDE]
+            images = images[: FRAMES * STRIDE : STRIDE]
         path = folder / ('groundtruth_90.txt' if prepared else 'groundtruth.txt')
         rows = read_numbers(path, 8)
         rows = rows[rows[:, 0].argsort()]
         chosen = nearest(rows[:, 0], np.array([stamp_of(image) for image in images]), 0.05, str(path))
         poses = np.stack([pose_from_tum(row[1:]) for row in rows[chosen]])
-        found.append(TrueSequence(folder.name.removeprefix('rgbd_dataset_'), images,
-                                  lambda index, images=images: read_rgb(images[index]), world_from_camera=poses))
+        found.append(
+            TrueSequence(
+                folder.name.removeprefix('rgbd_dataset_'),
+                images,
+                lambda index, images=images: read_rgb(images[index]),
+                world_from_camera=poses,
+            )
+        )
     return found
 
 
@@ -50,17 +66,21 @@ def scannet(root: Path, task: str) -> list[TrueSequence]:
         if (folder / 'color_90').is_dir():
             images, rows = image_files(folder / 'color_90'), read_numbers(folder / 'pose_90.txt')
             if rows.shape[1] not in (12, 16) or len(rows) != len(images):
-                raise UserError(f'{folder / "pose_90.txt"}: {rows.shape[0]} lines of {rows.shape[1]} numbers; expected '
-                                f'{len(images)}, one an image, of 16')
+                raise UserError(
+                    f'{folder / "pose_90.txt"}: {rows.shape[0]} lines of {rows.shape[1]} numbers; expected '
+                    f'{len(images)}, one an image, of 16'
+                )
             poses = np.stack([pose_from_rows(row) for row in rows])
         else:
-            images = image_files(folder / 'color')[:FRAMES * STRIDE:STRIDE]
-            poses = np.stack([pose_from_rows(read_numbers(folder / 'pose' / f'{image.stem}.txt', 4).ravel())
-                              for image in images])
+            images = image_files(folder / 'color')[: FRAMES * STRIDE : STRIDE]
+            poses = np.stack(
+                [pose_from_rows(read_numbers(folder / 'pose' / f'{image.stem}.txt', 4).ravel()) for image in images]
+            )
         # Where the data set lost track, its poses are infinite.
         known = np.flatnonzero(np.isfinite(poses).all(axis=(1, 2)))
-        whole = TrueSequence(folder.name, images, lambda index, images=images: read_rgb(images[index]),
-                             world_from_camera=poses)
+        whole = TrueSequence(
+            folder.name, images, lambda index, images=images: read_rgb(images[index]), world_from_camera=poses
+        )
         found.append(whole.take(known.tolist()))
     return found
 
@@ -79,9 +99,15 @@ def kitti_odometry(root: Path, task: str) -> list[TrueSequence]:
         projection = _kitti_projection(folder / 'calib.txt', 'P2')
         # P2 = K [I | t]: camera 2 stands at -t in the frame of camera 0.
         offset = transform(np.eye(3), -np.linalg.solve(projection[:, :3], projection[:, 3]))
-        found.append(TrueSequence(
-            folder.name, images, lambda index, images=images: read_rgb(images[index]),
-            world_from_camera=np.stack([pose_from_rows(row) @ offset for row in poses]), intrinsics=projection[:, :3]))
+        found.append(
+            TrueSequence(
+                folder.name,
+                images,
+                lambda index, images=images: read_rgb(images[index]),
+                world_from_camera=np.stack([pose_from_rows(row) @ offset for row in poses]),
+                intrinsics=projection[:, :3],
+            )
+        )
     if not found:
         raise UserError(f'{root / "poses"}: no poses for any of the sequences; expected {layout}')
     return found
@@ -101,8 +127,7 @@ def _kitti_projection(path: Path, name: str) -> np.ndarray:
 
 
 def euroc(root: Path, task: str) -> list[TrueSequence]:
-    """
-    ``<sequence>/mav0/cam0`` and ``mav0/state_groundtruth_estimate0`` as published, or folders with ``frames.csv``.
+    """``<sequence>/mav0/cam0`` and ``mav0/state_groundtruth_estimate0`` as published, or folders with ``frames.csv``.
 
     The root may be one sequence or hold several. Images are undistorted; poses are those of the nearest stamp.
     """
@@ -112,15 +137,20 @@ def euroc(root: Path, task: str) -> list[TrueSequence]:
     found = [_euroc_sequence(place) for place in places if (place / 'mav0' / 'cam0').is_dir()]
     found += [_image_folder(place) for place in places if (place / FRAMES_FILE).is_file()]
     if not found:
-        raise UserError(f'{root}: no EuRoC sequence; expected <sequence>/mav0/cam0/data.csv, or {FRAMES_FILE}, '
-                        'camera.yaml and groundtruth_cam0.tum')
+        raise UserError(
+            f'{root}: no EuRoC sequence; expected <sequence>/mav0/cam0/data.csv, or {FRAMES_FILE}, '
+            'camera.yaml and groundtruth_cam0.tum'
+        )
     return found
 
 
 def _undistorted(camera: CameraModel, images: list[Path], name: str, poses: np.ndarray) -> TrueSequence:
     try:
-        rectifier = Rectifier(Calibration(
-            (camera.height, camera.width), camera.distortion_model, tuple(camera.K.ravel()), tuple(camera.D)))
+        rectifier = Rectifier(
+            Calibration(
+                (camera.height, camera.width), camera.distortion_model, tuple(camera.K.ravel()), tuple(camera.D)
+            )
+        )
     except ValueError as error:
         raise UserError(f'{name}: {error}') from error
 
@@ -129,6 +159,7 @@ def _undistorted(camera: CameraModel, images: list[Path], name: str, poses: np.n
             return rectifier(read_rgb(images[index]))
         except ValueError as error:
             raise UserError(f'{images[index]}: {error}') from error
+
     return TrueSequence(name, images, read, world_from_camera=poses, intrinsics=rectifier.K)
 
 
@@ -139,10 +170,10 @@ def _image_folder(folder: Path) -> TrueSequence:
         raise UserError(f'{folder}: no groundtruth_cam0.tum, and without it there is nothing to compare with')
     stamps = np.array([frame.stamp_ns for frame in content.frames])
     chosen = nearest(truth.stamps_ns / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(folder))
-    poses = np.stack([transform(matrix_from_quaternion(truth.quaternions[number]), truth.positions[number])
-                      for number in chosen])
-    return _undistorted(content.camera, [frame.path for frame in content.frames],
-                        folder.resolve().name, poses)
+    poses = np.stack(
+        [transform(matrix_from_quaternion(truth.quaternions[number]), truth.positions[number]) for number in chosen]
+    )
+    return _undistorted(content.camera, [frame.path for frame in content.frames], folder.resolve().name, poses)
 
 
 def _euroc_sequence(folder: Path) -> TrueSequence:
@@ -160,10 +191,13 @@ def _euroc_sequence(folder: Path) -> TrueSequence:
     stamps = np.array([stamp for stamp, _ in inside], dtype=np.float64)
     chosen = nearest(states[:, 0] / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(truth))
     # Quaternions are w x y z here.
-    poses = np.stack([transform(matrix_from_quaternion(state[[5, 6, 7, 4]]), state[1:4]) @ body_from_camera
-                      for state in states[chosen]])
-    return _undistorted(camera, [camera_folder / 'data' / name for _, name in inside],
-                        folder.resolve().name, poses)
+    poses = np.stack(
+        [
+            transform(matrix_from_quaternion(state[[5, 6, 7, 4]]), state[1:4]) @ body_from_camera
+            for state in states[chosen]
+        ]
+    )
+    return _undistorted(camera, [camera_folder / 'data' / name for _, name in inside], folder.resolve().name, poses)
 
 
 def _euroc_images(path: Path) -> list[tuple[int, str]]:
@@ -187,8 +221,11 @@ def _euroc_camera(path: Path) -> tuple[CameraModel, np.ndarray]:
         pose = np.array(content['T_BS']['data'], dtype=np.float64).reshape(4, 4)
         distortion = np.array([*content['distortion_coefficients'], 0.0], dtype=np.float64)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f'{path}: not a camera file of EuRoC (resolution, intrinsics, distortion_coefficients, T_BS): '
-                        f'{" ".join(str(error).split())}') from error
+        raise UserError(
+            f'{path}: not a camera file of EuRoC (resolution, intrinsics, distortion_coefficients, T_BS): '
+            f'{" ".join(str(error).split())}'
+        ) from error
     K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-    return CameraModel('cam0', int(width), int(height), K, 'plumb_bob', distortion, np.eye(3),
-                       np.hstack([K, np.zeros((3, 1))])), pose
+    return CameraModel(
+        'cam0', int(width), int(height), K, 'plumb_bob', distortion, np.eye(3), np.hstack([K, np.zeros((3, 1))])
+    ), pose

@@ -2,21 +2,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """7-Scenes and Neural RGB-D, as Spann3R's preparation lays them out (its docs/data_preprocess.md)."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation.datasets.sequence import (TrueSequence, folders, image_files, read_depth_png, read_numbers,
-                                                      read_rgb)
+from evict3r_ros.evaluation.datasets.sequence import (
+    TrueSequence,
+    folders,
+    image_files,
+    read_depth_png,
+    read_numbers,
+    read_rgb,
+)
 
 SEVEN_SCENES_K = np.array([[525.0, 0.0, 320.0], [0.0, 525.0, 240.0], [0.0, 0.0, 1.0]])
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def seven_scenes(root: Path, task: str) -> list[TrueSequence]:
-    """
-    ``<scene>/seq-NN/frame-000000.{color.png,depth.proj.png,pose.txt}`` for the sequences in ``<scene>/TestSplit.txt``.
+    """``<scene>/seq-NN/frame-000000.{color.png,depth.proj.png,pose.txt}`` for the sequences in ``<scene>/TestSplit.txt``.
 
     Depths are those projected into the colour camera, millimetres, 0 and 65535 unknown; where there are none, the
     sensor's ``depth.png``.
@@ -37,9 +44,16 @@ def seven_scenes(root: Path, task: str) -> list[TrueSequence]:
             kind = '.depth.proj.png' if (folder / f'{stems[0]}.depth.proj.png').is_file() else '.depth.png'
             depths = [folder / f'{stem}{kind}' for stem in stems]
             poses = np.stack([read_numbers(folder / f'{stem}.pose.txt', 4) for stem in stems])
-            found.append(TrueSequence(
-                f'{scene.name}/{folder.name}', images, lambda index, images=images: read_rgb(images[index]),
-                lambda index, depths=depths: read_depth_png(depths[index], 1000.0, (0, 65535)), poses, SEVEN_SCENES_K))
+            found.append(
+                TrueSequence(
+                    f'{scene.name}/{folder.name}',
+                    images,
+                    lambda index, images=images: read_rgb(images[index]),
+                    lambda index, depths=depths: read_depth_png(depths[index], 1000.0, (0, 65535)),
+                    poses,
+                    SEVEN_SCENES_K,
+                )
+            )
     if not found:
         raise UserError(f'{root}: no scene with a TestSplit.txt; expected {layout}')
     return found
@@ -60,8 +74,13 @@ def neural_rgbd(root: Path, task: str) -> list[TrueSequence]:
         focal = float(read_numbers(scene / 'focal.txt')[0, 0])
         K = np.array([[focal, 0.0, width / 2.0], [0.0, focal, height / 2.0], [0.0, 0.0, 1.0]])
         whole = TrueSequence(
-            scene.name, images, lambda index, images=images: read_rgb(images[index]),
-            lambda index, depths=depths: read_depth_png(depths[index], 1000.0), poses, K)
+            scene.name,
+            images,
+            lambda index, images=images: read_rgb(images[index]),
+            lambda index, depths=depths: read_depth_png(depths[index], 1000.0),
+            poses,
+            K,
+        )
         found.append(whole.take(np.flatnonzero(np.isfinite(poses).all(axis=(1, 2))).tolist()))
     if not found:
         raise UserError(f'{root}: no scene with a folder images; expected {layout}')

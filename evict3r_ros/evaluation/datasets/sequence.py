@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every data set comes to: sequences of images with depth, poses and intrinsics, as far as they are known."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -36,14 +38,16 @@ class TrueSequence:
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, numbers: Sequence[int]) -> 'TrueSequence':
+    def take(self, numbers: Sequence[int]) -> TrueSequence:
         """Some frames, in the order given."""
         numbers, read_image, read_depth = list(numbers), self.read_image, self.read_depth
         return replace(
-            self, images=[self.images[number] for number in numbers],
+            self,
+            images=[self.images[number] for number in numbers],
             read_image=lambda index: read_image(numbers[index]),
             read_depth=None if read_depth is None else lambda index: read_depth(numbers[index]),
-            world_from_camera=None if self.world_from_camera is None else self.world_from_camera[numbers])
+            world_from_camera=None if self.world_from_camera is None else self.world_from_camera[numbers],
+        )
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -73,8 +77,10 @@ def image_files(folder: Path, suffixes: Sequence[str] = IMAGES) -> list[Path]:
     """Images of a folder in the order of the numbers in their names. Raises UserError where there are none."""
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder')
-    files = sorted((path for path in folder.iterdir() if path.name.endswith(tuple(suffixes))),
-                   key=lambda path: (numbers_of(path), path.name))
+    files = sorted(
+        (path for path in folder.iterdir() if path.name.endswith(tuple(suffixes))),
+        key=lambda path: (numbers_of(path), path.name),
+    )
     if not files:
         raise UserError(f'{folder}: no {" or ".join(suffixes)} files in it')
     return files
@@ -133,7 +139,7 @@ def pose_from_tum(row: np.ndarray) -> np.ndarray:
 def pose_from_rows(row: np.ndarray) -> np.ndarray:
     """(4, 4) from 12 or 16 numbers, row by row."""
     pose = np.eye(4)
-    pose[:len(row) // 4] = row.reshape(-1, 4)
+    pose[: len(row) // 4] = row.reshape(-1, 4)
     return pose
 
 
