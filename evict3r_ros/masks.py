@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.network.streamvggt import MEAN, STD
+from evict3r_ros.network.presets import MEAN, STD
 
 BLACK_SUM = 16
 """A pixel is black when its red, green and blue add up to less: borders, and what a renderer left empty."""

@@ -18,10 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from evict3r_ros.cache import POLICIES, CacheConfig
+from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
 from evict3r_ros.network.checkpoint import DTYPES
-from evict3r_ros.preparation import ImageView
 from evict3r_ros.stream import Stream
 
 MIB = 2**20

@@ -11,13 +11,13 @@ import torch
 
 from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.cache.config import TierBits
+from evict3r_ros.camera.view import ImageView
 from evict3r_ros.cli.main import main
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation import attention_plots
 from evict3r_ros.evaluation.attention_maps import attention_to_groups, record
 from evict3r_ros.network import load_network
 from evict3r_ros.network.memory import CausalMemory
-from evict3r_ros.preparation import ImageView
 from evict3r_ros.stream import Stream
 from evict3r_ros.synthetic.clips import WorldStream
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from evict3r_ros.camera.view import ImageView
 from evict3r_ros.cli.main import build_parser, main
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation import tasks
@@ -24,7 +25,6 @@ from evict3r_ros.evaluation.datasets.sequence import TrueSequence, nearest
 from evict3r_ros.evaluation.published import PUBLISHED
 from evict3r_ros.geometry import invert
 from evict3r_ros.io.tum import read_tum
-from evict3r_ros.preparation import ImageView
 from evict3r_ros.stream import Prediction
 
 TASK_OF = [(name, task) for name, dataset in DATASETS.items() for task in dataset.tasks]

@@ -13,8 +13,8 @@ import torch
 
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.network import PRESETS, StreamVGGT
+from evict3r_ros.network.presets import PATCH
 from evict3r_ros.network.random_weights import scale_by_rule
-from evict3r_ros.preparation import PATCH
 from evict3r_ros.stream import Stream
 
 pytestmark = pytest.mark.parity

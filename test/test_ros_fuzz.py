@@ -18,8 +18,8 @@ from nav_msgs.msg import Odometry
 from ros_images import HEADER, encode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from evict3r_ros.camera.rectify import Rectifier
 from evict3r_ros.errors import MessageError
-from evict3r_ros.rectify import Rectifier
 from evict3r_ros.ros import conversions
 from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS
 from evict3r_ros.ros.transforms import StaticTransforms

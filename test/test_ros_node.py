@@ -19,8 +19,8 @@ from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from evict3r_ros import geometry
+from evict3r_ros.camera.view import ImageView
 from evict3r_ros.io.image_folder import read_image_folder
-from evict3r_ros.preparation import ImageView
 from evict3r_ros.ros.conversions import matrix_from_transform
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]

@@ -122,7 +122,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _size(args: argparse.Namespace, preset_width: int) -> tuple[int, int]:
     """(height, width) of the network's images."""
-    from evict3r_ros.preparation import PATCH, ImageView
+    from evict3r_ros.camera.view import ImageView
+    from evict3r_ros.network.presets import PATCH
 
     width = args.width if args.width is not None else preset_width
     height = args.height if args.height is not None else max(1, round(0.75 * width / PATCH)) * PATCH

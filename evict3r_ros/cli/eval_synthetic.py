@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation.held_out import HeldOut
     from evict3r_ros.evaluation.lines import LineFile, key, plain, read_lines
     from evict3r_ros.network import load_network
-    from evict3r_ros.preparation import PATCH
+    from evict3r_ros.network.presets import PATCH
 
     if args.processes < 1:
         raise UserError(f'{args.processes} processes do no work')

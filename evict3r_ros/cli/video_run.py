@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from evict3r_ros import __version__, geometry
 from evict3r_ros.cache import CacheConfig
+from evict3r_ros.camera.view import ImageView
 from evict3r_ros.cli.byte_text import byte_text
 from evict3r_ros.cli.cache_options import cache_config
 from evict3r_ros.cli.input_options import selection
@@ -32,7 +33,6 @@ from evict3r_ros.io.prediction_folder import FrameArrays, FrameRecord, Predictio
 from evict3r_ros.io.video_export import Exported, ExportSettings, Threshold, export
 from evict3r_ros.masks import SkyModel
 from evict3r_ros.network import preset_of
-from evict3r_ros.preparation import ImageView
 from evict3r_ros.stream import Stream
 
 MAKER = 'evict3r video'

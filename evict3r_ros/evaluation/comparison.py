@@ -19,11 +19,11 @@ from multiprocessing.synchronize import Event
 import torch
 
 from evict3r_ros.cache import CacheShape, resolve_budget
+from evict3r_ros.camera.view import ImageView
 from evict3r_ros.evaluation.configurations import Configuration
 from evict3r_ros.evaluation.held_out import StreamSpec
 from evict3r_ros.evaluation.streaming import Stopped, TrueClip, measure, stream_clip
 from evict3r_ros.network import StreamVGGT
-from evict3r_ros.preparation import ImageView
 from evict3r_ros.synthetic.clips import render_clips
 
 KEY = ('stream', 'configuration', 'network')

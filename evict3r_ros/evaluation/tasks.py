@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from evict3r_ros.cache import CacheConfig
+from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation import pose
 from evict3r_ros.evaluation.configurations import Configuration
@@ -28,7 +29,6 @@ from evict3r_ros.evaluation.datasets.sequence import TrueSequence
 from evict3r_ros.evaluation.depth import DepthErrors, depth_errors
 from evict3r_ros.geometry import transform_points, unproject
 from evict3r_ros.network import StreamVGGT
-from evict3r_ros.preparation import ImageView
 from evict3r_ros.stream import Prediction, Stream
 
 VIDEO_ALIGNMENTS = {'': 'scale', '_shift': 'scale&shift', '_metric': 'none'}

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from evict3r_ros.network.layers import Block, run_blocks
-from evict3r_ros.network.presets import Preset
-from evict3r_ros.preparation import PATCH
+from evict3r_ros.network.presets import PATCH, Preset
 
 NORM_EPS = 1e-6
 

@@ -1,10 +1,15 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The sizes that the network comes in."""
+"""The sizes that the network comes in, and what its images must be like."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+PATCH = 14
+"""Side of an image patch in pixels: one token each (DINOv2 ViT/14)."""
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of red, green and blue in 0 … 1: ImageNet's statistics, which inputs are normalised with."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from evict3r_ros.network.aggregator import Aggregator, FrameGrid
 from evict3r_ros.network.camera_head import CameraHead
 from evict3r_ros.network.dense_head import DenseHead, depth_and_confidence, points_and_confidence
 from evict3r_ros.network.memory import CausalMemory, Memory
-from evict3r_ros.network.presets import Preset
+from evict3r_ros.network.presets import MEAN, STD, Preset
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HEADS = ('camera', 'depth', 'point')
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from sensor_msgs.msg import CameraInfo
 
+from evict3r_ros.camera.field_of_view import SteadyFocal
+from evict3r_ros.camera.rectify import Calibration, Rectifier
+from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import MessageError
-from evict3r_ros.field_of_view import SteadyFocal
-from evict3r_ros.preparation import ImageView
-from evict3r_ros.rectify import Calibration, Rectifier
 from evict3r_ros.ros import conversions
 from evict3r_ros.stream import Prediction
 

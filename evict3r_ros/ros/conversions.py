@@ -32,8 +32,8 @@ from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.errors import MessageError
-from evict3r_ros.rectify import Calibration
 from evict3r_ros.ros.compressed import decode
 from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_of
 from evict3r_ros.ros.robot_libraries import matrix_from_quaternion, quaternion_from_matrix, rgb_from_pixels

@@ -20,9 +20,10 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
-from evict3r_ros import geometry, image_health
+from evict3r_ros import geometry
+from evict3r_ros.camera import health
+from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.io.scene_record import SceneRecord
-from evict3r_ros.rectify import Calibration
 from evict3r_ros.ros import conversions
 from evict3r_ros.ros.camera import CameraModel
 from evict3r_ros.ros.faults import Faults, FrameRefused
@@ -130,7 +131,7 @@ class Perception:
         self.frozen = False
         self._view: _View | None = None
         self._stamps = StampOrder()
-        self._frozen_watch = image_health.FrozenWatch()
+        self._frozen_watch = health.FrozenWatch()
         self._waited_for: set[str] = set()
         self._mounted_by = -1  # version of the static transforms that the mount is from
         self._failed = False
@@ -166,10 +167,10 @@ class Perception:
 
     def _check_image(self, image: np.ndarray) -> None:
         height, width = image.shape[:2]
-        if not image_health.has_usable_shape(height, width):
+        if not health.has_usable_shape(height, width):
             raise FrameRefused('broken_image', f'an image of {width} x {height} pixels shows nothing')
-        contrast = image_health.contrast(image)
-        if contrast < image_health.LEAST_CONTRAST:
+        contrast = health.contrast(image)
+        if contrast < health.LEAST_CONTRAST:
             raise FrameRefused(
                 'blank_image',
                 f'an image without contrast (mean {image.mean():.0f}, deviation '

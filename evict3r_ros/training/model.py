@@ -13,7 +13,7 @@ from torch import nn
 
 from evict3r_ros.network import CausalMemory, StreamVGGT
 from evict3r_ros.network.layers import Block
-from evict3r_ros.preparation import PATCH
+from evict3r_ros.network.presets import PATCH
 from evict3r_ros.synthetic.render import render_frames
 from evict3r_ros.synthetic.texture import noise_table
 from evict3r_ros.synthetic.world import Scene

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from evict3r_ros.camera.rectify import Calibration, Rectifier
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.datasets.sequence import (
     TrueSequence,
@@ -23,7 +24,6 @@ from evict3r_ros.evaluation.datasets.sequence import (
 )
 from evict3r_ros.geometry import matrix_from_quaternion, transform
 from evict3r_ros.io.image_folder import FRAMES_FILE, CameraModel, read_image_folder
-from evict3r_ros.rectify import Calibration, Rectifier
 
 FRAMES, STRIDE = 90, 3
 """Of TUM-dynamics and ScanNet the first 90 frames at a stride of 3 are used (MonST3R, arXiv 2410.03825, section 4)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evict3r_ros.image_health import LEAST_CONTRAST, FrozenWatch, contrast, has_usable_shape
+from evict3r_ros.camera.health import LEAST_CONTRAST, FrozenWatch, contrast, has_usable_shape
 
 
 @pytest.mark.parametrize('size', [(20, 30), (480, 640), (2160, 3840)])

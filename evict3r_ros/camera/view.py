@@ -15,9 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from evict3r_ros.errors import UserError
-
-PATCH = 14
-"""Side of a patch in pixels (DINOv2 ViT-*/14)."""
+from evict3r_ros.network.presets import PATCH
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,6 @@ class ImageView:
     def patches(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         return self.network_size[0] // PATCH, self.network_size[1] // PATCH
-
-    @property
-    def seen_rows(self) -> tuple[float, float]:
-        """What part of the image's height is seen, as (from, to) in 0..1; all of its width is."""
-        height = self.resized_size[0]
-        return self.crop_top / height, (self.crop_top + self.network_size[0]) / height
 
     def _network_from_camera(self) -> np.ndarray:
         scale_y = self.resized_size[0] / self.camera_size[0]

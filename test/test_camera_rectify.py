@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from evict3r_ros.rectify import Calibration, Rectifier
+from evict3r_ros.camera.rectify import Calibration, Rectifier
 
 SIZE = (240, 320)
 K = np.array([[200.0, 0, 158.0], [0, 201.0, 121.0], [0, 0, 1]])

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evict3r_ros.field_of_view import SteadyFocal
+from evict3r_ros.camera.field_of_view import SteadyFocal
 
 
 def matrix(fx: float, fy: float) -> np.ndarray:

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
-from evict3r_ros.preparation import PATCH, ImageView
+from evict3r_ros.network.presets import PATCH
 
 sizes = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
