@@ -30,12 +30,12 @@ from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
+from evict3r_ros.odometry.integrator import OdometryIntegrator
+from evict3r_ros.odometry.scale import ScaleState
 from evict3r_ros.ros import conversions
 from evict3r_ros.ros.message_types import message_class
 from evict3r_ros.ros.qos import output
 from evict3r_ros.ros.session import Session
-from evict3r_ros.scale import ScaleState
-from evict3r_ros.trajectory import Trajectory
 
 pytestmark = pytest.mark.timeout(90)
 TOPICS, START_NS, STEP_NS = AnswerTopics.of_node('/evict3r'), 1_700_000_000 * 10**9, 10**8
@@ -48,7 +48,7 @@ def base_at(index: int) -> np.ndarray:
 
 def answers(count: int):
     """Topic, time and message of what a node would answer: each cloud shows one place in odom, (3, 1, 2)."""
-    trajectory = Trajectory(MOUNT)
+    trajectory = OdometryIntegrator(MOUNT)
     for index in range(count):
         stamp = START_NS + index * STEP_NS
         header, odom = Header(frame_id='cam0'), Header(frame_id='odom')

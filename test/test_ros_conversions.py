@@ -23,9 +23,9 @@ from std_msgs.msg import Header
 
 from evict3r_ros import geometry
 from evict3r_ros.errors import MessageError
+from evict3r_ros.odometry.integrator import OdometryIntegrator
+from evict3r_ros.odometry.scale import ScaleState
 from evict3r_ros.ros import conversions
-from evict3r_ros.scale import ScaleState
-from evict3r_ros.trajectory import Trajectory
 
 HEADER = Header(stamp=Time(sec=1403638538, nanosec=577829377), frame_id='cam0')
 
@@ -128,7 +128,7 @@ def test_a_cloud_takes_every_other_pixel_of_larger_arrays():
 
 
 def test_odometry_carries_pose_twist_and_both_covariances():
-    trajectory = Trajectory(np.eye(4))
+    trajectory = OdometryIntegrator(np.eye(4))
     trajectory.advance(0, np.eye(4), ScaleState(), 2.0)
     turn = Rotation.from_euler('z', 0.1).as_matrix()
     state = trajectory.advance(10**8, geometry.transform(turn, np.array([0.2, 0.0, 0.0])), ScaleState(), 2.0)

@@ -24,7 +24,7 @@ from evict3r_ros import geometry
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.ply import VoxelCloud, write_ply
 from evict3r_ros.io.tum import TumWriter, format_stamp
-from evict3r_ros.trajectory import Path as ThinnedPath
+from evict3r_ros.odometry.thinned_path import ThinnedPath
 
 _POSE = struct.Struct('<q7d')  # stamp in ns, position, quaternion xyzw
 _POSES_AT_ONCE = 4096

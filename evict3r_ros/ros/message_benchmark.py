@@ -14,10 +14,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from evict3r_ros import geometry
+from evict3r_ros.odometry.integrator import OdometryIntegrator
+from evict3r_ros.odometry.scale import ScaleState
 from evict3r_ros.ros import conversions
 from evict3r_ros.ros.encodings import COLOUR_ENCODINGS
-from evict3r_ros.scale import ScaleState
-from evict3r_ros.trajectory import Trajectory
 
 SIZES = ((392, 518), (720, 1280))
 """Heights and widths: of the network's image, and of a camera's."""
@@ -101,7 +101,7 @@ def _conversions(size: tuple[int, int]) -> Iterator[tuple[str, int, Callable[[],
         len(cloud.data),
         (lambda: conversions.cloud_from_planes(*geometry.lateral_planes(depth, K), depth, rgb, header, again=cloud)),
     )
-    state = Trajectory(np.eye(4)).advance(1, np.eye(4), ScaleState(), 2.0)
+    state = OdometryIntegrator(np.eye(4)).advance(1, np.eye(4), ScaleState(), 2.0)
     yield (
         'odometry and transform out',
         0,

@@ -11,11 +11,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
+from evict3r_ros.odometry.integrator import OdometryIntegrator
 from evict3r_ros.ros import qos
 from evict3r_ros.ros.path_messages import PathMessages
 from evict3r_ros.ros.perception import Answer
 from evict3r_ros.ros.tf_watch import ParentWatch
-from evict3r_ros.trajectory import Trajectory
 
 
 class Outputs:
@@ -30,7 +30,7 @@ class Outputs:
         self._publishers = {}
         self._paths = PathMessages()
         self._path_was: tuple[int, int] | None = None
-        self._path_of: Trajectory | None = None
+        self._path_of: OdometryIntegrator | None = None
         topics = {
             'tf': (TFMessage, '/tf', qos.transforms),
             'depth': (Image, '~/depth/image_rect', qos.output),
@@ -64,7 +64,7 @@ class Outputs:
             if message is not None:
                 publishers[name].publish(message)
 
-    def publish_path(self, trajectory: Trajectory, frame: str) -> None:
+    def publish_path(self, trajectory: OdometryIntegrator, frame: str) -> None:
         """Publish the path, if there is more of it than last time; from any thread."""
         poses = list(trajectory.path)
         state = (len(poses), poses[-1][0]) if poses else None

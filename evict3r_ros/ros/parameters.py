@@ -16,7 +16,7 @@ from evict3r_ros.cache.config import BUDGETS
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS
 from evict3r_ros.network.checkpoint import AUTO, TINY
-from evict3r_ros.scale import SOURCES, ScaleSettings
+from evict3r_ros.odometry.scale import SOURCES, ScaleSettings
 
 Value = bool | int | float | str
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')

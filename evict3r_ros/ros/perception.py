@@ -24,15 +24,15 @@ from evict3r_ros import geometry
 from evict3r_ros.camera import health
 from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.io.scene_record import SceneRecord
+from evict3r_ros.odometry.integrator import OdometryIntegrator, OdometryState
+from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.ros import conversions
 from evict3r_ros.ros.camera import CameraModel
 from evict3r_ros.ros.faults import Faults, FrameRefused
 from evict3r_ros.ros.parameters import Settings
 from evict3r_ros.ros.stamps import StampOrder, nanoseconds
 from evict3r_ros.ros.transforms import Mount, StaticTransforms, find_mount
-from evict3r_ros.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.stream import Prediction, Stream, StreamStats
-from evict3r_ros.trajectory import OdometryState, Trajectory
 
 STATS_PERIOD_S = 0.5  # StreamStats reads from the device, which stalls it: not for every frame
 FROZEN_AFTER = 30  # identical images in a row: a second of a usual camera
@@ -108,7 +108,7 @@ class Perception:
         )
         self.camera = CameraModel(lambda text: faults.count('calibration', text))
         self.mount: Mount | None = None
-        self.trajectory: Trajectory | None = None
+        self.trajectory: OdometryIntegrator | None = None
         self.frozen = False
         self._last_cloud: PointCloud2 | None = None
         self._stream, self._transforms, self._faults = stream, transforms, faults
@@ -240,7 +240,7 @@ class Perception:
         if mount.problem:
             self._faults.count('second_parent' if mount.taken else 'no_transform', mount.problem)
         if self.trajectory is None:
-            self.trajectory = Trajectory(mount.child_from_camera, mount.odom_from_child)
+            self.trajectory = OdometryIntegrator(mount.child_from_camera, mount.odom_from_child)
         else:
             self.trajectory.remount(
                 mount.child_from_camera, mount.odom_from_child, keep=mount.child == self.mount.child

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Odometry from the camera poses of streams, and the path it leaves. No ROS.
+"""Odometry from the camera poses of streams. No ROS.
 
 Camera poses come in the network's unit and in the world of a stream; robot poses leave in metres (or in the network's
 unit, while the scale is 1) and in one odom frame, z up (REP-103, REP-105), that outlives streams and never jumps: only
@@ -10,15 +10,14 @@ the motion since the last frame is scaled and added, so a new scale or a new str
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from evict3r_ros import geometry
-from evict3r_ros.scale import ScaleState
+from evict3r_ros.odometry.scale import ScaleState
+from evict3r_ros.odometry.thinned_path import ThinnedPath
 
-MOST_POSES = 5000
 _UNKNOWN = 1e3  # variance of what is not known at all: (30 m)^2, (30 rad)^2, and the same a second
 _QUATERNION_EVERY = 100  # frames between two makings of an exact rotation
 
@@ -55,7 +54,7 @@ class OdometryState:
     twist_covariance: np.ndarray
 
 
-class Trajectory:
+class OdometryIntegrator:
     """Integrates the motion of a camera that sits on a robot.
 
     child_from_camera: (4, 4), how. odom_from_child: (4, 4), the child's pose where the odom frame begins: identity for
@@ -65,7 +64,7 @@ class Trajectory:
     def __init__(
         self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None, drift: DriftModel = DriftModel()
     ) -> None:
-        self.path = Path()
+        self.path = ThinnedPath()
         self._drift = drift
         self._frames = 0
         self._mount(child_from_camera, np.eye(4) if odom_from_child is None else odom_from_child)
@@ -168,44 +167,3 @@ class Trajectory:
         position = drift.position**2 * length + drift.position_by_turn**2 * turn
         rotation = drift.rotation**2 * length + drift.rotation_by_turn**2 * turn
         return np.array([position] * 3 + [rotation] * 3) / sureness
-
-
-class Path:
-    """Poses along the way, at most `most`: with each halving the way between two that are kept doubles.
-
-    spacing: metres between two poses that are kept at first; a turn of a radian counts as a metre.
-    """
-
-    def __init__(self, most: int = MOST_POSES, spacing: float = 0.02) -> None:
-        self._most = max(2, most)
-        self._first_spacing = self._spacing = spacing
-        self._poses: list[tuple[int, np.ndarray]] = []
-
-    def add(self, stamp_ns: int, pose: np.ndarray) -> bool:
-        """Keep a (4, 4) pose if it is far enough from the last one kept; returns whether it was."""
-        if self._poses and _apart(self._poses[-1][1], pose) < self._spacing:
-            return False
-        if len(self._poses) == self._most:
-            # From the end, so that the last one stays and the next is measured against it.
-            self._poses = self._poses[::-2][::-1]
-            self._spacing *= 2.0
-            return self.add(stamp_ns, pose)
-        self._poses.append((stamp_ns, pose.copy()))
-        return True
-
-    def clear(self) -> None:
-        """Forget all poses."""
-        self._poses.clear()
-        self._spacing = self._first_spacing
-
-    def __len__(self) -> int:
-        return len(self._poses)
-
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Stamp in nanoseconds and pose (4, 4) of each pose kept, in the order they came."""
-        return iter(self._poses)
-
-
-def _apart(first: np.ndarray, second: np.ndarray) -> float:
-    turn = geometry.rotation_vector(first[:3, :3].T @ second[:3, :3])
-    return float(np.linalg.norm(second[:3, 3] - first[:3, 3]) + np.linalg.norm(turn))

@@ -10,8 +10,8 @@ from collections import deque
 import numpy as np
 
 from evict3r_ros.geometry import interpolate_pose, invert
-from evict3r_ros.scale.frame import ScaleFrame
-from evict3r_ros.scale.robust import Estimate, Window
+from evict3r_ros.odometry.scale.frame import ScaleFrame
+from evict3r_ros.odometry.scale.robust import Estimate, Window
 
 _MOST_POSES = 2000  # 10 s at 200 Hz
 _LONGEST_GAP_NS = 500_000_000  # between two poses of the odometry that may be interpolated

@@ -9,8 +9,8 @@ from collections import deque
 
 import numpy as np
 
-from evict3r_ros.scale.frame import ScaleFrame, SurePixels
-from evict3r_ros.scale.robust import Estimate, Window, robust_mean
+from evict3r_ros.odometry.scale.frame import ScaleFrame, SurePixels
+from evict3r_ros.odometry.scale.robust import Estimate, Window, robust_mean
 
 _MOST_MAPS = 30
 _MOST_COLUMNS = 160  # of a map that is kept: 80 kB a map instead of 4 MB

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from evict3r_ros.scale.frame import ScaleFrame, SurePixels
-from evict3r_ros.scale.robust import MAD_TO_DEVIATION, Estimate, Window
+from evict3r_ros.odometry.scale.frame import ScaleFrame, SurePixels
+from evict3r_ros.odometry.scale.robust import MAD_TO_DEVIATION, Estimate, Window
 
 _TRIALS = 2000  # planes through three points, of which few are level
 _MOST_LEVEL = 300  # that are then compared with all points

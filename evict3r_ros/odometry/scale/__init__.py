@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from evict3r_ros.scale.frame import ScaleFrame
-from evict3r_ros.scale.metric import SOURCES, MetricScale, ScaleSettings, ScaleState
+from evict3r_ros.odometry.scale.frame import ScaleFrame
+from evict3r_ros.odometry.scale.metric import SOURCES, MetricScale, ScaleSettings, ScaleState
 
 __all__ = ['SOURCES', 'MetricScale', 'ScaleFrame', 'ScaleSettings', 'ScaleState']

@@ -14,8 +14,9 @@ from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 
 from evict3r_ros import geometry
-from evict3r_ros.scale import ScaleState
-from evict3r_ros.trajectory import DriftModel, Path, Trajectory
+from evict3r_ros.odometry.integrator import DriftModel, OdometryIntegrator
+from evict3r_ros.odometry.scale import ScaleState
+from evict3r_ros.odometry.thinned_path import ThinnedPath
 
 CAMERA = (
     geometry.transform(Rotation.from_euler('y', 20, degrees=True).as_matrix(), np.array([0.3, 0.0, 0.5]))
@@ -50,7 +51,7 @@ def line(count, step=0.1):
 
 
 def test_odom_starts_at_the_base_and_follows_it():
-    trajectory = Trajectory(CAMERA)
+    trajectory = OdometryIntegrator(CAMERA)
     arc = [
         geometry.transform(Rotation.from_euler('z', 0.1 * i).as_matrix(), np.array([0.2 * i, 0.02 * i, 0.0]))
         for i in range(20)
@@ -60,7 +61,7 @@ def test_odom_starts_at_the_base_and_follows_it():
 
 
 def test_poses_are_in_metres_and_a_new_scale_moves_nothing_that_was():
-    trajectory = Trajectory(CAMERA)
+    trajectory = OdometryIntegrator(CAMERA)
     way = line(21)
     half = along(trajectory, way[:11], ScaleState(2.0, 0.1, True, 'depth'), scale=2.0)
     np.testing.assert_allclose(half[-1].odom_from_child, way[10], atol=1e-9)
@@ -70,7 +71,7 @@ def test_poses_are_in_metres_and_a_new_scale_moves_nothing_that_was():
 
 
 def test_a_new_stream_goes_on_from_the_last_pose_and_a_clock_set_back_begins_again():
-    trajectory = Trajectory(CAMERA)
+    trajectory = OdometryIntegrator(CAMERA)
     last = along(trajectory, line(11))[-1]
     trajectory.restart(keep=True)
     first = along(trajectory, line(1), first=11, world=pose(5))[0]
@@ -83,14 +84,14 @@ def test_a_new_stream_goes_on_from_the_last_pose_and_a_clock_set_back_begins_aga
 
 
 def test_a_camera_without_a_place_moves_itself_upright():
-    trajectory = Trajectory(np.eye(4), geometry.BODY_FROM_OPTICAL)
+    trajectory = OdometryIntegrator(np.eye(4), geometry.BODY_FROM_OPTICAL)
     trajectory.advance(0, np.eye(4), UNIT, 2.0)
     ahead = trajectory.advance(1, geometry.transform(np.eye(3), np.array([0.0, 0.0, 1.0])), UNIT, 2.0)
     np.testing.assert_allclose(ahead.odom_from_child[:3, 3], [1.0, 0.0, 0.0], atol=1e-12)
 
 
 def test_another_camera_on_the_same_base_goes_on():
-    trajectory = Trajectory(CAMERA)
+    trajectory = OdometryIntegrator(CAMERA)
     last = along(trajectory, line(5))[-1].odom_from_child
     trajectory.remount(pose(8))
     np.testing.assert_allclose(trajectory.advance(10**9, pose(9), UNIT, 2.0).odom_from_child, last, atol=1e-9)
@@ -108,7 +109,7 @@ def test_the_twist_is_what_moved_the_robot(seed, turn, seconds):
     twist = np.concatenate([linear, axis / np.linalg.norm(axis) * turn / seconds])
     generator = np.zeros((4, 4))
     generator[:3, :3], generator[:3, 3] = geometry.skew(twist[3:]), twist[:3]
-    trajectory = Trajectory(CAMERA, pose(seed % 1000))
+    trajectory = OdometryIntegrator(CAMERA, pose(seed % 1000))
     step = round(seconds * 1e9)
     start = pose(seed % 1000 + 1)
     trajectory.advance(0, start, UNIT, 2.0)
@@ -118,7 +119,7 @@ def test_the_twist_is_what_moved_the_robot(seed, turn, seconds):
 
 
 def test_the_twist_is_scaled_and_unknown_at_first():
-    trajectory = Trajectory(CAMERA)
+    trajectory = OdometryIntegrator(CAMERA)
     states = along(trajectory, line(3), METRIC, scale=2.0)
     assert not states[0].twist.any() and states[0].twist_covariance[0, 0] >= 1000
     np.testing.assert_allclose(states[2].twist, [1.0, 0, 0, 0, 0, 0], atol=1e-9)
@@ -128,7 +129,7 @@ def test_the_twist_is_scaled_and_unknown_at_first():
 
 
 def test_the_covariance_grows_with_distance_and_falls_with_confidence():
-    sure, unsure = Trajectory(CAMERA), Trajectory(CAMERA)
+    sure, unsure = OdometryIntegrator(CAMERA), OdometryIntegrator(CAMERA)
     metric = ScaleState(1.0, 0.01, True, 'depth')
     states, doubtful = along(sure, line(101), metric, confidence=5.0), along(unsure, line(101), metric, confidence=1.2)
     variances = [np.diag(state.pose_covariance) for state in states]
@@ -142,9 +143,9 @@ def test_the_covariance_grows_with_distance_and_falls_with_confidence():
 
 
 def test_a_scale_that_is_not_known_makes_the_way_as_uncertain_as_it_is_long():
-    state = along(Trajectory(CAMERA), line(101))[-1]
+    state = along(OdometryIntegrator(CAMERA), line(101))[-1]
     assert math.sqrt(state.pose_covariance[0, 0]) >= 10.0
-    there_and_back = along(Trajectory(CAMERA), line(101) + line(101)[::-1])[-1]
+    there_and_back = along(OdometryIntegrator(CAMERA), line(101) + line(101)[::-1])[-1]
     assert math.sqrt(there_and_back.pose_covariance[0, 0]) < 1.0, 'and at the start again it does not matter'
 
 
@@ -157,7 +158,7 @@ def test_the_covariance_is_that_of_what_was_simulated():
     ]
     steps = [geometry.invert(a) @ b for a, b in zip(way, way[1:])]
     metric = ScaleState(1.0, 0.02, True, 'depth')
-    trajectory = Trajectory(np.eye(4), drift=drift)
+    trajectory = OdometryIntegrator(np.eye(4), drift=drift)
     for index, base in enumerate(way):
         state = trajectory.advance(index * STEP_NS, base, metric, 2.0)
     random, ends = np.random.default_rng(0), []
@@ -182,7 +183,7 @@ def test_the_covariance_is_that_of_what_was_simulated():
 
 
 def test_time_between_two_streams_adds_what_may_have_been_driven():
-    trajectory = Trajectory(CAMERA)
+    trajectory = OdometryIntegrator(CAMERA)
     before = along(trajectory, line(11), ScaleState(1.0, 0.01, True, 'depth'))[-1]
     trajectory.restart(keep=True)
     after = trajectory.advance(before.stamp_ns + 2 * 10**9, np.eye(4), UNIT, 2.0)
@@ -190,7 +191,7 @@ def test_time_between_two_streams_adds_what_may_have_been_driven():
 
 
 def test_rotations_stay_rotations():
-    trajectory, base = Trajectory(CAMERA), np.eye(4)
+    trajectory, base = OdometryIntegrator(CAMERA), np.eye(4)
     step = geometry.transform(Rotation.from_euler('xyz', [0.1, 0.2, 0.3]).as_matrix(), np.array([0.01, 0.02, 0.03]))
     for index in range(3000):
         base = base @ step
@@ -200,13 +201,13 @@ def test_rotations_stay_rotations():
 
 
 def test_stamps_that_do_not_advance_leave_the_twist_unknown():
-    trajectory = Trajectory(CAMERA)
+    trajectory = OdometryIntegrator(CAMERA)
     trajectory.advance(5, np.eye(4), UNIT, 2.0)
     assert trajectory.advance(5, np.eye(4), UNIT, math.nan).twist_covariance[0, 0] >= 1000
 
 
 def test_a_long_path_is_thinned_evenly_and_keeps_both_ends():
-    path = Path(most=100, spacing=0.05)
+    path = ThinnedPath(most=100, spacing=0.05)
     for index, base in enumerate(line(20_000, step=0.01)):
         path.add(index, base)
     assert len(path) <= 100
@@ -220,7 +221,7 @@ def test_a_long_path_is_thinned_evenly_and_keeps_both_ends():
 
 
 def test_a_robot_that_stands_or_turns_leaves_the_path_it_needs():
-    path = Path()
+    path = ThinnedPath()
     for index in range(1000):
         path.add(index, np.eye(4))
     assert len(path) == 1
@@ -231,7 +232,7 @@ def test_a_robot_that_stands_or_turns_leaves_the_path_it_needs():
 
 @pytest.mark.parametrize('most', [5000])
 def test_the_default_path_holds_so_many(most):
-    path = Path()
+    path = ThinnedPath()
     for index, base in enumerate(line(3 * most, step=0.03)):
         path.add(index, base)
     assert most // 2 <= len(path) <= most

@@ -12,9 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from evict3r_ros import geometry
 from evict3r_ros.errors import UserError
-from evict3r_ros.scale import SOURCES, MetricScale, ScaleFrame, ScaleSettings
-from evict3r_ros.scale.from_camera_height import find_ground
-from evict3r_ros.scale.robust import Estimate, Window
+from evict3r_ros.odometry.scale import SOURCES, MetricScale, ScaleFrame, ScaleSettings
+from evict3r_ros.odometry.scale.from_camera_height import find_ground
+from evict3r_ros.odometry.scale.robust import Estimate, Window
 from evict3r_ros.synthetic.clips import WorldStream
 
 SIZE = (98, 126)

@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.scale.frame import ScaleFrame
-from evict3r_ros.scale.from_camera_height import CameraHeightScale
-from evict3r_ros.scale.from_depth import DepthScale
-from evict3r_ros.scale.from_odometry import OdometryScale
-from evict3r_ros.scale.robust import Estimate
+from evict3r_ros.odometry.scale.frame import ScaleFrame
+from evict3r_ros.odometry.scale.from_camera_height import CameraHeightScale
+from evict3r_ros.odometry.scale.from_depth import DepthScale
+from evict3r_ros.odometry.scale.from_odometry import OdometryScale
+from evict3r_ros.odometry.scale.robust import Estimate
 
 SOURCES = ('none', 'fixed', 'odometry', 'depth', 'camera_height')
 _LONGEST_STEP_S = 0.5  # a pause does not entitle to a jump
