@@ -18,9 +18,9 @@ import torch
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.evaluation.plotting import new_figure, save
-from evict3r_ros.frame_graph import Transfer
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
+from evict3r_ros.stream.recorded import Transfer
 
 GIB = 2**30
 EARLY = 500

@@ -10,8 +10,8 @@ import torch
 
 from evict3r_ros.cache import POLICIES, CacheConfig, TierBits
 from evict3r_ros.network import load_network
-from evict3r_ros.planning import plan
 from evict3r_ros.stream import Stream
+from evict3r_ros.stream.planning import plan
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no CUDA here')
 

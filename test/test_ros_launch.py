@@ -28,9 +28,9 @@ from evict3r_ros import resources
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.cli.main import main
 from evict3r_ros.network import PRESETS, preset_of
-from evict3r_ros.planning import plan
 from evict3r_ros.ros.node import Evict3rNode
 from evict3r_ros.ros.parameters import PARAMETERS, Settings, field_name
+from evict3r_ros.stream.planning import plan
 
 LAUNCH_FILE = resources.find('launch/stream.launch.py')
 PARAMETER_FILE = resources.find('config/stream.yaml')

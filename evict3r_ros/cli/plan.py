@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan. Raises UserError for one that cannot work or does not fit."""
     from evict3r_ros.errors import UserError
     from evict3r_ros.network import PRESETS
-    from evict3r_ros.planning import largest_tokens, plan, refuse_unless_fits
+    from evict3r_ros.stream.planning import largest_tokens, plan, refuse_unless_fits
 
     size = None
     if args.memory_gb is not None and not 0.0 < args.memory_gb < math.inf:

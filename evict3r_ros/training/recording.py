@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from evict3r_ros.frame_graph import FrameGraph
+from evict3r_ros.stream.recorded import FrameGraph
 from evict3r_ros.training.pieces import RECORDING, PieceFailed, is_out_of_memory
 
 if TYPE_CHECKING:

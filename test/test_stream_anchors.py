@@ -11,7 +11,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from evict3r_ros import geometry
-from evict3r_ros.view_change import AnchorChooser, motion
+from evict3r_ros.stream.anchors import AnchorChooser, motion
 
 SIZE = (98, 154)
 K = np.array([[77.0, 0.0, 77.0], [0.0, 77.0, 49.0], [0.0, 0.0, 1.0]])  # 90 degrees wide

@@ -22,7 +22,7 @@ from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
 from evict3r_ros.network.checkpoint import DTYPES
-from evict3r_ros.stream import Stream
+from evict3r_ros.stream.stream import Stream
 
 MIB = 2**20
 CUDA_RUNTIME = 600 * MIB

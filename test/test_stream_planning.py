@@ -16,8 +16,8 @@ from evict3r_ros.cache import CacheConfig, TierBits
 from evict3r_ros.cli.main import main
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import load_network
-from evict3r_ros.planning import StorageCounter, largest_tokens, plan, refuse_unless_fits
 from evict3r_ros.stream import Stream
+from evict3r_ros.stream.planning import StorageCounter, largest_tokens, plan, refuse_unless_fits
 
 SIZE = (42, 154)
 CONFIGS = [

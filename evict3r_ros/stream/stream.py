@@ -14,10 +14,10 @@ import torch
 from evict3r_ros import geometry
 from evict3r_ros.cache import CacheConfig, CacheShape, CameraCache, KeyValueCache
 from evict3r_ros.camera.view import ImageView
-from evict3r_ros.frame_graph import FrameGraph, Transfer
 from evict3r_ros.network import NetworkOutput, StreamVGGT
 from evict3r_ros.network.camera_head import POSE
-from evict3r_ros.view_change import AnchorChooser, motion
+from evict3r_ros.stream.anchors import AnchorChooser, motion
+from evict3r_ros.stream.recorded import FrameGraph, Transfer
 
 
 @dataclass(frozen=True)
