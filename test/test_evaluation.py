@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from evict3r_ros.cli.main import main
-from evict3r_ros.evaluation import pooling, quantization, soak
+from evict3r_ros.evaluation import pooling, quantization
 from evict3r_ros.evaluation.activations import record
 from evict3r_ros.network import load_network
+from evict3r_ros.profiling import soak
 
 
 @pytest.fixture(scope='module')

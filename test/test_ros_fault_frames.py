@@ -22,9 +22,9 @@ from ros_robot import image_message, map_of, points_of, rgb_of, scene
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from evict3r_ros.evaluation.soak import living_tensor_bytes
 from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.network import load_network
+from evict3r_ros.profiling.soak import living_tensor_bytes
 from evict3r_ros.ros import assembly
 from evict3r_ros.ros.conversions import transform_from_pose
 from evict3r_ros.ros.node import Evict3rNode

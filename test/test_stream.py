@@ -117,7 +117,7 @@ SOAK = """
 import gc, json, sys
 import numpy as np
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.evaluation.soak import living_tensor_bytes, resident_bytes
+from evict3r_ros.profiling.soak import living_tensor_bytes, resident_bytes
 from evict3r_ros.network import load_network
 from evict3r_ros.stream import Stream
 

@@ -73,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from evict3r_ros import kernels
-    from evict3r_ros.benchmark import measure, plot
     from evict3r_ros.errors import UserError
     from evict3r_ros.network import load_network
+    from evict3r_ros.profiling.benchmark import measure, plot
 
     if args.frames < 1 or (args.against_frames is not None and args.against_frames < 1):
         raise UserError('less than one frame leaves nothing to measure')

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from evict3r_ros.io.image_folder import CameraModel, read_image_folder
-from evict3r_ros.io.world_folder import stamped, world_camera
 from evict3r_ros.synthetic.clips import WorldStream
+from evict3r_ros.synthetic.world_folder import stamped, world_camera
 
 _SIZE, _FPS, _SEED = (240, 320), 10, 7
 

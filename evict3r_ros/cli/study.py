@@ -124,7 +124,7 @@ def run_soak(args: argparse.Namespace) -> int:
     """Run long, print the figures and draw them."""
     from tqdm import tqdm
 
-    from evict3r_ros.evaluation import soak
+    from evict3r_ros.profiling import soak
 
     config = cache_config(args)
     network = _network(args)
@@ -147,7 +147,7 @@ def run_video(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from evict3r_ros.errors import UserError
-    from evict3r_ros.evaluation import video_memory
+    from evict3r_ros.profiling import video_memory
 
     if not (0.0 < args.minutes < 1e4 and 0.0 < args.fps < 1e3 and args.minutes * 60.0 * args.fps >= 20):
         raise UserError(f'{args.minutes:g} minutes at {args.fps:g} frames a second are no video to watch')

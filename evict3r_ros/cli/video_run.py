@@ -29,9 +29,9 @@ from evict3r_ros.cli.stopping import sigterm_like_ctrl_c
 from evict3r_ros.errors import UserError
 from evict3r_ros.io import video_export
 from evict3r_ros.io.frames import FrameSource, VideoFrame, open_source
+from evict3r_ros.io.masks import SkyModel
 from evict3r_ros.io.prediction_folder import FrameArrays, FrameRecord, PredictionFolder
 from evict3r_ros.io.video_export import Exported, ExportSettings, Threshold, export
-from evict3r_ros.masks import SkyModel
 from evict3r_ros.network import preset_of
 from evict3r_ros.stream import Stream
 

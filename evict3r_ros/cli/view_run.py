@@ -17,7 +17,7 @@ from evict3r_ros.cli.stopping import Stopping
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, StaticFrames
 from evict3r_ros.io.bag import BagReader
-from evict3r_ros.scene_view import SceneView
+from evict3r_ros.viewer.scene_view import SceneView
 
 _DEMO_ANSWER = 'answer'  # the bag in a demo's folder
 _WAIT_S = 10.0

@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from evict3r_ros.io.image_bag import write_image_bag
-    from evict3r_ros.io.world_folder import stamped, tee_world_folder, world_camera
     from evict3r_ros.synthetic.clips import WorldStream
+    from evict3r_ros.synthetic.world_folder import stamped, tee_world_folder, world_camera
 
     size = tuple(args.size)
     stream = WorldStream(args.seed, args.frames, args.stride, size, not args.no_effects, args.loop)

@@ -13,7 +13,7 @@ import numpy as np
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.attention_maps import AttentionMaps
-from evict3r_ros.evaluation.plotting import new_figure, save
+from evict3r_ros.io.figures import new_figure, save
 
 STRIP_ROWS, STRIP_COLUMNS = 6, 10
 _PAGE_WIDTH = 2400

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from evict3r_ros.evaluation.configurations import Configuration
 from evict3r_ros.evaluation.intervals import LEVEL, Interval
-from evict3r_ros.evaluation.plotting import new_figure, save
 from evict3r_ros.evaluation.summary import (
     BASELINE_POLICY,
     ERRORS,
@@ -22,6 +21,7 @@ from evict3r_ros.evaluation.summary import (
     baseline_of,
     baselines,
 )
+from evict3r_ros.io.figures import new_figure, save
 
 MIB = 2**20
 DEFINITIONS = (

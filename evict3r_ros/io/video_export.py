@@ -20,11 +20,11 @@ from evict3r_ros.geometry import quaternion_from_matrix, transform_points, unpro
 from evict3r_ros.io.array_archive import ArrayArchive
 from evict3r_ros.io.contact_sheet import SheetRow, colour_map, write_contact_sheet
 from evict3r_ros.io.glb import SceneCamera, write_glb
+from evict3r_ros.io.masks import SkyModel, black_pixels, white_pixels
 from evict3r_ros.io.ply import VoxelCloud, write_ply
 from evict3r_ros.io.prediction_folder import FrameArrays, FrameRecord, PredictionFolder
 from evict3r_ros.io.tum import TumWriter, format_stamp
 from evict3r_ros.io.video_file import VideoWriter
-from evict3r_ros.masks import SkyModel, black_pixels, white_pixels
 
 TRAJECTORY, INTRINSICS, CLOUD, SCENE = 'trajectory.tum', 'intrinsics.csv', 'points.ply', 'scene.glb'
 DEPTH_VIDEO, SHEET, PREDICTIONS = 'depth.mp4', 'contact_sheet.png', 'predictions.npz'

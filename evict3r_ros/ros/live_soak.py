@@ -17,8 +17,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from evict3r_ros.evaluation.plotting import new_figure, save
 from evict3r_ros.io.bag import header_stamp_ns
+from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.msg import StreamStatus
 from evict3r_ros.ros.conversions import image_from_rgb
 from evict3r_ros.ros.node_process import NodeProcess

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation.plotting import new_figure, save
+from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.training.schedule import learning_rate_factor, long_share
 
 _FIGURES = ('step', 'done', 'minutes', 'loss')

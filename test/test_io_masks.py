@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.masks import SkyModel, black_pixels, white_pixels
+from evict3r_ros.io.masks import SkyModel, black_pixels, white_pixels
 
 onnx = pytest.importorskip('onnx', reason='writes the networks of these tests')
 pytest.importorskip('onnxruntime')

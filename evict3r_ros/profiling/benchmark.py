@@ -17,7 +17,7 @@ import torch
 
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.evaluation.plotting import new_figure, save
+from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 from evict3r_ros.stream.recorded import Transfer

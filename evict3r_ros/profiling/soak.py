@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.evaluation.plotting import new_figure, save
+from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""matplotlib, for files."""
+"""Figures by matplotlib, written to files, without a window."""
 
 from __future__ import annotations
 
