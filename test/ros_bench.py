@@ -15,11 +15,11 @@ from sensor_msgs.msg import CameraInfo
 from evict3r_ros import geometry
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.io.scene_record import SceneRecord
-from evict3r_ros.ros.conversions import matrix_from_transform, transform_from_pose
-from evict3r_ros.ros.faults import Faults, explain
-from evict3r_ros.ros.parameters import PARAMETERS, Settings, field_name
-from evict3r_ros.ros.perception import Perception
-from evict3r_ros.ros.transforms import StaticTransforms
+from evict3r_ros.ros.messages.conversions import matrix_from_transform, transform_from_pose
+from evict3r_ros.ros.perception.faults import Faults, explain
+from evict3r_ros.ros.perception.perception import Perception
+from evict3r_ros.ros.perception.transforms import StaticTransforms
+from evict3r_ros.ros.settings.parameters import PARAMETERS, Settings, field_name
 from evict3r_ros.stream import Stream
 
 NEVER = threading.Event()

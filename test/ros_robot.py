@@ -26,8 +26,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from evict3r_ros.ros.conversions import transform_from_pose
-from evict3r_ros.ros.session import Session
+from evict3r_ros.ros.messages.conversions import transform_from_pose
+from evict3r_ros.ros.tools.session import Session
 
 PATIENCE_S = 40.0  # for anything that is a matter of a second on an idle machine
 SMALL = {

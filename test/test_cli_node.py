@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from evict3r_ros import resources
 from evict3r_ros.cli.main import build_parser
-from evict3r_ros.cli.node import choose_dds_profile
+from evict3r_ros.ros.tools import middleware
+from evict3r_ros.ros.tools.middleware import choose_dds_profile
 
 NEW, OLD = 'FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE'
 
@@ -66,7 +66,7 @@ def test_another_middleware_gets_no_profile(monkeypatch):
 def test_profiles_hold_a_large_image_in_shared_memory(name):
     """8 MB is an image of 1080p with four channels; Fast DDS's default segment holds half a megabyte."""
     space = '{http://www.eprosima.com}'
-    root = ElementTree.parse(resources.find(f'config/{name}')).getroot()
+    root = ElementTree.parse(middleware.shared_file(f'config/{name}')).getroot()
     sizes = [int(node.text) for node in root.iter(f'{space}segment_size')]
     assert len(sizes) == 1 and sizes[0] >= 8 * 1920 * 1080 * 4 / 2
     addresses = [node.text for node in root.iter(f'{space}address')]
@@ -77,10 +77,10 @@ def test_files_are_found_in_a_workspace_built_by_colcon(tmp_path: Path, monkeypa
     share = tmp_path / 'install' / 'share' / 'evict3r_ros' / 'config'
     share.mkdir(parents=True)
     (share / 'fastdds_robot.xml').write_text('<dds/>')
-    package = tmp_path / 'install' / 'lib' / 'evict3r_ros' / 'resources.py'
-    monkeypatch.setattr(resources, '__file__', str(package))
+    package = tmp_path / 'install' / 'lib' / 'evict3r_ros' / 'ros' / 'tools' / 'middleware.py'
+    monkeypatch.setattr(middleware, '__file__', str(package))
     monkeypatch.setattr(sys, 'prefix', str(tmp_path / 'usr'))
     monkeypatch.setenv('AMENT_PREFIX_PATH', f'{tmp_path / "other"}:{tmp_path / "install"}')
-    assert resources.find('config/fastdds_robot.xml') == share / 'fastdds_robot.xml'
+    assert middleware.shared_file('config/fastdds_robot.xml') == share / 'fastdds_robot.xml'
     with pytest.raises(FileNotFoundError, match='other'):
-        resources.find('config/nothing.xml')
+        middleware.shared_file('config/nothing.xml')

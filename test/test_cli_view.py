@@ -32,10 +32,10 @@ from tf2_msgs.msg import TFMessage
 
 from evict3r_ros.odometry.integrator import OdometryIntegrator
 from evict3r_ros.odometry.scale import ScaleState
-from evict3r_ros.ros import conversions
-from evict3r_ros.ros.message_types import message_class
-from evict3r_ros.ros.qos import output
-from evict3r_ros.ros.session import Session
+from evict3r_ros.ros.messages import conversions
+from evict3r_ros.ros.messages.message_types import message_class
+from evict3r_ros.ros.node.qos import output
+from evict3r_ros.ros.tools.session import Session
 
 pytestmark = pytest.mark.timeout(90)
 TOPICS, START_NS, STEP_NS = AnswerTopics.of_node('/evict3r'), 1_700_000_000 * 10**9, 10**8

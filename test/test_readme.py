@@ -17,8 +17,8 @@ README = (ROOT / 'README.md').read_text()
 
 
 def test_the_table_of_parameters_is_the_nodes():
-    """Made by evict3r_ros.ros.parameters.markdown_table: paste its answer where this fails."""
-    parameters = pytest.importorskip('evict3r_ros.ros.parameters', reason='needs ROS')
+    """Made by evict3r_ros.ros.settings.parameters.markdown_table: paste its answer where this fails."""
+    parameters = pytest.importorskip('evict3r_ros.ros.settings.parameters', reason='needs ROS')
     assert parameters.markdown_table() in README
 
 

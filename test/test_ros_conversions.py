@@ -25,7 +25,7 @@ from evict3r_ros import geometry
 from evict3r_ros.errors import MessageError
 from evict3r_ros.odometry.integrator import OdometryIntegrator
 from evict3r_ros.odometry.scale import ScaleState
-from evict3r_ros.ros import conversions
+from evict3r_ros.ros.messages import conversions
 
 HEADER = Header(stamp=Time(sec=1403638538, nanosec=577829377), frame_id='cam0')
 

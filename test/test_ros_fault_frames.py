@@ -25,9 +25,9 @@ from std_msgs.msg import Header
 from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.network import load_network
 from evict3r_ros.profiling.soak import living_tensor_bytes
-from evict3r_ros.ros import assembly
-from evict3r_ros.ros.conversions import transform_from_pose
-from evict3r_ros.ros.node import Evict3rNode
+from evict3r_ros.ros.messages.conversions import transform_from_pose
+from evict3r_ros.ros.node.lifecycle_node import Evict3rNode
+from evict3r_ros.ros.settings import assembly
 
 
 @pytest.fixture(scope='module')

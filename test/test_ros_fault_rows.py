@@ -35,7 +35,7 @@ from ros_robot import (
 )
 from sensor_msgs.msg import CameraInfo, Image
 
-from evict3r_ros.ros.conversions import matrix_from_transform
+from evict3r_ros.ros.messages.conversions import matrix_from_transform
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 

@@ -16,9 +16,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from evict3r_ros.msg import StreamStatus
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.ros.diagnostics import diagnostics
-from evict3r_ros.ros.faults import KINDS, THROTTLE_S, Faults, FrameRefused, explain
-from evict3r_ros.ros.stamps import StampOrder
+from evict3r_ros.ros.node.diagnostics import diagnostics
+from evict3r_ros.ros.perception.faults import KINDS, THROTTLE_S, Faults, FrameRefused, explain
+from evict3r_ros.ros.perception.stamps import StampOrder
 
 SECOND = 1_000_000_000
 TESTS = Path(__file__).parent

@@ -20,9 +20,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from evict3r_ros.camera.rectify import Rectifier
 from evict3r_ros.errors import MessageError
-from evict3r_ros.ros import conversions
-from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS
-from evict3r_ros.ros.transforms import StaticTransforms
+from evict3r_ros.ros.messages import conversions
+from evict3r_ros.ros.messages.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS
+from evict3r_ros.ros.perception.transforms import StaticTransforms
 
 COUNT = 10_000
 NUMBERS = (0.0, -0.0, 1.0, -1.0, 1e-300, 1e300, -1e300, math.nan, math.inf, -math.inf, 0.7071)

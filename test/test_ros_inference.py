@@ -11,7 +11,7 @@ from dataclasses import astuple
 
 import pytest
 
-from evict3r_ros.ros.inference import Counts, Worker
+from evict3r_ros.ros.perception.worker import Counts, Worker
 
 PATIENCE_S = 5.0
 

@@ -37,7 +37,7 @@ from tf2_msgs.msg import TFMessage
 
 from evict3r_ros.io.ply import read_ply
 from evict3r_ros.io.tum import read_tum
-from evict3r_ros.ros.conversions import (
+from evict3r_ros.ros.messages.conversions import (
     matrix_from_transform,
     path_from_poses,
     pose_from_odometry,

@@ -24,16 +24,16 @@ from rclpy.context import Context
 from ros_bench import START_NS
 from ros_robot import PATIENCE_S, Robot, image_message, scene
 
-from evict3r_ros import resources
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.cli.main import main
 from evict3r_ros.network import PRESETS, preset_of
-from evict3r_ros.ros.node import Evict3rNode
-from evict3r_ros.ros.parameters import PARAMETERS, Settings, field_name
+from evict3r_ros.ros.node.lifecycle_node import Evict3rNode
+from evict3r_ros.ros.settings.parameters import PARAMETERS, Settings, field_name
+from evict3r_ros.ros.tools import middleware
 from evict3r_ros.stream.planning import plan
 
-LAUNCH_FILE = resources.find('launch/stream.launch.py')
-PARAMETER_FILE = resources.find('config/stream.yaml')
+LAUNCH_FILE = middleware.shared_file('launch/stream.launch.py')
+PARAMETER_FILE = middleware.shared_file('config/stream.yaml')
 DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
 
 
@@ -74,7 +74,7 @@ PROFILES = {'cpu_demo': 8, 'desktop': 6, 'orin_agx_64gb': 64, 'orin_nx_16gb': 16
 @pytest.mark.parametrize('name', [*PROFILES, 'metric_odometry'])
 def test_a_profile_is_taken_by_the_node_over_the_defaults(name):
     """The node itself, in this process, with the files as launch gives them."""
-    profile = resources.find(f'config/{name}.yaml')
+    profile = middleware.shared_file(f'config/{name}.yaml')
     wanted = flat(yaml.safe_load(profile.read_text())['/**']['ros__parameters'])
     context = Context()
     rclpy.init(
@@ -93,7 +93,7 @@ def test_a_profile_is_taken_by_the_node_over_the_defaults(name):
 @pytest.mark.parametrize('name', [name for name, memory in PROFILES.items() if memory])
 def test_a_profile_fits_its_machine_as_it_says(name, capsys):
     """What `evict3r plan` finds is what stands in the file, and leaves half of the machine to others."""
-    text = resources.find(f'config/{name}.yaml').read_text()
+    text = middleware.shared_file(f'config/{name}.yaml').read_text()
     values = {**DEFAULTS, **flat(yaml.safe_load(text)['/**']['ros__parameters'])}
     preset = preset_of(values['weights'], values['preset'])
     width = values['image_width'] or PRESETS[preset].image_width
@@ -223,7 +223,7 @@ def test_stream_with_another_transport_and_rviz(launched):
     topics = {display['Topic']['Value'] for display in displays if 'Topic' in display}
     assert topics == set(shown)
     assert shown['/evict3r/points'] == '/robot/eye/points'
-    outputs = (Path(__file__).parent.parent / 'evict3r_ros' / 'ros' / 'outputs.py').read_text()
+    outputs = (Path(__file__).parent.parent / 'evict3r_ros' / 'ros' / 'node' / 'outputs.py').read_text()
     assert all(f"'~/{topic.removeprefix('/evict3r/')}'" in outputs for topic in topics)
 
 
@@ -234,7 +234,7 @@ def included(action: Recorded) -> tuple[Path, dict[str, object]]:
 
 
 def test_replay_begins_with_the_node_and_ends_with_the_bag(launched):
-    path = resources.find('launch/replay.launch.py')
+    path = middleware.shared_file('launch/replay.launch.py')
     begin, stream = launched(path, bag='drive', loop='true')
     bag = begin.arguments[0].options['entities'][0]
     assert begin.arguments[0].options['goal_state'] == 'active'
@@ -248,7 +248,7 @@ def test_replay_begins_with_the_node_and_ends_with_the_bag(launched):
 
 
 def test_nav2_gets_a_cloud_in_metres_only(launched):
-    stream, costmap, manager = launched(resources.find('launch/nav2_costmap.launch.py'))
+    stream, costmap, manager = launched(middleware.shared_file('launch/nav2_costmap.launch.py'))
     file, arguments = included(stream)
     node, *_ = launched(file, **{name: value if isinstance(value, str) else '' for name, value in arguments.items()})
     assert node.options['parameters'][-1]['points.require_metric'] is True

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip('sensor_msgs.msg', reason='ROS 2 is not installed here')
 
 from evict3r_ros.cli.main import main
-from evict3r_ros.ros.message_benchmark import SIZES
+from evict3r_ros.ros.tools.message_benchmark import SIZES
 
 
 def test_it_measures_each_conversion_at_each_size(capsys):

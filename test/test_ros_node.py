@@ -21,7 +21,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from evict3r_ros import geometry
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.io.image_folder import read_image_folder
-from evict3r_ros.ros.conversions import matrix_from_transform
+from evict3r_ros.ros.messages.conversions import matrix_from_transform
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 

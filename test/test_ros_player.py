@@ -20,11 +20,12 @@ from evict3r_ros.msg import StreamStatus
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
-from evict3r_ros.ros.answer_timer import AnswerTimer
-from evict3r_ros.ros.message_types import definition_text, message_class, message_name
-from evict3r_ros.ros.player import Player
-from evict3r_ros.ros.recorder import Recorder
-from evict3r_ros.ros.session import Session, free_domain
+from evict3r_ros.ros.messages.message_types import definition_text, message_class, message_name
+from evict3r_ros.ros.tools.answer_timer import AnswerTimer
+from evict3r_ros.ros.tools.middleware import free_domain
+from evict3r_ros.ros.tools.player import Player
+from evict3r_ros.ros.tools.recorder import Recorder
+from evict3r_ros.ros.tools.session import Session
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
 

@@ -21,9 +21,9 @@ from evict3r_ros.io.image_bag import CameraTopics, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
-from evict3r_ros.ros.node_process import NodeProcess
-from evict3r_ros.ros.replay import replay
-from evict3r_ros.ros.session import Session
+from evict3r_ros.ros.tools.node_process import NodeProcess
+from evict3r_ros.ros.tools.replay import replay
+from evict3r_ros.ros.tools.session import Session
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(120)]
 

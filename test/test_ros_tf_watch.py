@@ -15,9 +15,9 @@ from ros_robot import RELIABLE
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from evict3r_ros.ros import tf_watch
-from evict3r_ros.ros.conversions import transform_from_pose
-from evict3r_ros.ros.session import Session
+from evict3r_ros.ros.messages.conversions import transform_from_pose
+from evict3r_ros.ros.node import tf_watch
+from evict3r_ros.ros.tools.session import Session
 
 pytestmark = pytest.mark.ros
 

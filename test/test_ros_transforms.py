@@ -18,8 +18,8 @@ pytest.importorskip('tf2_msgs.msg', reason='ROS 2 is not installed here')
 from std_msgs.msg import Header
 
 from evict3r_ros import geometry
-from evict3r_ros.ros.conversions import transform_from_pose
-from evict3r_ros.ros.transforms import StaticTransforms, find_mount
+from evict3r_ros.ros.messages.conversions import transform_from_pose
+from evict3r_ros.ros.perception.transforms import StaticTransforms, find_mount
 
 NEVER = threading.Event()
 

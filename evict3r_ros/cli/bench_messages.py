@@ -13,7 +13,7 @@ from tqdm import tqdm
 def run(args: argparse.Namespace) -> int:
     """Measure --frames conversions of each kind and print them."""
     from evict3r_ros.errors import UserError
-    from evict3r_ros.ros.message_benchmark import conversions_measured, measure, table
+    from evict3r_ros.ros.tools.message_benchmark import conversions_measured, measure, table
 
     if args.frames < 1:
         raise UserError(f'{args.frames} frames leave nothing to measure')

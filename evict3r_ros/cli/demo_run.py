@@ -17,7 +17,6 @@ from tqdm import tqdm
 from evict3r_ros.cache import POLICIES
 from evict3r_ros.cli.byte_text import byte_text
 from evict3r_ros.cli.demo_input import DemoInput, folder_input, synthetic_input
-from evict3r_ros.cli.node import stay_on_this_machine
 from evict3r_ros.cli.node_parameters import NODE
 from evict3r_ros.cli.stopping import sigterm_like_ctrl_c
 from evict3r_ros.errors import UserError
@@ -28,9 +27,10 @@ from evict3r_ros.io.image_bag import CameraTopics, write_image_bag
 from evict3r_ros.io.ply import VoxelCloud, write_ply
 from evict3r_ros.io.run_folder import RunFolder
 from evict3r_ros.network.checkpoint import find_weights
-from evict3r_ros.ros.node_process import NodeProcess
-from evict3r_ros.ros.replay import Replay, replay
-from evict3r_ros.ros.session import Session
+from evict3r_ros.ros.tools.middleware import stay_on_this_machine
+from evict3r_ros.ros.tools.node_process import NodeProcess
+from evict3r_ros.ros.tools.replay import Replay, replay
+from evict3r_ros.ros.tools.session import Session
 
 _INPUT, _ANSWER, _LOG = 'input', 'answer', 'node.log'
 _TRAJECTORY, _CLOUD, _SHEET, _SUMMARY = 'trajectory.tum', 'points.ply', 'contact_sheet.png', 'summary.json'

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from evict3r_ros.cli.node import choose_dds_profile
 from evict3r_ros.cli.node_parameters import NODE, read_parameters
 from evict3r_ros.cli.replay_offline import answer_folder, check_scale_inputs
 from evict3r_ros.cli.stopping import Stopping
@@ -20,12 +19,13 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, last_status
 from evict3r_ros.io.bag import BagReader, BagWriter
 from evict3r_ros.io.bag_topics import InputTopics, choose_topics, copy_static_transforms
-from evict3r_ros.ros import parameters
-from evict3r_ros.ros.live import LiveReplay, playable
-from evict3r_ros.ros.node_process import NodeProcess, wait_until_active
-from evict3r_ros.ros.offline import Span
-from evict3r_ros.ros.replay import Replay
-from evict3r_ros.ros.session import Session
+from evict3r_ros.ros.settings import parameters
+from evict3r_ros.ros.tools.live import LiveReplay, playable
+from evict3r_ros.ros.tools.middleware import choose_dds_profile
+from evict3r_ros.ros.tools.node_process import NodeProcess, wait_until_active
+from evict3r_ros.ros.tools.offline import Span
+from evict3r_ros.ros.tools.replay import Replay
+from evict3r_ros.ros.tools.session import Session
 
 _ACTIVATION_S = 600.0  # the official weights are 5 GB
 _LISTENER_S = 30.0

@@ -15,8 +15,8 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import BagReader, BagWriter
 from evict3r_ros.io.bag_topics import choose_topics
-from evict3r_ros.ros import parameters
-from evict3r_ros.ros.offline import OfflineReplay, OfflineResult, Span
+from evict3r_ros.ros.settings import parameters
+from evict3r_ros.ros.tools.offline import OfflineReplay, OfflineResult, Span
 
 
 def run_offline(args: argparse.Namespace) -> int:

@@ -39,12 +39,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError('--minutes must be at least a second and --rate between 0.1 and 1000')
     from tqdm import tqdm
 
-    from evict3r_ros.cli.node import stay_on_this_machine
+    from evict3r_ros.ros.tools.middleware import stay_on_this_machine
 
     domain = stay_on_this_machine()
-    from evict3r_ros.ros import live_soak
-    from evict3r_ros.ros.node_process import NodeProcess
-    from evict3r_ros.ros.session import Session
+    from evict3r_ros.ros.tools import soak
+    from evict3r_ros.ros.tools.node_process import NodeProcess
+    from evict3r_ros.ros.tools.session import Session
     from evict3r_ros.synthetic.clips import WorldStream
 
     frames = WorldStream(0, IMAGES, size=SIZE, effects=False, loop=True)
@@ -66,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
         ):
             process.wait_until_active(session.node, '/evict3r', 120.0)
             with tqdm(total=round(60.0 * args.minutes * args.rate), desc='soak', unit='image', disable=None) as bar:
-                result = live_soak.run(session, process, images, args.rate, 60.0 * args.minutes, bar.update)
+                result = soak.run(session, process, images, args.rate, 60.0 * args.minutes, bar.update)
     summary = result.summary()
     print(json.dumps(summary) if args.json else '\n'.join(f'{key:<26}{value}' for key, value in summary.items()))
     if args.plot is not None:
-        live_soak.plot(result, args.plot, f'{args.preset}, {SIZE[1]} x {SIZE[0]} at {args.rate:g} Hz, CPU')
+        soak.plot(result, args.plot, f'{args.preset}, {SIZE[1]} x {SIZE[0]} at {args.rate:g} Hz, CPU')
     return 0 if summary['counts_agree'] else 1

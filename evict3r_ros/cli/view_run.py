@@ -44,13 +44,13 @@ def show_bag(args: argparse.Namespace) -> int:
 
 def show_live(args: argparse.Namespace) -> int:
     """Show a running node's answers as they come."""
-    from evict3r_ros.cli.node import choose_dds_profile
+    from evict3r_ros.ros.tools.middleware import choose_dds_profile
 
     choose_dds_profile(localhost=False)
-    from evict3r_ros.ros.message_types import message_class
-    from evict3r_ros.ros.qos import output
-    from evict3r_ros.ros.session import Session
-    from evict3r_ros.ros.transforms import StaticTransforms, listen
+    from evict3r_ros.ros.messages.message_types import message_class
+    from evict3r_ros.ros.node.qos import output
+    from evict3r_ros.ros.perception.transforms import StaticTransforms, listen
+    from evict3r_ros.ros.tools.session import Session
 
     topics, static = _topics(args.node), StaticTransforms()
     with Session('evict3r_view') as session, Stopping('this message') as stopping:

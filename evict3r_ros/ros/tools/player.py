@@ -14,7 +14,7 @@ from rosgraph_msgs.msg import Clock
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.bag import NANOSECONDS, BagReader
-from evict3r_ros.ros.message_types import message_class
+from evict3r_ros.ros.messages.message_types import message_class
 
 CLOCK = '/clock'
 _DEPTH = 10

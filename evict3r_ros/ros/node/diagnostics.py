@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from evict3r_ros.msg import StreamStatus
-from evict3r_ros.ros.faults import KINDS
+from evict3r_ros.ros.perception.faults import KINDS
 
 RECENT_S = 5.0  # how long a fault keeps the level up
 

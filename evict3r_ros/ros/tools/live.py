@@ -11,13 +11,13 @@ from collections.abc import Callable
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import BagReader, BagWriter, header_stamp_ns
-from evict3r_ros.ros.answer_timer import AnswerTimer
-from evict3r_ros.ros.message_types import message_class
-from evict3r_ros.ros.offline import Span
-from evict3r_ros.ros.player import Player
-from evict3r_ros.ros.recorder import Recorder
-from evict3r_ros.ros.replay import LAST_STATUS_S, SETTLE_S, Replay
-from evict3r_ros.ros.session import Session
+from evict3r_ros.ros.messages.message_types import message_class
+from evict3r_ros.ros.tools.answer_timer import AnswerTimer
+from evict3r_ros.ros.tools.offline import Span
+from evict3r_ros.ros.tools.player import Player
+from evict3r_ros.ros.tools.recorder import Recorder
+from evict3r_ros.ros.tools.replay import LAST_STATUS_S, SETTLE_S, Replay
+from evict3r_ros.ros.tools.session import Session
 
 # What a running system says of itself: played, it would speak for nodes that are not there.
 _NOT_PLAYED = ('/rosout', '/parameter_events')

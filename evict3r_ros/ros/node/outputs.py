@@ -12,10 +12,10 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from evict3r_ros.odometry.integrator import OdometryIntegrator
-from evict3r_ros.ros import qos
-from evict3r_ros.ros.path_messages import PathMessages
-from evict3r_ros.ros.perception import Answer
-from evict3r_ros.ros.tf_watch import ParentWatch
+from evict3r_ros.ros.messages.path import PathMessages
+from evict3r_ros.ros.node import qos
+from evict3r_ros.ros.node.tf_watch import ParentWatch
+from evict3r_ros.ros.perception.perception import Answer
 
 
 class Outputs:

@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from evict3r_ros.io.bag import BagWriter, message_types
-from evict3r_ros.ros.message_types import definition_text, message_class
+from evict3r_ros.ros.messages.message_types import definition_text, message_class
 
 # Deep enough for what arrives while a chunk is written to a slow disk.
 _DEPTH = 100

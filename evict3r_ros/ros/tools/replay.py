@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import BagReader, BagWriter, header_stamp_ns
-from evict3r_ros.ros.answer_timer import AnswerTimer
-from evict3r_ros.ros.node_process import NodeProcess
-from evict3r_ros.ros.player import Player
-from evict3r_ros.ros.recorder import Recorder
-from evict3r_ros.ros.session import Session
+from evict3r_ros.ros.tools.answer_timer import AnswerTimer
+from evict3r_ros.ros.tools.node_process import NodeProcess
+from evict3r_ros.ros.tools.player import Player
+from evict3r_ros.ros.tools.recorder import Recorder
+from evict3r_ros.ros.tools.session import Session
 
 # A node that leaves this many frames in a row without an answer is taken for stuck.
 _MOST_SILENT = 2

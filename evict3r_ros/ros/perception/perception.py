@@ -26,12 +26,12 @@ from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.odometry.integrator import OdometryIntegrator, OdometryState
 from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
-from evict3r_ros.ros import conversions
-from evict3r_ros.ros.camera import CameraModel
-from evict3r_ros.ros.faults import Faults, FrameRefused
-from evict3r_ros.ros.parameters import Settings
-from evict3r_ros.ros.stamps import StampOrder, nanoseconds
-from evict3r_ros.ros.transforms import Mount, StaticTransforms, find_mount
+from evict3r_ros.ros.messages import conversions
+from evict3r_ros.ros.perception.camera_model import CameraModel
+from evict3r_ros.ros.perception.faults import Faults, FrameRefused
+from evict3r_ros.ros.perception.stamps import StampOrder, nanoseconds
+from evict3r_ros.ros.perception.transforms import Mount, StaticTransforms, find_mount
+from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.stream import Prediction, Stream, StreamStats
 
 STATS_PERIOD_S = 0.5  # StreamStats reads from the device, which stalls it: not for every frame

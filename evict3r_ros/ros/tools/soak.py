@@ -20,9 +20,9 @@ from std_msgs.msg import Header
 from evict3r_ros.io.bag import header_stamp_ns
 from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.msg import StreamStatus
-from evict3r_ros.ros.conversions import image_from_rgb
-from evict3r_ros.ros.node_process import NodeProcess
-from evict3r_ros.ros.session import Session
+from evict3r_ros.ros.messages.conversions import image_from_rgb
+from evict3r_ros.ros.tools.node_process import NodeProcess
+from evict3r_ros.ros.tools.session import Session
 
 LOOK_S = 1.0
 _LAST_ANSWER_S = 3.0

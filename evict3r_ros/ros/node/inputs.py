@@ -11,13 +11,13 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from evict3r_ros.ros import qos
-from evict3r_ros.ros.faults import Faults
-from evict3r_ros.ros.parameters import Settings
-from evict3r_ros.ros.perception import Perception
-from evict3r_ros.ros.scale_inputs import ScaleInputs
-from evict3r_ros.ros.stamps import CLOCK_JUMP_NS, nanoseconds
-from evict3r_ros.ros.transforms import StaticTransforms
+from evict3r_ros.ros.node import qos
+from evict3r_ros.ros.perception.faults import Faults
+from evict3r_ros.ros.perception.perception import Perception
+from evict3r_ros.ros.perception.scale_inputs import ScaleInputs
+from evict3r_ros.ros.perception.stamps import CLOCK_JUMP_NS, nanoseconds
+from evict3r_ros.ros.perception.transforms import StaticTransforms
+from evict3r_ros.ros.settings.parameters import Settings
 
 SILENCE_S = 3.0  # without images, before it is told
 

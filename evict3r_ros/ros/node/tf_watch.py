@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from tf2_msgs.msg import TFMessage
 
-from evict3r_ros.ros import qos
+from evict3r_ros.ros.node import qos
 
 FORGET_S = 10.0, 15.0  # after how long a silence the other is taken to be gone
 _MOST_SENT = 256  # of our own stamps, to know our own transforms by

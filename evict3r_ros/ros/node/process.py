@@ -18,7 +18,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.ros.node import Evict3rNode
+from evict3r_ros.ros.node.lifecycle_node import Evict3rNode
 
 STOP_S = 0.8  # for the frame in the network
 EXIT_S = 1.5  # for everything, so that a signal ends the process within two seconds

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The lifecycle node: transitions, parameters and services. What happens to a frame stands in perception.py."""
+"""The lifecycle node: transitions, parameters and services. What happens to a frame stands in perception."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.msg import StreamStatus
 from evict3r_ros.network import StreamVGGT
-from evict3r_ros.ros import parameters, qos
-from evict3r_ros.ros.assembly import describe, open_stream
-from evict3r_ros.ros.diagnostics import RECENT_S, diagnostics
-from evict3r_ros.ros.faults import Faults, FrameRefused, explain
-from evict3r_ros.ros.inference import Counts, Pace, Worker
-from evict3r_ros.ros.inputs import Inputs
-from evict3r_ros.ros.outputs import Outputs
-from evict3r_ros.ros.parameters import Settings
-from evict3r_ros.ros.perception import Answer, Perception
-from evict3r_ros.ros.stamps import nanoseconds
-from evict3r_ros.ros.status import status_message
-from evict3r_ros.ros.tf_watch import ParentWatch
-from evict3r_ros.ros.transforms import StaticTransforms, listen
+from evict3r_ros.ros.node import qos
+from evict3r_ros.ros.node.diagnostics import RECENT_S, diagnostics
+from evict3r_ros.ros.node.inputs import Inputs
+from evict3r_ros.ros.node.outputs import Outputs
+from evict3r_ros.ros.node.status import status_message
+from evict3r_ros.ros.node.tf_watch import ParentWatch
+from evict3r_ros.ros.perception.faults import Faults, FrameRefused, explain
+from evict3r_ros.ros.perception.perception import Answer, Perception
+from evict3r_ros.ros.perception.stamps import nanoseconds
+from evict3r_ros.ros.perception.transforms import StaticTransforms, listen
+from evict3r_ros.ros.perception.worker import Counts, Pace, Worker
+from evict3r_ros.ros.settings import parameters
+from evict3r_ros.ros.settings.assembly import describe, open_stream
+from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.stream import Stream
 
 Done = TransitionCallbackReturn

@@ -35,9 +35,9 @@ from std_msgs.msg import Header
 from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.errors import MessageError
 from evict3r_ros.odometry.integrator import OdometryState
-from evict3r_ros.ros.compressed import decode
-from evict3r_ros.ros.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_of
-from evict3r_ros.ros.robot_libraries import matrix_from_quaternion, quaternion_from_matrix, rgb_from_pixels
+from evict3r_ros.ros.messages.compressed import decode
+from evict3r_ros.ros.messages.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_of
+from evict3r_ros.ros.messages.robot_libraries import matrix_from_quaternion, quaternion_from_matrix, rgb_from_pixels
 
 CLOUD_POINT_STEP = 16
 FARTHEST = 1e9  # metres: positions beyond are broken messages

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from evict3r_ros.msg import StreamStatus
 from evict3r_ros.network import StreamVGGT
-from evict3r_ros.ros.faults import Faults
-from evict3r_ros.ros.inference import Counts, Pace
-from evict3r_ros.ros.parameters import Settings
-from evict3r_ros.ros.perception import Perception
+from evict3r_ros.ros.perception.faults import Faults
+from evict3r_ros.ros.perception.perception import Perception
+from evict3r_ros.ros.perception.worker import Counts, Pace
+from evict3r_ros.ros.settings.parameters import Settings
 
 
 def status_message(

@@ -18,17 +18,17 @@ from tf2_msgs.msg import TFMessage
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import NANOSECONDS, BagReader, BagWriter
 from evict3r_ros.io.bag_topics import InputTopics, copy_static_transforms
-from evict3r_ros.ros.assembly import describe, open_stream
-from evict3r_ros.ros.faults import Faults, explain
-from evict3r_ros.ros.inference import WINDOW, Counts, Pace
-from evict3r_ros.ros.message_types import message_class
-from evict3r_ros.ros.parameters import Settings
-from evict3r_ros.ros.path_messages import PathMessages
-from evict3r_ros.ros.perception import Answer, Perception
-from evict3r_ros.ros.recorder import add_live_topic
-from evict3r_ros.ros.scale_inputs import ScaleInputs
-from evict3r_ros.ros.status import status_message
-from evict3r_ros.ros.transforms import StaticTransforms
+from evict3r_ros.ros.messages.message_types import message_class
+from evict3r_ros.ros.messages.path import PathMessages
+from evict3r_ros.ros.node.status import status_message
+from evict3r_ros.ros.perception.faults import Faults, explain
+from evict3r_ros.ros.perception.perception import Answer, Perception
+from evict3r_ros.ros.perception.scale_inputs import ScaleInputs
+from evict3r_ros.ros.perception.transforms import StaticTransforms
+from evict3r_ros.ros.perception.worker import WINDOW, Counts, Pace
+from evict3r_ros.ros.settings.assembly import describe, open_stream
+from evict3r_ros.ros.settings.parameters import Settings
+from evict3r_ros.ros.tools.recorder import add_live_topic
 
 # An image waits this long, on the bag's clock, for depth and odometry of its time: they are often recorded after it.
 _LOOK_AHEAD_NS = 100_000_000

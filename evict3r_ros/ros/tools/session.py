@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import random
-import socket
 import threading
 from types import TracebackType
 
@@ -13,24 +11,6 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
-
-from evict3r_ros.errors import UserError
-
-# Above these, DDS's ports fall among those that the system hands out to anybody.
-_DOMAINS = range(1, 102)
-
-
-def free_domain() -> int:
-    """A ROS domain in which no other participant of this machine lives, as far as its ports tell."""
-    for domain in random.sample(_DOMAINS, len(_DOMAINS)):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                # The port for discovery of a domain's first participant (DDS-RTPS 9.6.1.1).
-                probe.bind(('127.0.0.1', 7400 + 250 * domain + 10))
-            except OSError:
-                continue
-            return domain
-    raise UserError('all ROS domains from 1 to 101 are in use on this machine')
 
 
 class Session:

@@ -11,7 +11,7 @@ from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
 from std_msgs.msg import Header
 
-from evict3r_ros.ros.conversions import path_from_poses
+from evict3r_ros.ros.messages.conversions import path_from_poses
 
 
 class PathMessages:

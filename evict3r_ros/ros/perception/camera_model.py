@@ -16,7 +16,7 @@ from evict3r_ros.camera.field_of_view import SteadyFocal
 from evict3r_ros.camera.rectify import Calibration, Rectifier
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import MessageError
-from evict3r_ros.ros import conversions
+from evict3r_ros.ros.messages import conversions
 from evict3r_ros.stream import Prediction
 
 

@@ -22,7 +22,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from evict3r_ros import geometry
-from evict3r_ros.ros.conversions import matrix_from_transform
+from evict3r_ros.ros.messages.conversions import matrix_from_transform
 
 # Frames of REP-105 that a robot moves in: none of them is a part of it.
 WORLD_FRAMES = ('odom', 'map', 'earth', 'world')

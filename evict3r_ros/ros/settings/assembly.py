@@ -13,7 +13,7 @@ from evict3r_ros import kernels
 from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT, load_network, preset_of
-from evict3r_ros.ros.parameters import Settings
+from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.stream import Stream
 from evict3r_ros.stream.planning import free_memory, plan, refuse_unless_fits
 
