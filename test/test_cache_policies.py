@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 from cache_replay import Replay, shape
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evict3r_ros import kernels

@@ -11,9 +11,9 @@ import pytest
 
 from evict3r_ros import __version__
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.cli import demo
-from evict3r_ros.cli.cache_options import DEFAULT_POLICY
+from evict3r_ros.cli.demo import command as demo
 from evict3r_ros.cli.main import main
+from evict3r_ros.cli.options.cache import DEFAULT_POLICY
 from evict3r_ros.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from evict3r_ros.cli.demo_input import folder_input
+from evict3r_ros.cli.demo.inputs import folder_input
 from evict3r_ros.cli.main import main
 from evict3r_ros.io.bag import BagReader, header_stamp_ns
 from evict3r_ros.io.image_bag import CameraTopics

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from evict3r_ros.cli.main import main
-from evict3r_ros.evaluation import pooling, quantization
-from evict3r_ros.evaluation.activations import record
+from evict3r_ros.evaluation.studies import pooling, quantization
+from evict3r_ros.evaluation.studies.activations import record
 from evict3r_ros.network import load_network
 from evict3r_ros.profiling import soak
 

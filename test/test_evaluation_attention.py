@@ -14,8 +14,8 @@ from evict3r_ros.cache.config import TierBits
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.cli.main import main
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation import attention_plots
-from evict3r_ros.evaluation.attention_maps import attention_to_groups, record
+from evict3r_ros.evaluation.attention import plots as attention_plots
+from evict3r_ros.evaluation.attention.maps import attention_to_groups, record
 from evict3r_ros.network import load_network
 from evict3r_ros.network.memory import CausalMemory
 from evict3r_ros.stream import Stream

@@ -22,7 +22,7 @@ from evict3r_ros.evaluation.configurations import Configuration, parse_policy
 from evict3r_ros.evaluation.datasets import DATASETS
 from evict3r_ros.evaluation.datasets import TASKS as DATASET_TASKS
 from evict3r_ros.evaluation.datasets.sequence import TrueSequence, nearest
-from evict3r_ros.evaluation.published import PUBLISHED
+from evict3r_ros.evaluation.reports.published import PUBLISHED
 from evict3r_ros.geometry import invert
 from evict3r_ros.io.tum import read_tum
 from evict3r_ros.stream import Prediction

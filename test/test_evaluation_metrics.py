@@ -14,7 +14,7 @@ from evo.core.trajectory import PosePath3D
 from scipy.optimize import linprog, minimize_scalar
 from scipy.spatial.transform import Rotation
 
-from evict3r_ros.evaluation import depth, intervals, pose
+from evict3r_ros.evaluation.metrics import depth, intervals, pose
 
 
 def walk(frames: int, seed: int) -> np.ndarray:

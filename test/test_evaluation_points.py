@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from evict3r_ros.evaluation.points import icp, normals, point_errors
-from evict3r_ros.evaluation.pose import Similarity
+from evict3r_ros.evaluation.metrics.points import icp, normals, point_errors
+from evict3r_ros.evaluation.metrics.pose import Similarity
 
 
 def plane(z: float, step: float = 0.02) -> np.ndarray:

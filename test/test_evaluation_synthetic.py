@@ -23,12 +23,12 @@ from scipy.spatial.transform import Rotation
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.cli.main import main
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation import report
 from evict3r_ros.evaluation.configurations import Configuration, combinations
 from evict3r_ros.evaluation.held_out import SPLITS, HeldOut
-from evict3r_ros.evaluation.lines import LineFile, read_lines
+from evict3r_ros.evaluation.reports import stream_report
+from evict3r_ros.evaluation.reports.lines import LineFile, read_lines
+from evict3r_ros.evaluation.reports.summary import Group, groups
 from evict3r_ros.evaluation.streaming import Answers, TrueClip, measure, stream_clip
-from evict3r_ros.evaluation.summary import Group, groups
 from evict3r_ros.network import load_network
 from evict3r_ros.training.batches import FIRST_TRAINING_SEED
 
@@ -395,7 +395,7 @@ def test_a_better_policy_is_told_from_uniform(clip):
                 }
             )
     ((which, found),) = groups(records).items()
-    rows = {row.split(' | ')[0].strip('| '): row for row in report.comparison_table(found).splitlines()}
+    rows = {row.split(' | ')[0].strip('| '): row for row in stream_report.comparison_table(found).splitlines()}
     assert rows['evict3r'].count('**') == 4 and '**-0.300**' in rows['evict3r']
     assert '**' not in rows['random']
-    assert 'UNTRAINED' not in report.table(which, found)
+    assert 'UNTRAINED' not in stream_report.table(which, found)

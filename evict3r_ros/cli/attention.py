@@ -8,9 +8,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.cache_options import add_cache_options, cache_config
-from evict3r_ros.cli.input_options import add_input_options, selection
-from evict3r_ros.cli.network_options import add_network_options, load
+from evict3r_ros.cli.options.cache import add_cache_options, cache_config
+from evict3r_ros.cli.options.inputs import add_input_options, selection
+from evict3r_ros.cli.options.network import add_network_options, load
 from evict3r_ros.errors import UserError
 
 FRAMES = 32
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
     from tqdm import tqdm
 
-    from evict3r_ros.evaluation import attention_plots
-    from evict3r_ros.evaluation.attention_maps import record
+    from evict3r_ros.evaluation.attention import plots as attention_plots
+    from evict3r_ros.evaluation.attention.maps import record
     from evict3r_ros.io.frames import open_source
     from evict3r_ros.io.run_folder import RunFolder
 

@@ -10,8 +10,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from evict3r_ros.cli.cache_options import add_cache_options, cache_config
-from evict3r_ros.cli.network_options import add_device_options, device_and_dtype
+from evict3r_ros.cli.options.cache import add_cache_options, cache_config
+from evict3r_ros.cli.options.network import add_device_options, device_and_dtype
 
 
 def add_parser(subparsers: Any) -> None:

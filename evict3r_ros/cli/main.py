@@ -10,7 +10,12 @@ import sys
 from collections.abc import Sequence
 
 from evict3r_ros import __version__
-from evict3r_ros.cli import attention, bench, demo, evaluate, node, plan, replay, soak, study, video, view, world
+from evict3r_ros.cli import attention, bench, node, plan, soak, study, world
+from evict3r_ros.cli.demo import command as demo
+from evict3r_ros.cli.evaluate import command as evaluate
+from evict3r_ros.cli.replay import command as replay
+from evict3r_ros.cli.video import command as video
+from evict3r_ros.cli.view import command as view
 from evict3r_ros.errors import UserError
 
 # What `evict3r node`, `evict3r demo` and `evict3r replay` import, and a missing ROS therefore lacks.

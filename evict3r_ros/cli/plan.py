@@ -9,7 +9,7 @@ import json
 import math
 from typing import Any
 
-from evict3r_ros.cli.cache_options import add_cache_options, cache_config
+from evict3r_ros.cli.options.cache import add_cache_options, cache_config
 
 
 def add_parser(subparsers: Any) -> None:

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.cache_options import DEFAULT_POLICY, add_cache_options, cache_config
-from evict3r_ros.cli.network_options import device_of
+from evict3r_ros.cli.options.cache import DEFAULT_POLICY, add_cache_options, cache_config
+from evict3r_ros.cli.options.network import device_of
 
 SIZE = (112, 154)
 
@@ -80,7 +80,7 @@ def _network(args: argparse.Namespace):
 
 def run_quantization(args: argparse.Namespace) -> int:
     """Print the comparison of ways to quantize."""
-    from evict3r_ros.evaluation.quantization import compare, markdown
+    from evict3r_ros.evaluation.studies.quantization import compare, markdown
 
     results = compare(_network(args), args.frames, SIZE, args.seed)
     print(json.dumps(results) if args.json else markdown(results))
@@ -89,7 +89,7 @@ def run_quantization(args: argparse.Namespace) -> int:
 
 def run_pooling(args: argparse.Namespace) -> int:
     """Print the agreement of pooled and exact scores."""
-    from evict3r_ros.evaluation.pooling import compare, markdown
+    from evict3r_ros.evaluation.studies.pooling import compare, markdown
 
     results = compare(_network(args), args.frames, SIZE, [250, 500, 1000], args.seed)
     print(json.dumps(results) if args.json else markdown(results))
@@ -101,7 +101,7 @@ def run_precision(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from evict3r_ros.evaluation import precision
+    from evict3r_ros.evaluation.studies import precision
     from evict3r_ros.network import load_network
 
     device = device_of(args)

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.evaluation import pose
-from evict3r_ros.evaluation.depth import depth_errors
+from evict3r_ros.evaluation.metrics import pose
+from evict3r_ros.evaluation.metrics.depth import depth_errors
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 

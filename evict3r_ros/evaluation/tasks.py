@@ -23,10 +23,10 @@ import torch
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation import pose
 from evict3r_ros.evaluation.configurations import Configuration
 from evict3r_ros.evaluation.datasets.sequence import TrueSequence
-from evict3r_ros.evaluation.depth import DepthErrors, depth_errors
+from evict3r_ros.evaluation.metrics import pose
+from evict3r_ros.evaluation.metrics.depth import DepthErrors, depth_errors
 from evict3r_ros.geometry import transform_points, unproject
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Prediction, Stream
@@ -174,7 +174,7 @@ def random_figures(truth: np.ndarray, seed: int = 0) -> dict[str, float]:
 def mv_recon(runner: Runner, sequence: TrueSequence, crop: int = CROP) -> dict:
     """Figures of the points, metres; crop 0: of the whole image."""
     try:
-        from evict3r_ros.evaluation.points import icp, point_errors
+        from evict3r_ros.evaluation.metrics.points import icp, point_errors
     except ModuleNotFoundError as error:
         raise UserError(f'mv-recon needs {error.name}: pip install {error.name}') from error
     found, truth = [], []

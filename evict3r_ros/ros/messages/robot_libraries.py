@@ -17,7 +17,7 @@ Both ways give the same answers; test_ros_libraries.py holds them to that wherev
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache
 
 import numpy as np
 

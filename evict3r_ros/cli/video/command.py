@@ -8,9 +8,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.cache_options import add_cache_options
-from evict3r_ros.cli.input_options import add_input_options
-from evict3r_ros.cli.network_options import add_network_options
+from evict3r_ros.cli.options.cache import add_cache_options
+from evict3r_ros.cli.options.inputs import add_input_options
+from evict3r_ros.cli.options.network import add_network_options
 
 
 def add_parser(subparsers: Any) -> None:
@@ -103,6 +103,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it. Raises UserError for wrong input."""
-    from evict3r_ros.cli.video_run import run_video
+    from evict3r_ros.cli.video.run import run_video
 
     return run_video(args)

@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.demo import count, positive
-from evict3r_ros.cli.node_parameters import NODE
+from evict3r_ros.cli.options.node_parameters import NODE
+from evict3r_ros.cli.options.numbers import count, positive
 
 
 def add_parser(subparsers: Any) -> None:
@@ -46,6 +46,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show. Raises UserError for what cannot be shown or where; returns 130 after Ctrl-C."""
-    from evict3r_ros.cli.view_run import show_bag, show_live
+    from evict3r_ros.cli.view.run import show_bag, show_live
 
     return show_live(args) if args.source is None else show_bag(args)

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.cache_options import add_configuration_options
-from evict3r_ros.cli.network_options import add_network_options, device_and_dtype
+from evict3r_ros.cli.options.cache import add_configuration_options
+from evict3r_ros.cli.options.network import add_network_options, device_and_dtype
 
 LINES = 'streams.jsonl'
 
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation import comparison
     from evict3r_ros.evaluation.configurations import combinations
     from evict3r_ros.evaluation.held_out import HeldOut
-    from evict3r_ros.evaluation.lines import LineFile, key, plain, read_lines
+    from evict3r_ros.evaluation.reports.lines import LineFile, key, plain, read_lines
     from evict3r_ros.network import load_network
     from evict3r_ros.network.presets import PATCH
 
@@ -152,22 +152,24 @@ def _listed(text: str) -> list[str]:
 
 
 def _show(args: argparse.Namespace, records: list[dict], missing: int) -> None:
-    from evict3r_ros.evaluation import report
-    from evict3r_ros.evaluation.lines import plain
-    from evict3r_ros.evaluation.summary import groups
+    from evict3r_ros.evaluation.reports import stream_report
+    from evict3r_ros.evaluation.reports.lines import plain
+    from evict3r_ros.evaluation.reports.summary import groups
 
     ((which, found),) = groups(records).items()
     if args.plot is not None:
-        report.plot_against_frame(which, found, args.plot)
+        stream_report.plot_against_frame(which, found, args.plot)
     if args.json:
         print(
             json.dumps(
-                plain(report.as_json(which, found) | {'missing': missing, 'split': args.split, 'seed': args.seed})
+                plain(
+                    stream_report.as_json(which, found) | {'missing': missing, 'split': args.split, 'seed': args.seed}
+                )
             )
         )
         return
-    print(f'{report.table(which, found)}\n\n{report.DEFINITIONS}')
-    against = report.comparison_table(found)
+    print(f'{stream_report.table(which, found)}\n\n{stream_report.DEFINITIONS}')
+    against = stream_report.comparison_table(found)
     if against:
         print(f'\n{against}')
     if missing:

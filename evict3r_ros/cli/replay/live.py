@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from evict3r_ros.cli.node_parameters import NODE, read_parameters
-from evict3r_ros.cli.replay_offline import answer_folder, check_scale_inputs
+from evict3r_ros.cli.options.node_parameters import NODE, read_parameters
+from evict3r_ros.cli.replay.offline import answer_folder, check_scale_inputs
 from evict3r_ros.cli.stopping import Stopping
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, last_status

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation.attention_maps import AttentionMaps
+from evict3r_ros.evaluation.attention.maps import AttentionMaps
 from evict3r_ros.io.figures import new_figure, save
 
 STRIP_ROWS, STRIP_COLUMNS = 6, 10

@@ -14,7 +14,7 @@ from evict3r_ros.cache.ledger import Ledger
 from evict3r_ros.cache.policies.evict3r import Evict3R
 from evict3r_ros.cache.policies.policy import Observation, choose
 from evict3r_ros.cache.policies.pooled_queries import pool_queries
-from evict3r_ros.evaluation.activations import walk_images
+from evict3r_ros.evaluation.studies.activations import walk_images
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 

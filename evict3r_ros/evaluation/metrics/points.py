@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
-from evict3r_ros.evaluation.pose import Similarity, align
+from evict3r_ros.evaluation.metrics.pose import Similarity, align
 
 NORMAL_NEIGHBOURS = 30
 """Points, itself included, whose best plane gives a point its normal."""

@@ -22,9 +22,9 @@ from evict3r_ros import __version__, geometry
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.cli.byte_text import byte_text
-from evict3r_ros.cli.cache_options import cache_config
-from evict3r_ros.cli.input_options import selection
-from evict3r_ros.cli.network_options import device_and_dtype, load
+from evict3r_ros.cli.options.cache import cache_config
+from evict3r_ros.cli.options.inputs import selection
+from evict3r_ros.cli.options.network import device_and_dtype, load
 from evict3r_ros.cli.stopping import sigterm_like_ctrl_c
 from evict3r_ros.errors import UserError
 from evict3r_ros.io import video_export

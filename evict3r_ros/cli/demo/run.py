@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from evict3r_ros.cache import POLICIES
 from evict3r_ros.cli.byte_text import byte_text
-from evict3r_ros.cli.demo_input import DemoInput, folder_input, synthetic_input
-from evict3r_ros.cli.node_parameters import NODE
+from evict3r_ros.cli.demo.inputs import DemoInput, folder_input, synthetic_input
+from evict3r_ros.cli.options.node_parameters import NODE
 from evict3r_ros.cli.stopping import sigterm_like_ctrl_c
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, collect_cloud, last_status, pick_rows, write_trajectory

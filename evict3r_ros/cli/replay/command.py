@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.demo import count, positive
-from evict3r_ros.cli.node_parameters import NODE
+from evict3r_ros.cli.options.node_parameters import NODE
+from evict3r_ros.cli.options.numbers import count, positive
 
 
 def add_parser(subparsers: Any) -> None:
@@ -87,11 +87,11 @@ def run(args: argparse.Namespace) -> int:
             if getattr(args, option):
                 raise UserError(f'--{option} goes with --live: offline, images are answered one by one')
         # Not earlier, so that `evict3r --help` doesn't wait for torch and ROS.
-        from evict3r_ros.cli.replay_offline import run_offline
+        from evict3r_ros.cli.replay.offline import run_offline
 
         return run_offline(args)
     if args.loop and (args.attach is None or args.out is not None):
         raise UserError('--loop goes with --attach and without --out: a bag of answers has one beginning and one end')
-    from evict3r_ros.cli.replay_live import run_live
+    from evict3r_ros.cli.replay.live import run_live
 
     return run_live(args)

@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.cache_options import DEFAULT_POLICY
+from evict3r_ros.cli.options.cache import DEFAULT_POLICY
+from evict3r_ros.cli.options.numbers import count, positive
 
 IMAGES_VARIABLE = 'EVICT3R_DEMO_IMAGES'
 _FRAMES = 100
@@ -70,26 +71,10 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def count(text: str) -> int:
-    """A number from 1 on."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'must be 1 or more, not {text}')
-    return number
-
-
-def positive(text: str) -> float:
-    """A number over 0."""
-    number = float(text)
-    if not 0 < number < float('inf'):
-        raise argparse.ArgumentTypeError(f'must be a number over 0, not {text}')
-    return number
-
-
 def run(args: argparse.Namespace) -> int:
     """Run the demo. Raises UserError for wrong input and for a node that fails."""
     # Not earlier, so that `evict3r --help` doesn't wait for torch and ROS.
-    from evict3r_ros.cli.demo_run import run_demo
+    from evict3r_ros.cli.demo.run import run_demo
 
     images = args.images or (Path(os.environ[IMAGES_VARIABLE]) if os.environ.get(IMAGES_VARIABLE) else None)
     run_demo(args.out, images, args.frames, args.weights, args.policy, args.rate, args.timeout)

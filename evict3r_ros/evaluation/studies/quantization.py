@@ -13,7 +13,7 @@ from evict3r_ros import kernels
 from evict3r_ros.cache import CacheShape
 from evict3r_ros.cache.codec import centre_of
 from evict3r_ros.cache.pool import Pool
-from evict3r_ros.evaluation.activations import LayerActivations, record, with_outlier_channels
+from evict3r_ros.evaluation.studies.activations import LayerActivations, record, with_outlier_channels
 from evict3r_ros.network import StreamVGGT
 
 GROUP = 64

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.eval_synthetic import LINES
+from evict3r_ros.cli.evaluate.synthetic import LINES
 
 TABLES = 'accuracy_tables.md'
 
@@ -39,12 +39,12 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read the lines and write the report. Raises UserError where there are none."""
     from evict3r_ros.errors import UserError
-    from evict3r_ros.evaluation import report
     from evict3r_ros.evaluation.comparison import KEY
     from evict3r_ros.evaluation.configurations import parse_policy
     from evict3r_ros.evaluation.held_out import SPLITS
-    from evict3r_ros.evaluation.lines import key, read_lines
-    from evict3r_ros.evaluation.summary import groups
+    from evict3r_ros.evaluation.reports import stream_report
+    from evict3r_ros.evaluation.reports.lines import key, read_lines
+    from evict3r_ros.evaluation.reports.summary import groups
 
     records = {}
     for folder in args.runs:
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'{args.out}: cannot be made: {error.strerror}') from error
-    parts, stems = [report.DEFINITIONS], set()
+    parts, stems = [stream_report.DEFINITIONS], set()
     for number, (which, found) in enumerate(sets.items()):
         # Processes finish in any order.
         found.sort(key=lambda group: group.configuration.rank())
@@ -80,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
         # The same kind of stream under another network, for one.
         stem += f'_{number}' if stem in stems else ''
         stems.add(stem)
-        report.plot_against_frame(which, found, args.out / f'{stem}_frames.png')
-        report.plot_against_bytes(which, found, args.out / f'{stem}_bytes.png')
+        stream_report.plot_against_frame(which, found, args.out / f'{stem}_frames.png')
+        stream_report.plot_against_bytes(which, found, args.out / f'{stem}_bytes.png')
         parts += [
-            report.table(which, found),
-            report.comparison_table(found, args.baseline),
-            report.prefix_table(found),
+            stream_report.table(which, found),
+            stream_report.comparison_table(found, args.baseline),
+            stream_report.prefix_table(found),
             f'![errors against the frame number]({stem}_frames.png)',
             f'![errors against bytes]({stem}_bytes.png)',
         ]

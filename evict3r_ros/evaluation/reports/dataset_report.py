@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from evict3r_ros.evaluation.datasets import DATASETS
-from evict3r_ros.evaluation.pose import align
-from evict3r_ros.evaluation.published import published
+from evict3r_ros.evaluation.metrics.pose import align
+from evict3r_ros.evaluation.reports.published import published
 from evict3r_ros.evaluation.tasks import FIGURES, brought_together
 from evict3r_ros.geometry import quaternion_from_matrix
 from evict3r_ros.io.figures import new_figure, save

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evict3r_ros.cli import eval_datasets, eval_report, eval_synthetic
+from evict3r_ros.cli.evaluate import datasets, report, synthetic
 
 
 def add_parser(subparsers: Any) -> None:
@@ -17,5 +17,5 @@ def add_parser(subparsers: Any) -> None:
         description='Measures depth, poses and points against the truth.',
     )
     tasks = parser.add_subparsers(title='tasks', metavar='TASK', required=True)
-    for task in (eval_synthetic, eval_report, eval_datasets):
+    for task in (synthetic, report, datasets):
         task.add_parser(tasks)

@@ -12,7 +12,7 @@ import torch
 
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.evaluation.activations import walk_images
+from evict3r_ros.evaluation.studies.activations import walk_images
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from evict3r_ros.cli.node_parameters import NODE, read_parameters
+from evict3r_ros.cli.options.node_parameters import NODE, read_parameters
 from evict3r_ros.cli.stopping import Stopping
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics

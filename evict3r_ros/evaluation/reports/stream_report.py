@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evict3r_ros.evaluation.configurations import Configuration
-from evict3r_ros.evaluation.intervals import LEVEL, Interval
-from evict3r_ros.evaluation.summary import (
+from evict3r_ros.evaluation.metrics.intervals import LEVEL, Interval
+from evict3r_ros.evaluation.reports.summary import (
     BASELINE_POLICY,
     ERRORS,
     METRICS,

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.cache_options import add_configuration_options
-from evict3r_ros.cli.network_options import add_network_options, device_and_dtype
+from evict3r_ros.cli.options.cache import add_configuration_options
+from evict3r_ros.cli.options.network import add_network_options, device_and_dtype
 
 _TASKS = {
     'monodepth': ('depth of single images, one median factor each', ('sintel', 'bonn', 'kitti', 'nyu')),
@@ -72,9 +72,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print. Raises UserError for a folder that is not laid out as expected."""
-    from evict3r_ros.evaluation import comparison, dataset_report
+    from evict3r_ros.evaluation import comparison
     from evict3r_ros.evaluation.configurations import Configuration, combinations
-    from evict3r_ros.evaluation.lines import plain
+    from evict3r_ros.evaluation.reports import dataset_report
+    from evict3r_ros.evaluation.reports.lines import plain
     from evict3r_ros.network import load_network
 
     sequences, every = _sequences(args)
@@ -132,8 +133,9 @@ def _evaluate(
     from tqdm import tqdm
 
     from evict3r_ros.errors import UserError
-    from evict3r_ros.evaluation import comparison, dataset_report, tasks
-    from evict3r_ros.evaluation.lines import LineFile, plain, read_lines
+    from evict3r_ros.evaluation import comparison, tasks
+    from evict3r_ros.evaluation.reports import dataset_report
+    from evict3r_ros.evaluation.reports.lines import LineFile, plain, read_lines
 
     if args.resume and args.out is None:
         raise UserError('--resume goes on with what --out DIR holds: name it')

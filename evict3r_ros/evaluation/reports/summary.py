@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evict3r_ros.evaluation.configurations import Configuration
-from evict3r_ros.evaluation.intervals import Interval, Statistic, interval, paired_difference
+from evict3r_ros.evaluation.metrics.intervals import Interval, Statistic, interval, paired_difference
 from evict3r_ros.evaluation.streaming import SHORTEST_PATH
 
 METRICS: dict[str, Statistic] = {
