@@ -188,7 +188,9 @@ class Robot:
         self.until(lambda: bool(self.statuses), 'a status')
 
     def fault(self, kind: str) -> int:
-        """Return how often a kind of fault was counted, by the last status."""
+        """Return how often a kind of fault was counted, by the last status; 0 before the first."""
+        if not self.statuses:
+            return 0
         status = self.statuses[-1]
         return dict(zip(status.faults, status.fault_counts)).get(kind, 0)
 
