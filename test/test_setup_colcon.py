@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COLCON = Path(sys.prefix, 'bin', 'colcon')
 # What git does not have, and what would make the copy slow.
 NOT_SOURCE = shutil.ignore_patterns(
-    '.git', '.venv', 'build', 'install', 'log', 'out', '__pycache__', '.hypothesis', '.pytest_cache', '*.egg-info'
+    '.git', '.venv*', 'build', 'install', 'log', 'out', '__pycache__', '.hypothesis', '.pytest_cache', '*.egg-info'
 )
 
 pytestmark = [
