@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig, KeyValueCache, TierBits
-from evict3r_ros.cache.policies.policy import choose
+from evict3r_ros.cache.policies.policy import select_tokens
 from evict3r_ros.cache.policies.pooled_queries import pool_queries
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -26,7 +26,7 @@ def test_choose(layers, candidates, seed):
     priorities = torch.randint(0, 4, (layers, candidates), generator=generator).float()
     valid = torch.rand(layers, candidates, generator=generator) > 0.3
     budgets = torch.randint(0, candidates + 2, (layers,), generator=generator)
-    keep = choose(priorities, valid, budgets)
+    keep = select_tokens(priorities, valid, budgets)
     for layer in range(layers):
         order = sorted((i for i in range(candidates) if valid[layer, i]), key=lambda i: (-priorities[layer, i], i))
         assert keep[layer].nonzero().flatten().tolist() == sorted(order[: budgets[layer]])
@@ -63,7 +63,7 @@ def test_a_share_of_an_anchor():
                 {
                     (3, int(replay.cache.ledger.token_of[slot]))
                     for slot in row
-                    if slot < replay.cache.ledger.nowhere
+                    if slot < replay.cache.ledger.null_slot
                     and replay.cache.ledger.frame_of[slot] == 3
                     and replay.cache.ledger.protected[slot]
                 }
@@ -238,6 +238,6 @@ def test_motion_alone_admits():
     """A view that is known, seen by a camera that says it has moved: admitted."""
     scene = StillScene(CacheConfig('sliding_window', 80, budget='adaptive', novelty=1.0))
     for moved in (0.0, 0.0, 1.0, 0.0):
-        scene.cache.adaptive.moved(torch.tensor(moved))
+        scene.cache.adaptive.observe_motion(torch.tensor(moved))
         scene.step()
     assert {f for f, _ in scene.kept(0)} == {0, 2}

@@ -47,7 +47,7 @@ def test_same_answers_as_on_the_cpu(networks, name):
                 {
                     (layer, *token)
                     for layer in range(4)
-                    for token in stream.cache.ledger.kept(layer).cpu().numpy().tolist()
+                    for token in stream.cache.kept(layer).cpu().numpy().tolist()
                     for token in [tuple(token)]
                 }
             )
@@ -78,7 +78,7 @@ def test_a_recorded_stream_answers_as_one_that_is_not(networks, name):
             np.testing.assert_allclose(ours.world_from_camera, other.world_from_camera, atol=1e-2)
         for layer in range(4):
             kept = [
-                {tuple(token) for token in stream.cache.ledger.kept(layer).tolist()} for stream in (recorded, plain)
+                {tuple(token) for token in stream.cache.kept(layer).tolist()} for stream in (recorded, plain)
             ]
             assert len(kept[0] & kept[1]) >= 0.98 * len(kept[1])
 

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 from evict3r_ros.cache.camera_cache import CAMERA_POLICIES, CameraCache
 from evict3r_ros.cache.config import CacheConfig, CacheShape, TierBits, parse_bits
+from evict3r_ros.cache.inspection import AttendedTokens, CacheObserver, CacheUsage
 from evict3r_ros.cache.kv_cache import KeyValueCache, resolve_budget
 from evict3r_ros.cache.policies import POLICIES
 
 __all__ = [
     'CAMERA_POLICIES',
     'POLICIES',
+    'AttendedTokens',
     'CacheConfig',
+    'CacheObserver',
     'CacheShape',
+    'CacheUsage',
     'CameraCache',
     'KeyValueCache',
     'TierBits',

@@ -45,7 +45,7 @@ class AdaptiveBudget:
         """All layers have attended; mass (L, M) of their keys, the frame's own last."""
         self._own_share.copy_(mass[:, -frame_tokens:].sum(1) / frame_tokens)
 
-    def moved(self, motion: torch.Tensor) -> None:
+    def observe_motion(self, motion: torch.Tensor) -> None:
         """How far the camera is from where the last admitted frame was taken: radians plus shares of depth, (,)."""
         self._motion.copy_(motion)
 

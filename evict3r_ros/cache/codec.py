@@ -21,7 +21,6 @@ import torch
 
 from evict3r_ros import kernels
 from evict3r_ros.cache.config import CacheShape
-from evict3r_ros.kernels.torch_engine import HALF
 
 ALIGNMENT = 16
 """Bytes: rows begin where a wide load may."""
@@ -94,7 +93,7 @@ class PackedCodec:
     def __init__(self, shape: CacheShape, bits: int, first_slot: int = 0, alone: bool = True):
         heads, width = shape.heads, shape.head_dim
         self.bits = bits
-        codes, ranges = heads * width * bits // 8, heads * 2 * HALF.itemsize
+        codes, ranges = heads * width * bits // 8, heads * 2 * kernels.RANGE_DTYPE.itemsize
         self._layout = kernels.PackedLayout(bits, codes, first_slot, alone)
         self.row_bytes = -(-(2 * codes + 2 * ranges) // ALIGNMENT) * ALIGNMENT
         self._specials = shape.special_tokens

@@ -19,7 +19,7 @@ from evict3r_ros.cache.slots import SlotStack
 
 
 class Ledger:
-    """Owners of slots. Between ``begin_frame`` and ``settle`` a frame's tokens are candidates beside the kept ones.
+    """Owners of slots. Between ``begin_frame`` and ``retain`` a frame's tokens are candidates beside the kept ones.
 
     Candidate order, everywhere: a layer's kept tokens from old to new (``width`` columns of them, some empty), then the
     current frame's N tokens in their own order. ``tiers``: how many slots each precision has.
@@ -28,7 +28,7 @@ class Ledger:
     def __init__(self, shape: CacheShape, capacity: int, tiers: list[int], anchors: int = 0):
         device = shape.device
         self.layers, self.capacity, self.special_tokens = shape.layers, capacity, shape.special_tokens
-        self.nowhere = slots = sum(tiers)
+        self.null_slot = slots = sum(tiers)
         self.stacks = [SlotStack(sum(tiers[:number]), count, slots, device) for number, count in enumerate(tiers)]
         self._table = torch.empty(self.layers, capacity + 1, dtype=torch.int64, device=device)
         self._focus = torch.empty(self.layers, capacity + 1, dtype=torch.int64, device=device)
@@ -61,8 +61,8 @@ class Ledger:
         for stack in self.stacks:
             stack.reset()
         for tensor, value in (
-            (self._table, self.nowhere),
-            (self._focus, self.nowhere),
+            (self._table, self.null_slot),
+            (self._focus, self.null_slot),
             (self.lengths, 0),
             (self.focus_lengths, 0),
             (self.frame_of, -1),
@@ -105,10 +105,10 @@ class Ledger:
     def _beside(self, table: torch.Tensor, lengths: torch.Tensor, longest: int, fresh: torch.Tensor):
         """A table's slots and the fresh ones, (L, longest + N), and which there are."""
         there = self._columns[:longest] < lengths[:, None]
-        slots = torch.cat((torch.where(there, table[:, :longest], self.nowhere), fresh), dim=1)
+        slots = torch.cat((torch.where(there, table[:, :longest], self.null_slot), fresh), dim=1)
         return slots, torch.cat((there, torch.ones_like(fresh, dtype=torch.bool)), dim=1)
 
-    def settle(self, keep: torch.Tensor, attend: torch.Tensor | None = None) -> None:
+    def retain(self, keep: torch.Tensor, attend: torch.Tensor | None = None) -> None:
         """keep (L, width + N): the candidates that stay, in their order, at most C a layer; other slots become free.
 
         attend: those that the next frame attends to, all that stay by default.
@@ -143,7 +143,7 @@ class Ledger:
         self._longest = self._longest_focus = self.capacity
 
     def demote(self, frame: torch.Tensor, tier: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the kept tokens of a frame (,) slots of another tier: old and new slots, (L, N), ``nowhere`` where none moves.
+        """Give the kept tokens of a frame (,) slots of another tier: old and new slots, (L, N), ``null_slot`` where none moves.
 
         For the caller to move the bytes, between frames.
         """
@@ -155,7 +155,7 @@ class Ledger:
         columns = torch.where(inside, columns, self.capacity)
         old = self._table.gather(1, columns)
         moves = inside & (self.frame_of[old] == frame)
-        old = torch.where(moves, old, self.nowhere)
+        old = torch.where(moves, old, self.null_slot)
         new = self.stacks[tier].take(moves)
         for number, stack in enumerate(self.stacks):
             if number != tier:
@@ -164,13 +164,13 @@ class Ledger:
             self.move(values, old, new)
         self._table.scatter_(1, torch.where(moves, columns, self.capacity), new)
         if not self._focus_is_all:
-            forwarding = torch.arange(self.nowhere + 1, device=old.device)
+            forwarding = torch.arange(self.null_slot + 1, device=old.device)
             forwarding[old] = new
             self._focus.copy_(forwarding[self._focus])
         return old, new
 
     def move(self, values: torch.Tensor, old: torch.Tensor, new: torch.Tensor) -> None:
-        """Carry per-slot values (S + 1,) from old to new slots; what stands for ``nowhere`` stays."""
+        """Carry per-slot values (S + 1,) from old to new slots; what stands for ``null_slot`` stays."""
         last = values[-1].clone()
         values[new] = values[old]
         values[-1] = last
@@ -200,10 +200,10 @@ class Ledger:
         table[:, : self.capacity] = self._table[:, : self.capacity]
         self._focus = torch.full_like(table, slots)
         self.stacks[0].grow(slots, slots)
-        more = (0, slots - self.nowhere)
+        more = (0, slots - self.null_slot)
         self.frame_of, self.token_of = F.pad(self.frame_of, more, value=-1), F.pad(self.token_of, more, value=-1)
         self.protected = F.pad(self.protected, more)
-        self._table, self.capacity, self.nowhere = table, capacity, slots
+        self._table, self.capacity, self.null_slot = table, capacity, slots
         self._columns = torch.arange(capacity, device=table.device)
 
     def kept(self, layer: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from evict3r_ros.cache.codec import FloatCodec, PackedCodec, make_codec
 from evict3r_ros.cache.config import CacheShape
+from evict3r_ros.stages import stage
 
 ALIGNMENT = 256
 """Bytes: where a tier of rows begins."""
@@ -29,7 +30,7 @@ class Tier:
 class Pool:
     """Room for tokens of any layer; a token's bytes stay in their slot until the slot is used again.
 
-    ``tiers``: (slots, bits) for each precision. Slot number ``nowhere`` stands for tokens that are not there: it may be
+    ``tiers``: (slots, bits) for each precision. Slot number ``null_slot`` stands for tokens that are not there: it may be
     read, giving something finite, but not written.
     """
 
@@ -51,7 +52,7 @@ class Pool:
             rows = self._storage[start : start + size].view(count + 1, codec.row_bytes)
             self.tiers.append(Tier(first, count, codec, rows))
             first += count
-        self.nowhere = first
+        self.null_slot = first
 
     @property
     def bytes(self) -> int:
@@ -66,12 +67,13 @@ class Pool:
     def write(
         self, layer: int, tier: int, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> None:
-        """Key and value (n, heads, head_dim) into slots (n,) of a tier; a row for ``nowhere`` is dropped.
+        """Key and value (n, heads, head_dim) into slots (n,) of a tier; a row for ``null_slot`` is dropped.
 
         centres: (n,) of ``codec.centre_of``, here and in ``read``.
         """
         place = self.tiers[tier]
-        place.codec.write(layer, place.rows, slots, centres, key, value)
+        with stage('quantization, in attention'):
+            place.codec.write(layer, place.rows, slots, centres, key, value)
 
     def read(
         self,
@@ -86,8 +88,9 @@ class Pool:
 
         The first ``count`` (,) int64 hold tokens; what comes of the others is finite if key and value were.
         """
-        for tier in self.tiers:
-            tier.codec.read(layer, tier.rows, slots, centres, count, key, value)
+        with stage('unpacking, in attention'):
+            for tier in self.tiers:
+                tier.codec.read(layer, tier.rows, slots, centres, count, key, value)
 
     def grow(self, slots: int) -> None:
         """Room for more in a pool of one tier; what is there stays in its slots. Only for caches without a bound."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
 from contextlib import nullcontext
 from types import ModuleType
 
@@ -20,31 +19,34 @@ import torch.nn.functional as F
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.kernels import torch_engine
-from evict3r_ros.kernels.aside import Aside
-from evict3r_ros.kernels.layout import PackedLayout
+from evict3r_ros.kernels.layout import RANGE_DTYPE, PackedLayout
+from evict3r_ros.kernels.side_stream import SideStream
 from evict3r_ros.kernels.torch_engine import attention
+from evict3r_ros.stages import stage
 
 __all__ = [
     'ENGINES',
-    'Aside',
+    'RANGE_DTYPE',
     'PackedLayout',
+    'SideStream',
     'add_norm',
     'attention',
+    'bilinear_upsample',
     'cache_attention',
     'cache_mass',
     'copy_pair',
     'engine_for',
-    'enlarge',
-    'norm_turn',
+    'qk_norm_rotary_embedding',
     'read_packed',
     'self_attention',
-    'time_scoring',
     'use',
     'why',
     'write_packed',
 ]
 
 ENGINES = ('auto', 'torch', 'triton')
+SCORING = 'scoring by attention'
+"""The stage of the kernel that computes attention masses, which on CUDA runs beside the rest."""
 HAS_TRITON = importlib.util.find_spec('triton') is not None
 _engine = 'auto'
 
@@ -86,21 +88,6 @@ def _engine_of(tensor: torch.Tensor, kernels: str) -> ModuleType:
     return importlib.import_module(f'{__name__}.{kernels}') if _fused(tensor) else torch_engine
 
 
-def time_scoring(timed: Callable[[Callable], Callable]) -> Callable[[], None]:
-    """Put a clock around the kernel that scores keys by attention; the answer takes it off. For benchmarks."""
-    if not HAS_TRITON:
-        return lambda: None
-    from evict3r_ros.kernels import triton_attention
-
-    plain = triton_attention.mass
-    triton_attention.mass = timed(plain)
-
-    def restore() -> None:
-        triton_attention.mass = plain
-
-    return restore
-
-
 def cache_attention(
     query: torch.Tensor,
     keys: torch.Tensor,
@@ -108,16 +95,16 @@ def cache_attention(
     kept: torch.Tensor,
     fresh: int,
     mass: torch.Tensor | None = None,
-    aside: Aside | None = None,
+    side_stream: SideStream | None = None,
 ) -> torch.Tensor:
-    """See torch_engine.cache_attention; the mass is complete only when ``aside``, if given, has been joined."""
+    """See torch_engine.cache_attention; the mass is complete only when ``side_stream``, if given, has been joined."""
     if not _fused(query):
         return torch_engine.cache_attention(query, keys, values, kept, fresh, mass)
     from evict3r_ros.kernels import triton_attention
 
     answer, lse = triton_attention.attention(query, keys, values, kept, fresh)
     if mass is not None:
-        with aside.beside(query, lse) if aside is not None else nullcontext():
+        with side_stream.fork(query, lse) if side_stream is not None else nullcontext(), stage(SCORING):
             triton_attention.mass(query, keys, kept, fresh, lse, mass)
     return answer
 
@@ -143,7 +130,8 @@ def cache_mass(
     query = query.to(keys.dtype)
     # What the pooled queries would get of the values is not needed, but little: there are few of them.
     _, lse = triton_attention.attention(query, keys, keys, kept, fresh)
-    triton_attention.mass(query, keys, kept, fresh, lse, mass, counts)
+    with stage(SCORING):
+        triton_attention.mass(query, keys, kept, fresh, lse, mass, counts)
 
 
 def write_packed(
@@ -180,7 +168,7 @@ def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, val
     _engine_of(key, 'triton_codec').copy_pair(key, value, key_out, value_out)
 
 
-def norm_turn(
+def qk_norm_rotary_embedding(
     qkv: torch.Tensor,
     q_weight: torch.Tensor,
     q_bias: torch.Tensor,
@@ -190,8 +178,10 @@ def norm_turn(
     cos: torch.Tensor,
     sin: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """See torch_engine.norm_turn."""
-    return _engine_of(qkv, 'triton_layers').norm_turn(qkv, q_weight, q_bias, k_weight, k_bias, eps, cos, sin)
+    """See torch_engine.qk_norm_rotary_embedding."""
+    return _engine_of(qkv, 'triton_layers').qk_norm_rotary_embedding(
+        qkv, q_weight, q_bias, k_weight, k_bias, eps, cos, sin
+    )
 
 
 def add_norm(
@@ -201,8 +191,8 @@ def add_norm(
     return _engine_of(x, 'triton_layers').add_norm(x, added, gamma, weight, bias, eps)
 
 
-def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
-    """See torch_engine.enlarge."""
+def bilinear_upsample(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
+    """See torch_engine.bilinear_upsample."""
     # Triton's takes one map: many at a time come only from passes over whole clips.
     engine = _engine_of(x, 'triton_layers') if x.shape[0] == 1 else torch_engine
-    return engine.enlarge(x, size, position)
+    return engine.bilinear_upsample(x, size, position)

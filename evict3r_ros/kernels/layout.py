@@ -6,6 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+RANGE_DTYPE = torch.float16
+"""Of minimum and step of packed numbers: ten bits of mantissa for ranges of at most a few hundred."""
+
 
 @dataclass(frozen=True)
 class PackedLayout:

@@ -7,13 +7,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from evict3r_ros.kernels import torch_enlarge
-from evict3r_ros.kernels.layout import PackedLayout
+from evict3r_ros.kernels import torch_upsample
+from evict3r_ros.kernels.layout import RANGE_DTYPE, PackedLayout
 
 TILE_BYTES = 32 * 2**20
 """Scores held at one time while the attention mass is collected."""
-HALF = torch.float16
-"""Minimum and step of packed numbers: ten bits of mantissa for ranges of at most a few hundred."""
 
 
 def attention(
@@ -99,9 +97,9 @@ def pack(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     """
     levels = 2**bits - 1
     low, high = x.aminmax(dim=-1, keepdim=True)
-    limit = torch.finfo(HALF).max
-    low = low.clamp(-limit, limit).to(HALF)
-    step = ((high - low.float()) / levels).clamp(max=limit).to(HALF)
+    limit = torch.finfo(RANGE_DTYPE).max
+    low = low.clamp(-limit, limit).to(RANGE_DTYPE)
+    step = ((high - low.float()) / levels).clamp(max=limit).to(RANGE_DTYPE)
     # Where all numbers are the same the step is zero, and so is every code.
     steps = torch.where(step > 0.0, (x - low.float()) / step.float(), 0.0)
     parts = steps.round().clamp(0, levels).to(torch.uint8).chunk(8 // bits, dim=-1)
@@ -170,7 +168,9 @@ def read_packed(
         local = torch.where(inside, local, last)
     found = rows.index_select(0, local)
     size, heads = layout.code_bytes, key.shape[1]
-    ranges = found[:, 2 * size : 2 * size + 4 * heads * HALF.itemsize].view(HALF).unflatten(1, (2, heads, 2))
+    ranges = (
+        found[:, 2 * size : 2 * size + 4 * heads * RANGE_DTYPE.itemsize].view(RANGE_DTYPE).unflatten(1, (2, heads, 2))
+    )
     for kind, out in enumerate((key, value)):
         x = unpack(found[:, kind * size : (kind + 1) * size], ranges[:, kind], layout.bits)
         x = x * scale[kind] + table[kind][centres]
@@ -183,7 +183,7 @@ def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, val
     value_out.copy_(value)
 
 
-def norm_turn(
+def qk_norm_rotary_embedding(
     qkv: torch.Tensor,
     q_weight: torch.Tensor,
     q_bias: torch.Tensor,
@@ -217,7 +217,7 @@ def add_norm(
     return x, F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
 
-def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
+def bilinear_upsample(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
     """x (batch, C, h, w) to (batch, C, *size), bilinear with aligned corners; plus position (1, C, *size)."""
-    x = torch_enlarge.enlarge(x, size)
+    x = torch_upsample.bilinear_upsample(x, size)
     return x if position is None else x + position

@@ -21,7 +21,7 @@ def _quarter(ptr, places, weight_ptr, bias_ptr, quarter, mean, deviation, channe
 
 
 @triton.jit
-def _norm_turn(
+def _qk_norm_rotary_embedding(
     qkv_ptr,
     q_ptr,
     k_ptr,
@@ -97,7 +97,7 @@ def _add_norm(x_ptr, added_ptr, gamma_ptr, weight_ptr, bias_ptr, sum_ptr, normed
 
 
 @triton.jit
-def _enlarge(
+def _bilinear_upsample(
     x_ptr,
     position_ptr,
     out_ptr,
@@ -138,7 +138,7 @@ def _enlarge(
     tl.store(out_ptr + places, value.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-def norm_turn(
+def qk_norm_rotary_embedding(
     qkv: torch.Tensor,
     q_weight: torch.Tensor,
     q_bias: torch.Tensor,
@@ -148,12 +148,12 @@ def norm_turn(
     cos: torch.Tensor,
     sin: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """See torch_engine.norm_turn."""
+    """See torch_engine.qk_norm_rotary_embedding."""
     batch, tokens, _, heads, width = qkv.shape
     query = torch.empty(batch, tokens, heads, width, dtype=qkv.dtype, device=qkv.device)
     key = torch.empty_like(query)
     lines = batch * tokens * heads
-    _norm_turn[(triton.cdiv(lines, LINES), 2)](
+    _qk_norm_rotary_embedding[(triton.cdiv(lines, LINES), 2)](
         qkv,
         query,
         key,
@@ -197,8 +197,8 @@ def add_norm(
     return total, normed
 
 
-def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
-    """See torch_engine.enlarge; the answer has its channels innermost."""
+def bilinear_upsample(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
+    """See torch_engine.bilinear_upsample; the answer has its channels innermost."""
     x = x.contiguous(memory_format=torch.channels_last)
     (height, width), (_, channels, in_height, in_width) = size, x.shape
     out = torch.empty(1, channels, height, width, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
@@ -206,7 +206,7 @@ def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | Non
         position = position.contiguous(memory_format=torch.channels_last)
     block = triton.next_power_of_2(channels)
     columns = max(1, 4096 // block)
-    _enlarge[(triton.cdiv(width, columns), height)](
+    _bilinear_upsample[(triton.cdiv(width, columns), height)](
         x,
         x if position is None else position,
         out,

@@ -61,7 +61,7 @@ class Fusion(nn.Module):
         x = own if coarser is None else coarser + self.resConfUnit1(own)
         # A 1x1 convolution and an interpolation whose weights sum to 1 commute; in this order it costs a quarter.
         x = self.out_conv(self.resConfUnit2(x))
-        return kernels.enlarge(x, size)
+        return kernels.bilinear_upsample(x, size)
 
 
 class Scratch(nn.Module):
@@ -132,7 +132,7 @@ class DenseHead(nn.Module):
             x = project(x)
             maps.append(resize(x + self._position(x, patches, aspect)))
         x = self.scratch.output_conv1(self.scratch.fuse(maps))
-        x = kernels.enlarge(x, size, self._position(x, size, aspect))
+        x = kernels.bilinear_upsample(x, size, self._position(x, size, aspect))
         return self.scratch.output_conv2(x).float()
 
 

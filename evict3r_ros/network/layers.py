@@ -61,7 +61,7 @@ class Attention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         if rotary is None:
             return tuple(qkv.permute(2, 0, 3, 1, 4))
-        return kernels.norm_turn(
+        return kernels.qk_norm_rotary_embedding(
             qkv,
             self.q_norm.weight,
             self.q_norm.bias,
@@ -117,16 +117,16 @@ class Block(nn.Module):
         rotary: RotaryTable | None = None,
         observe_residual: Callable[[torch.Tensor], None] | None = None,
         normed: torch.Tensor | None = None,
-        then: nn.LayerNorm | None = None,
+        next_norm: nn.LayerNorm | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """x: (batch, tokens, width) -> the same shape; without ``attend`` the tokens attend to each other.
 
         A sum and the norm of it that comes next are one kernel, also across blocks: normed is ``norm1(x)``, where the
-        block before has made it, and then is the norm that the next one wants, the second part of the answer.
+        block before has made it, and next_norm is the norm that the next one wants, the second part of the answer.
         observe_residual: told what the MLP adds, (batch, tokens, width).
         """
         answers = attend(*self.before(self.norm1(x) if normed is None else normed, rotary))
-        x, normed, added = self.after(x, answers, then)
+        x, normed, added = self.after(x, answers, next_norm)
         if observe_residual is not None:
             observe_residual(added * self.ls2.gamma)
         return x, normed
@@ -136,12 +136,12 @@ class Block(nn.Module):
         return self.attn.split(normed, rotary)
 
     def after(
-        self, x: torch.Tensor, answers: torch.Tensor, then: nn.LayerNorm | None
+        self, x: torch.Tensor, answers: torch.Tensor, next_norm: nn.LayerNorm | None
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
         """The tokens that leave the block, their norm, and what the MLP added, before its LayerScale."""
         x, normed = add_and_norm(x, self.attn.join(answers), self.ls1, self.norm2)
         added = self.mlp(normed)
-        return *add_and_norm(x, added, self.ls2, then), added
+        return *add_and_norm(x, added, self.ls2, next_norm), added
 
 
 def add_and_norm(
@@ -156,12 +156,12 @@ def add_and_norm(
 def run_blocks(
     blocks: Sequence[Block],
     x: torch.Tensor,
-    then: nn.LayerNorm,
+    next_norm: nn.LayerNorm,
     attend: Callable[[int], Attend] = lambda _: kernels.self_attention,
 ) -> torch.Tensor:
     """A stack of blocks over x (batch, tokens, width), and a norm of what comes out; attend: by the block's number."""
     normed = None
     for number, block in enumerate(blocks):
-        following = blocks[number + 1].norm1 if number + 1 < len(blocks) else then
-        x, normed = block(x, attend(number), normed=normed, then=following)
+        following = blocks[number + 1].norm1 if number + 1 < len(blocks) else next_norm
+        x, normed = block(x, attend(number), normed=normed, next_norm=following)
     return normed

@@ -15,6 +15,7 @@ from evict3r_ros.network.camera_head import CameraHead
 from evict3r_ros.network.dense_head import DenseHead, depth_and_confidence, points_and_confidence
 from evict3r_ros.network.memory import CausalMemory, Memory
 from evict3r_ros.network.presets import MEAN, STD, Preset
+from evict3r_ros.stages import stage
 
 HEADS = ('camera', 'depth', 'point')
 
@@ -55,7 +56,7 @@ class StreamVGGT(nn.Module):
         self.depth_head = DenseHead(preset, outputs=2)
         self.point_head = DenseHead(preset, outputs=4) if 'point' in heads else None
         self._mean_and_std: torch.Tensor | None = None
-        self._aside: kernels.Aside | None = None
+        self._side_stream: kernels.SideStream | None = None
 
     @property
     def device(self) -> torch.device:
@@ -80,27 +81,29 @@ class StreamVGGT(nn.Module):
     ) -> NetworkOutput:
         """images: (batch, frames, 3, H, W) normalised; is_first: (frames,) bool; grid: of ``aggregator.grid``."""
         tokens = self.aggregator(images, is_first, grid, memory)
-        return self.read(tokens, grid, tuple(images.shape[-2:]), camera_memory)
+        return self.run_heads(tokens, grid, tuple(images.shape[-2:]), camera_memory)
 
-    def read(
+    def run_heads(
         self, tokens: list[torch.Tensor], grid: FrameGrid, size: tuple[int, int], camera_memory: Memory
     ) -> NetworkOutput:
         """What the heads say of the aggregator's tokens, for images of ``size`` (height, width)."""
         *tapped, last = tokens
         batch_frames = last.shape[:2]
         # The camera head moves weights, the dense heads compute: side by side they take little more than one of them.
-        if self._aside is None:
-            self._aside = kernels.Aside(last.device)
-        with self._aside.beside(last):
+        if self._side_stream is None:
+            self._side_stream = kernels.SideStream(last.device)
+        with self._side_stream.fork(last), stage('camera head'):
             pose_encoding = self.camera_head(last[:, :, 0], camera_memory)
         tapped = [tokens.flatten(0, 1) for tokens in tapped]
-        depth, confidence = depth_and_confidence(self.depth_head(tapped, grid.patches, size))
+        with stage('depth head'):
+            raw = self.depth_head(tapped, grid.patches, size)
+        depth, confidence = depth_and_confidence(raw)
         points = points_confidence = None
         if self.point_head is not None:
             points, points_confidence = points_and_confidence(self.point_head(tapped, grid.patches, size))
             points = points.unflatten(0, batch_frames)
             points_confidence = points_confidence.unflatten(0, batch_frames)
-        self._aside.join()
+        self._side_stream.join()
         return NetworkOutput(
             pose_encoding,
             depth.unflatten(0, batch_frames),

@@ -7,6 +7,8 @@ from __future__ import annotations
 import numpy as np
 
 from evict3r_ros import geometry
+from evict3r_ros.cache import KeyValueCache
+from evict3r_ros.network import NetworkOutput
 
 GRID = 24
 """Points of a view, along its longer side."""
@@ -24,7 +26,7 @@ def motion(world_from_earlier: np.ndarray, world_from_later: np.ndarray, depth: 
 class AnchorChooser:
     """Says which frames should be pinned as anchors, so that every part of the scene keeps one."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._points: np.ndarray | None = None
 
     def reset(self) -> None:
@@ -51,3 +53,42 @@ class AnchorChooser:
         is_first = self._points is None
         self._points = geometry.transform_points(world_from_camera, points)
         return not is_first
+
+
+class CameraFeedback:
+    """Tells a cache, which knows no camera, how far the camera moved and which frames to pin.
+
+    For each frame: ``send`` before it ends, ``frame_ended`` after.
+    """
+
+    def __init__(self, cache: KeyValueCache):
+        self._cache = cache
+        self._chooser = AnchorChooser() if len(cache.anchors) else None
+        self.reset()
+
+    @staticmethod
+    def is_wanted(cache: KeyValueCache) -> bool:
+        """Whether a cache asks for any of it."""
+        return len(cache.anchors) > 0 or cache.wants_motion
+
+    def reset(self) -> None:
+        """A new stream begins."""
+        self._pose = self._admitted_pose = np.eye(4)
+        if self._chooser is not None:
+            self._chooser.reset()
+
+    def send(self, output: NetworkOutput, index: int, size: tuple[int, int]) -> None:
+        """Tell the cache of a frame; index: 0 for a stream's first; size: (height, width) of the network's images."""
+        pose_encoding = output.pose_encoding[0, 0].double().cpu().numpy()
+        self._pose, depth = geometry.world_from_camera(pose_encoding), output.depth[0, 0].cpu().numpy()
+        if self._cache.wants_motion:
+            self._cache.observe_motion(motion(self._admitted_pose, self._pose, float(np.median(depth))))
+        if self._chooser is not None:
+            camera_matrix = geometry.intrinsics(pose_encoding, size)
+            if self._chooser.is_anchor(depth, camera_matrix, self._pose):
+                self._cache.pin(index)
+
+    def frame_ended(self) -> None:
+        """Remember where the last admitted frame was taken."""
+        if self._cache.wants_motion and self._cache.admitted:
+            self._admitted_pose = self._pose

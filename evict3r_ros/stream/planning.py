@@ -166,11 +166,11 @@ def plan(
             stream = Stream(network, config, camera_size=size, image_width=size[1])
             opened = counter.bytes
             cache = stream.cache
-            scratch = sum(part.nbytes for part in cache.scratch)
+            scratch = cache.scratch_bytes
             image = torch.empty(3, *size)
             stream.run(image)
             tables = counter.bytes - opened - image.nbytes
-            cache.ledger.assume_full()
+            cache.assume_full()
             counter.peak = 0
             # The image itself counts as an activation.
             stream.run(image)

@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
+from evict3r_ros.stages import stage
+
 Answer = TypeVar('Answer')
 
 
@@ -26,7 +28,7 @@ class FrameGraph(Generic[Answer]):
         self._graph = torch.cuda.CUDAGraph()
         pool = None if after is None else after._graph.pool()
         # Other threads of a node may use CUDA meanwhile.
-        with torch.cuda.graph(self._graph, pool=pool, stream=_main_line(), capture_error_mode='thread_local'):
+        with torch.cuda.graph(self._graph, pool=pool, stream=_main_stream(), capture_error_mode='thread_local'):
             self.answer = work()
             """What the work returned; its tensors hold the latest replay's numbers."""
 
@@ -37,8 +39,8 @@ class FrameGraph(Generic[Answer]):
 
 
 @functools.cache
-def _main_line() -> torch.cuda.Stream:
-    # Ahead of what runs aside, where both want the same multiprocessor.
+def _main_stream() -> torch.cuda.Stream:
+    # Ahead of side streams, where both want the same multiprocessor.
     return torch.cuda.Stream(priority=-1)
 
 
@@ -55,11 +57,12 @@ class Transfer:
 
     def send(self, image: torch.Tensor) -> None:
         """An image from wherever it lies; the last frame must be done."""
-        if image.is_cuda:
-            self.image.copy_(image)
-        else:
-            self._staged.copy_(image)
-            self.image.copy_(self._staged, non_blocking=True)
+        with stage('copy of the image'):
+            if image.is_cuda:
+                self.image.copy_(image)
+            else:
+                self._staged.copy_(image)
+                self.image.copy_(self._staged, non_blocking=True)
 
     def wait(self) -> np.ndarray:
         """The numbers, in float64, once all that was launched is done."""

@@ -124,7 +124,7 @@ class Policy:
         return wanted - (excess * above / above.sum().clamp(min=1)).ceil().long()
 
 
-def choose(priorities: torch.Tensor, valid: torch.Tensor, budgets: torch.Tensor) -> torch.Tensor:
+def select_tokens(priorities: torch.Tensor, valid: torch.Tensor, budgets: torch.Tensor) -> torch.Tensor:
     """(L, M) bool: for each layer the ``budgets`` (L,) valid candidates of highest priority; ties go to the first."""
     order = priorities.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
     places = torch.arange(order.shape[1], device=order.device).expand_as(order)

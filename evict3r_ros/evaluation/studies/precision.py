@@ -65,7 +65,7 @@ def _run(
                 poses.append(answer.world_from_camera)
                 progress()
             kept = [
-                {tuple(token) for token in stream.cache.ledger.kept(layer).tolist()}
+                {tuple(token) for token in stream.cache.kept(layer).tolist()}
                 for layer in range(stream.cache.shape.layers)
             ]
     finally:

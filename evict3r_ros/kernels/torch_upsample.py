@@ -15,7 +15,7 @@ def _weights(before: int, after: int, like: torch.Tensor) -> torch.Tensor:
     return (1 - (place[:, None] - sample).abs()).clamp(min=0).to(like.dtype)
 
 
-class _Enlarge(torch.autograd.Function):
+class _BilinearUpsample(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         ctx.before = tuple(x.shape[-2:])
@@ -33,8 +33,8 @@ class _Enlarge(torch.autograd.Function):
         return (columns.T @ by_row).view(batch, *ctx.before, channels).permute(0, 3, 1, 2), None
 
 
-def enlarge(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def bilinear_upsample(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """x: (batch, channels, h, w) -> (batch, channels, *size), bilinear, corners aligned."""
     if torch.is_grad_enabled() and x.requires_grad:
-        return _Enlarge.apply(x, size)
+        return _BilinearUpsample.apply(x, size)
     return F.interpolate(x, size, mode='bilinear', align_corners=True)
