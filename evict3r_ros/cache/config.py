@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass, replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from evict3r_ros.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 BITS = (32, 16, 8, 4, 2)
 MOST_TOKENS = 2**30

@@ -12,6 +12,7 @@ import torch
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import int8
+from evict3r_ros.network.precision import torch_dtype
 from evict3r_ros.network.presets import PRESETS, Preset
 from evict3r_ros.network.random_weights import random_tensor
 from evict3r_ros.network.streamvggt import HEADS, StreamVGGT
@@ -21,7 +22,6 @@ TINY, AUTO = 'tiny', 'auto'
 PRESET_KEY = 'evict3r_preset'
 """Where a .safetensors file's metadata name the preset."""
 OFFICIAL = {'repo_id': 'lch01/StreamVGGT', 'filename': 'checkpoints.pth'}
-DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 UNUSED = ('track_head.',)
 """Parts of the published weights that this project has no use for."""
 NAMED_KEYS = 3
@@ -43,8 +43,7 @@ def load_network(
     ``preset_of``. dtype: float32, bfloat16 or float16. Raises UserError, in one line, for weights that are not this
     network's.
     """
-    if dtype not in DTYPES:
-        raise UserError(f'dtype {dtype!r} is not one of {", ".join(DTYPES)}')
+    precision = torch_dtype(dtype)
     preset = preset_of(weights, preset)
     if not set(heads) <= set(HEADS):
         raise UserError(f'heads {heads} are not among {", ".join(HEADS)}')
@@ -66,7 +65,7 @@ def load_network(
     # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
     # gives is the file itself, mapped into memory, and who overwrites that would end this process with a bus error.
     copy = weights != 'random'
-    state = {key: read(key).to(device=device, dtype=DTYPES[dtype], copy=copy) for key in shapes}
+    state = {key: read(key).to(device=device, dtype=precision, copy=copy) for key in shapes}
     network.load_state_dict(state, strict=True, assign=True)
     if device.type == 'cuda':
         # Convolutions in half precision run on tensor cores in this layout, and tokens come in it anyway.

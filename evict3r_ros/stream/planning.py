@@ -21,7 +21,7 @@ from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
-from evict3r_ros.network.checkpoint import DTYPES
+from evict3r_ros.network.precision import torch_dtype
 from evict3r_ros.stream.stream import Stream
 
 MIB = 2**20
@@ -153,15 +153,15 @@ def plan(
 
     Raises UserError for settings that cannot work.
     """
-    for name, value, known in (('preset', preset, PRESETS), ('dtype', dtype, DTYPES)):
-        if value not in known:
-            raise UserError(f'{name} {value!r} is not one of {", ".join(known)}')
+    if preset not in PRESETS:
+        raise UserError(f'preset {preset!r} is not one of {", ".join(PRESETS)}')
+    precision = torch_dtype(dtype)
     if config.policy in POLICIES and POLICIES[config.policy].grows:
         raise UserError(f'policy {config.policy!r} takes more memory with every frame: there is nothing to plan')
     size = size or (PRESETS[preset].image_width,) * 2
     ImageView.whole(size)
     with torch.device('meta'), torch.inference_mode():
-        network = StreamVGGT(PRESETS[preset], heads).to(DTYPES[dtype])
+        network = StreamVGGT(PRESETS[preset], heads).to(precision)
         with StorageCounter() as counter, _FusedAttention():
             stream = Stream(network, config, camera_size=size, image_width=size[1])
             opened = counter.bytes
