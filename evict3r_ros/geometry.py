@@ -10,9 +10,13 @@ Pixel (u, v) counts columns and rows from 0, and integers are the pixels' positi
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+Map = TypeVar('Map', np.ndarray, torch.Tensor)
+"""A map of numbers (H, W), or of vectors (H, W, n)."""
 
 BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 """REP-103 body axes from the optical axes of a camera that looks along the body's x."""
@@ -137,19 +141,21 @@ def intrinsics(pose_encoding: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     )
 
 
-def unproject(depth, camera_matrix):
+def unproject(depth: Map, camera_matrix: np.ndarray) -> Map:
     """Points (H, W, 3) in the camera's optical frame from depth (H, W) along z and K (3, 3).
 
     Takes and returns a numpy array or a torch tensor, in the depth's precision. NaN depths give NaN points.
     """
-    planes = (*lateral_planes(depth, camera_matrix), depth)
-    return torch.stack(planes, dim=-1) if isinstance(depth, torch.Tensor) else np.stack(planes, axis=-1)
+    x, y = lateral_planes(depth, camera_matrix)
+    return torch.stack((x, y, depth), dim=-1) if isinstance(depth, torch.Tensor) else np.stack((x, y, depth), axis=-1)
 
 
-def lateral_planes(depth, camera_matrix):
+def lateral_planes(depth: Map, camera_matrix: np.ndarray) -> tuple[Map, Map]:
     """The x and the y, each (H, W), of `unproject`: for whoever wants planes and not points."""
     height, width = depth.shape
     fx, fy, cx, cy = (float(camera_matrix[i][j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    u: Map
+    v: Map
     if isinstance(depth, torch.Tensor):
         u = torch.arange(width, dtype=depth.dtype, device=depth.device)
         v = torch.arange(height, dtype=depth.dtype, device=depth.device)
@@ -161,4 +167,5 @@ def lateral_planes(depth, camera_matrix):
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (..., 3) moved by a (4, 4) transform, in the points' precision."""
     rotation = matrix[:3, :3].astype(points.dtype)
-    return points @ rotation.T + matrix[:3, 3].astype(points.dtype)
+    moved: np.ndarray = points @ rotation.T + matrix[:3, 3].astype(points.dtype)
+    return moved

@@ -80,7 +80,7 @@ class CacheConfig:
     camera_policy: str = 'uniform'
     """Which: ``uniform`` (evenly spaced over the stream) or ``recent``; the first one and the anchors in any case."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         bits = (self.bits.pinned, self.bits.recent, self.bits.rest) if isinstance(self.bits, TierBits) else (self.bits,)
         if not set(bits) <= set(BITS):
             raise UserError(f'cache bits {self.bits} are not among {", ".join(map(str, BITS))}')
@@ -90,7 +90,7 @@ class CacheConfig:
             raise UserError(f'bits must fall with age, and at least one frame must be recent: {self.bits}')
         if (self.share is None) != (self.sequence_length is None):
             raise UserError('share (P) and sequence_length go together: P is a share of a known number of frames')
-        if self.share is not None and not (0.0 < self.share <= 1.0 and self.sequence_length >= 1):
+        if self.share is not None and not (0.0 < self.share <= 1.0 and (self.sequence_length or 0) >= 1):
             raise UserError(f'share {self.share} must be in (0, 1] and sequence_length {self.sequence_length} positive')
         if self.memory_mb is not None and self.share is not None:
             raise UserError('memory_mb and share (P) both set the budget: give one')
@@ -147,7 +147,7 @@ class Budget:
     def of(cls, config: CacheConfig, shape: CacheShape, fixed_bytes: int, token_bytes: int) -> Budget:
         """The budget for a shape, where a pool takes ``fixed_bytes`` and ``token_bytes`` for each token of a layer."""
         layers = shape.layers
-        if config.share is not None:
+        if config.share is not None and config.sequence_length is not None:
             total = math.ceil(config.share * config.sequence_length * shape.frame_tokens * layers)
             return cls(replace(config, tokens=-(-total // layers)), total, layers)
         if config.memory_mb is not None:

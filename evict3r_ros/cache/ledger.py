@@ -96,13 +96,15 @@ class Ledger:
         self.frame_of[fresh] = self.frame
         self.token_of[fresh] = torch.arange(self.frame_tokens, dtype=torch.int32, device=device).expand_as(fresh)
         self.protected.index_fill_(0, fresh.flatten(), True)
-        self.slots, self.valid = self._beside(self._table, self.lengths, self._longest, fresh)
+        self.slots, self.valid = self._with_fresh(self._table, self.lengths, self._longest, fresh)
         if self._focus_is_all:
             self.seen, self.seen_valid = self.slots, self.valid
         else:
-            self.seen, self.seen_valid = self._beside(self._focus, self.focus_lengths, self._longest_focus, fresh)
+            self.seen, self.seen_valid = self._with_fresh(self._focus, self.focus_lengths, self._longest_focus, fresh)
 
-    def _beside(self, table: torch.Tensor, lengths: torch.Tensor, longest: int, fresh: torch.Tensor):
+    def _with_fresh(
+        self, table: torch.Tensor, lengths: torch.Tensor, longest: int, fresh: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """A table's slots and the fresh ones, (L, longest + N), and which there are."""
         there = self._columns[:longest] < lengths[:, None]
         slots = torch.cat((torch.where(there, table[:, :longest], self.null_slot), fresh), dim=1)

@@ -22,7 +22,7 @@ class SteadyFocal:
     running mean in which no answer pulls further than MOST_STEP.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._first: list[np.ndarray] = []
         self._mean: np.ndarray | None = None
 

@@ -37,14 +37,14 @@ def has_usable_shape(height: int, width: int) -> bool:
 class FrozenWatch:
     """Counts images in a row with the same pixels: a real sensor's noise makes each one different."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.repeats = 0
         """How many images in a row were like the one before them."""
         self._last: int | None = None
 
     def see(self, image: np.ndarray) -> int:
         """Take in the next image (h, w, 3); returns ``repeats``."""
-        checksum = zlib.crc32(np.ascontiguousarray(_sample(image)))
+        checksum = zlib.crc32(np.ascontiguousarray(_sample(image)).data)
         self.repeats = self.repeats + 1 if checksum == self._last else 0
         self._last = checksum
         return self.repeats

@@ -73,11 +73,13 @@ class ImageView:
 
     def to_network_K(self, camera_matrix: np.ndarray) -> np.ndarray:
         """K (3, 3) of the network's image from K of the camera's."""
-        return self._network_from_camera() @ camera_matrix
+        network_matrix: np.ndarray = self._network_from_camera() @ camera_matrix
+        return network_matrix
 
     def to_camera_K(self, network_matrix: np.ndarray) -> np.ndarray:
         """K (3, 3) of the camera's image from K of the network's."""
-        return np.linalg.inv(self._network_from_camera()) @ network_matrix
+        camera_matrix: np.ndarray = np.linalg.inv(self._network_from_camera()) @ network_matrix
+        return camera_matrix
 
     def to_camera(self, values: torch.Tensor) -> torch.Tensor:
         """A map (H, W) of the network's size as one (h, w) of the camera's, NaN where the network saw nothing.

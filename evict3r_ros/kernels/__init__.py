@@ -179,20 +179,25 @@ def qk_norm_rotary_embedding(
     sin: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """See torch_engine.qk_norm_rotary_embedding."""
-    return _engine_of(qkv, 'triton_layers').qk_norm_rotary_embedding(
+    engine = _engine_of(qkv, 'triton_layers')
+    answer: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = engine.qk_norm_rotary_embedding(
         qkv, q_weight, q_bias, k_weight, k_bias, eps, cos, sin
     )
+    return answer
 
 
 def add_norm(
     x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See torch_engine.add_norm."""
-    return _engine_of(x, 'triton_layers').add_norm(x, added, gamma, weight, bias, eps)
+    engine = _engine_of(x, 'triton_layers')
+    answer: tuple[torch.Tensor, torch.Tensor] = engine.add_norm(x, added, gamma, weight, bias, eps)
+    return answer
 
 
 def bilinear_upsample(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
     """See torch_engine.bilinear_upsample."""
     # Triton's takes one map: many at a time come only from passes over whole clips.
     engine = _engine_of(x, 'triton_layers') if x.shape[0] == 1 else torch_engine
-    return engine.bilinear_upsample(x, size, position)
+    upsampled: torch.Tensor = engine.bilinear_upsample(x, size, position)
+    return upsampled

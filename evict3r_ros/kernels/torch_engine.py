@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 
@@ -54,7 +56,7 @@ def cache_attention(
         return attention(query, keys, values, valid)
     mass.zero_()
     answers = []
-    for weights in _weights(query, keys, valid):
+    for weights in _softmax_weights(query, keys, valid):
         mass += weights.sum(dim=(0, 1))
         answers.append((weights @ values.float()).to(query.dtype))
     mass /= query.shape[0]
@@ -68,14 +70,16 @@ def cache_mass(
     valid = _there(keys, kept, fresh)
     mass.zero_()
     first = 0
-    for weights in _weights(query, keys.transpose(0, 1), valid):
+    for weights in _softmax_weights(query, keys.transpose(0, 1), valid):
         last = first + weights.shape[1]
         mass += torch.einsum('hnm,n->m', weights, counts[first:last])
         first = last
     mass /= query.shape[0]
 
 
-def _weights(query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None):
+def _softmax_weights(
+    query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None
+) -> Iterator[torch.Tensor]:
     """Softmax weights (heads, tile, M) in float32, a tile of queries at a time.
 
     A query's weights need its own row of scores alone, so one pass suffices and the matrix (heads, N, M) is never whole.
@@ -113,7 +117,7 @@ def unpack(codes: torch.Tensor, ranges: torch.Tensor, bits: int) -> torch.Tensor
     """The inverse of ``pack``, as far as the bits go: (n, heads, w) float32."""
     codes = codes.unflatten(1, (ranges.shape[1], -1))
     parts = [(codes >> (bits * number)) & (2**bits - 1) for number in range(8 // bits)]
-    low, step = ranges.float().split(1, dim=-1)
+    low, step = ranges[..., :1].float(), ranges[..., 1:].float()
     return torch.cat(parts, dim=-1).float() * step + low
 
 

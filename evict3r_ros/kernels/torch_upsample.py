@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -17,12 +19,12 @@ def _weights(before: int, after: int, like: torch.Tensor) -> torch.Tensor:
 
 class _BilinearUpsample(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         ctx.before = tuple(x.shape[-2:])
         return F.interpolate(x, size, mode='bilinear', align_corners=True)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         rows = _weights(ctx.before[0], gradient.shape[-2], gradient)
         columns = _weights(ctx.before[1], gradient.shape[-1], gradient)
         # Channels last, as the convolutions leave their gradients: rows first, since that needs no copy.
@@ -36,5 +38,6 @@ class _BilinearUpsample(torch.autograd.Function):
 def bilinear_upsample(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """x: (batch, channels, h, w) -> (batch, channels, *size), bilinear, corners aligned."""
     if torch.is_grad_enabled() and x.requires_grad:
-        return _BilinearUpsample.apply(x, size)
+        upsampled: torch.Tensor = _BilinearUpsample.apply(x, size)  # type: ignore[no-untyped-call]  # torch's
+        return upsampled
     return F.interpolate(x, size, mode='bilinear', align_corners=True)

@@ -100,7 +100,7 @@ def _attend(
     key_ptr += head * key_head
     value_ptr += head * value_head
 
-    if WHOLE:
+    if WHOLE:  # noqa: SIM108  # decided where Triton compiles
         kept = 0
     else:
         kept = tl.load(kept_ptr).to(tl.int32)

@@ -21,11 +21,16 @@ TINY, AUTO = 'tiny', 'auto'
 """This package's own weights, and the preset that follows the weights."""
 PRESET_KEY = 'evict3r_preset'
 """Where a .safetensors file's metadata name the preset."""
-OFFICIAL = {'repo_id': 'lch01/StreamVGGT', 'filename': 'checkpoints.pth'}
+OFFICIAL_REPOSITORY, OFFICIAL_FILE = 'lch01/StreamVGGT', 'checkpoints.pth'
 UNUSED = ('track_head.',)
 """Parts of the published weights that this project has no use for."""
 NAMED_KEYS = 3
 """How many keys an error names before it counts the rest."""
+
+Shapes = dict[str, tuple[int, ...]]
+"""By key."""
+Reader = Callable[[str], torch.Tensor]
+"""Key to tensor."""
 
 
 def load_network(
@@ -47,15 +52,16 @@ def load_network(
     preset = preset_of(weights, preset)
     if not set(heads) <= set(HEADS):
         raise UserError(f'heads {heads} are not among {", ".join(HEADS)}')
-    device = torch.device(device)
+    place = torch.device(device)
     with torch.device('meta'):
         network = StreamVGGT(PRESETS[preset], heads)
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     if weights == 'random':
 
-        def read(key: str) -> torch.Tensor:
-            return random_tensor(key, shapes[key], seed, device)
+        def random(key: str) -> torch.Tensor:
+            return random_tensor(key, shapes[key], seed, place)
 
+        read: Reader = random
         network.untrained = True
         network.source = f'random weights, seed {seed} (UNTRAINED)'
     else:
@@ -65,11 +71,11 @@ def load_network(
     # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
     # gives is the file itself, mapped into memory, and who overwrites that would end this process with a bus error.
     copy = weights != 'random'
-    state = {key: read(key).to(device=device, dtype=precision, copy=copy) for key in shapes}
+    state = {key: read(key).to(device=place, dtype=precision, copy=copy) for key in shapes}
     network.load_state_dict(state, strict=True, assign=True)
-    if device.type == 'cuda':
+    if place.type == 'cuda':
         # Convolutions in half precision run on tensor cores in this layout, and tokens come in it anyway.
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     return network.eval().requires_grad_(False)
 
 
@@ -122,16 +128,16 @@ def _download() -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(huggingface_hub.hf_hub_download(**OFFICIAL))
+        return Path(huggingface_hub.hf_hub_download(OFFICIAL_REPOSITORY, OFFICIAL_FILE))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f'the official weights ({OFFICIAL["repo_id"]}, {OFFICIAL["filename"]}) could not be fetched: '
+            f'the official weights ({OFFICIAL_REPOSITORY}, {OFFICIAL_FILE}) could not be fetched: '
             f'{first_line}; fetch the file elsewhere and give its path'
         ) from error
 
 
-def _checked(path: Path, shapes: dict[str, tuple[int, ...]], preset: Preset) -> Callable[[str], torch.Tensor]:
+def _checked(path: Path, shapes: Shapes, preset: Preset) -> Reader:
     """A reader of single tensors from ``path``, after its keys and shapes have been compared with ``shapes``."""
     expected = f'expected StreamVGGT weights of preset {preset.name!r}'
     found, read = _open(path, expected)
@@ -159,7 +165,7 @@ def _checked(path: Path, shapes: dict[str, tuple[int, ...]], preset: Preset) -> 
     return read
 
 
-def _open(path: Path, expected: str) -> tuple[dict[str, tuple[int, ...]], Callable[[str], torch.Tensor]]:
+def _open(path: Path, expected: str) -> tuple[Shapes, Reader]:
     """Shapes by key, and a reader by key; UserError for what is no weights file."""
     size = path.stat().st_size
     with path.open('rb') as file:
@@ -176,7 +182,7 @@ def _open(path: Path, expected: str) -> tuple[dict[str, tuple[int, ...]], Callab
     return _open_torch(path, size, expected)
 
 
-def _open_safetensors(path: Path, size: int, expected: str):
+def _open_safetensors(path: Path, size: int, expected: str) -> tuple[Shapes, Reader]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -201,7 +207,7 @@ def _metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def _open_torch(path: Path, size: int, expected: str):
+def _open_torch(path: Path, size: int, expected: str) -> tuple[Shapes, Reader]:
     import pickle
 
     if not zipfile.is_zipfile(path):

@@ -43,7 +43,8 @@ class ResidualUnit(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (batch, features, h, w) -> the same shape."""
         x = x.relu()
-        return self.conv2(self.conv1(x).relu()) + x
+        y: torch.Tensor = self.conv2(self.conv1(x).relu())
+        return y + x
 
 
 class Fusion(nn.Module):
@@ -81,11 +82,11 @@ class Scratch(nn.Module):
     def fuse(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Four maps, finest first, to one (batch, features, 8h, 8w), h and w in patches."""
         own = [self.get_submodule(f'layer{number}_rn')(x) for number, x in enumerate(maps, start=1)]
-        fused = None
-        for number in range(len(own), 0, -1):
-            finest = own[0].shape[-2:]
-            size = own[number - 2].shape[-2:] if number > 1 else (2 * finest[0], 2 * finest[1])
-            fused = self.get_submodule(f'refinenet{number}')(fused, own[number - 1], size)
+        finest = own[0].shape[-2:]
+        sizes = [(2 * finest[0], 2 * finest[1]), *(tuple(x.shape[-2:]) for x in own[:-1])]
+        fused: torch.Tensor = self.get_submodule(f'refinenet{len(own)}')(None, own[-1], sizes[-1])
+        for number in range(len(own) - 1, 0, -1):
+            fused = self.get_submodule(f'refinenet{number}')(fused, own[number - 1], sizes[number - 1])
         return fused
 
 
@@ -107,7 +108,7 @@ class DenseHead(nn.Module):
             )
         )
         self.scratch = Scratch(preset, outputs)
-        self._positions: dict[tuple, torch.Tensor] = {}
+        self._positions: dict[tuple[object, ...], torch.Tensor] = {}
 
     def _position(self, like: torch.Tensor, size: tuple[int, int], aspect: float) -> torch.Tensor:
         """(1, C, *size), in the layout of ``like`` (batch, C, h, w)."""
@@ -133,7 +134,8 @@ class DenseHead(nn.Module):
             maps.append(resize(x + self._position(x, patches, aspect)))
         x = self.scratch.output_conv1(self.scratch.fuse(maps))
         x = kernels.bilinear_upsample(x, size, self._position(x, size, aspect))
-        return self.scratch.output_conv2(x).float()
+        raw: torch.Tensor = self.scratch.output_conv2(x)
+        return raw.float()
 
 
 def depth_and_confidence(raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +75,8 @@ class Attention(nn.Module):
 
     def join(self, answers: torch.Tensor) -> torch.Tensor:
         """What attention answered, (batch, heads, tokens, head_dim) -> (batch, tokens, width)."""
-        return self.proj(answers.transpose(1, 2).flatten(-2))
+        projected: torch.Tensor = self.proj(answers.transpose(1, 2).flatten(-2))
+        return projected
 
 
 class Mlp(nn.Module):
@@ -87,7 +89,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (..., width) -> (..., out)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        x = self.fc2(F.gelu(self.fc1(x)))
+        return x
 
 
 class LayerScale(nn.Module):
@@ -154,14 +157,15 @@ def add_and_norm(
 
 
 def run_blocks(
-    blocks: Sequence[Block],
+    blocks: nn.ModuleList,
     x: torch.Tensor,
     next_norm: nn.LayerNorm,
     attend: Callable[[int], Attend] = lambda _: kernels.self_attention,
 ) -> torch.Tensor:
     """A stack of blocks over x (batch, tokens, width), and a norm of what comes out; attend: by the block's number."""
-    normed = None
-    for number, block in enumerate(blocks):
-        following = blocks[number + 1].norm1 if number + 1 < len(blocks) else next_norm
-        x, normed = block(x, attend(number), normed=normed, next_norm=following)
+    stack = cast('Sequence[Block]', blocks)
+    norms = [*(block.norm1 for block in stack), next_norm]
+    normed: torch.Tensor = norms[0](x)
+    for number, block in enumerate(stack):
+        x, normed = block(x, attend(number), normed=normed, next_norm=norms[number + 1])
     return normed

@@ -23,7 +23,8 @@ class PatchProjection(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images: (batch, 3, H, W) -> (batch, patches, width), in raster order."""
-        return self.proj(images).flatten(2).transpose(1, 2)
+        tokens: torch.Tensor = self.proj(images)
+        return tokens.flatten(2).transpose(1, 2)
 
 
 class PatchEncoder(nn.Module):

@@ -74,14 +74,15 @@ class StreamVGGT(nn.Module):
         if self._mean_and_std is None or self._mean_and_std.device != images.device:
             self._mean_and_std = torch.tensor((MEAN, STD), device=images.device)[..., None, None]
         mean, std = self._mean_and_std
-        return ((images - mean) / std).to(self.dtype)
+        normalised: torch.Tensor = (images - mean) / std
+        return normalised.to(self.dtype)
 
     def forward(
         self, images: torch.Tensor, is_first: torch.Tensor, grid: FrameGrid, memory: Memory, camera_memory: Memory
     ) -> NetworkOutput:
         """images: (batch, frames, 3, H, W) normalised; is_first: (frames,) bool; grid: of ``aggregator.grid``."""
         tokens = self.aggregator(images, is_first, grid, memory)
-        return self.run_heads(tokens, grid, tuple(images.shape[-2:]), camera_memory)
+        return self.run_heads(tokens, grid, (images.shape[-2], images.shape[-1]), camera_memory)
 
     def run_heads(
         self, tokens: list[torch.Tensor], grid: FrameGrid, size: tuple[int, int], camera_memory: Memory
@@ -121,6 +122,7 @@ class StreamVGGT(nn.Module):
         """
         frames = images.shape[1]
         is_first = torch.arange(frames, device=images.device) == 0
-        return self(
+        output: NetworkOutput = self(
             self.normalise(images), is_first, self.aggregator.grid(patches), CausalMemory(frames), CausalMemory(frames)
         )
+        return output

@@ -62,11 +62,15 @@ class OdometryIntegrator:
     """
 
     def __init__(
-        self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None, drift: DriftModel = DriftModel()
+        self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None, drift: DriftModel | None = None
     ) -> None:
         self.path = ThinnedPath()
-        self._drift = drift
+        self._drift = drift if drift is not None else DriftModel()
         self._frames = 0
+        self._world_from_camera: np.ndarray | None = None
+        self._stamp_ns: int | None = None
+        self._covariance: np.ndarray = np.zeros((6, 6))
+        self._scale_error: np.ndarray = np.zeros(3)
         self._mount(child_from_camera, np.eye(4) if odom_from_child is None else odom_from_child)
         self._begin()
 
@@ -78,7 +82,7 @@ class OdometryIntegrator:
         world_from_camera: (4, 4), in the stream's world and unit. scale: of this frame. confidence: the network's, of a
         typical pixel, 1 and more. The first frame of a stream stays where the last stream ended.
         """
-        if self._world_from_camera is None:
+        if self._world_from_camera is None or self._stamp_ns is None:
             self._bridge(stamp_ns)
         else:
             moved = geometry.invert(self._world_from_camera) @ world_from_camera
@@ -112,8 +116,8 @@ class OdometryIntegrator:
 
     def _begin(self) -> None:
         self._pose = self._origin.copy()
-        self._world_from_camera: np.ndarray | None = None
-        self._stamp_ns: int | None = None
+        self._world_from_camera = None
+        self._stamp_ns = None
         self._covariance = np.zeros((6, 6))
         self._scale_error = np.zeros(3)
         self._forget_twist()

@@ -10,6 +10,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,9 +46,9 @@ class Measurement:
     """The stream's first frame, with whatever had to be compiled or loaded."""
     tokens: int
     """The budget a layer, resolved."""
-    extra: dict = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
 
-    def report(self) -> dict:
+    def report(self) -> dict[str, Any]:
         """The figures, by the names that scripts rely on."""
         times = self.frames_ms
         return {
@@ -124,7 +126,7 @@ def _memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def plot(runs: dict[str, Measurement], path: str) -> None:
+def plot(runs: dict[str, Measurement], path: Path) -> None:
     """Latency and memory against the frame number, a line for each run, as PNG."""
     figure = new_figure(9, 6)
     above, below = figure.subplots(2, sharex=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class Soak:
     tensors: np.ndarray
     """(looks,): bytes of all living tensors' storages."""
 
-    def summary(self) -> dict:
+    def summary(self) -> dict[str, Any]:
         """The figures that say whether anything grows, and by how much, after the warm-up.
 
         Times are quartiles of frames 100 to 200 (early) and of the last 100 (late).

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class VideoMemory:
     resident: np.ndarray
     """(looks,): bytes of the process in memory."""
 
-    def summary(self) -> dict:
+    def summary(self) -> dict[str, Any]:
         """The figures that say whether memory grows, after the first tenth of the frames."""
         answering = (self.answered >= self.frames / 10) & (self.answered < self.frames)
         exporting = self.answered >= self.frames

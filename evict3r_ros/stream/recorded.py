@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ class FrameGraph(Generic[Answer]):
     keep its state in tensors that it changes in place. What it allocates stays its own until the graph is dropped.
     """
 
-    def __init__(self, work: Callable[[], Answer], after: FrameGraph | None = None):
+    def __init__(self, work: Callable[[], Answer], after: FrameGraph[Any] | None = None):
         """after: another piece of the frame, always replayed before this one, whose memory it may use again."""
         self._graph = torch.cuda.CUDAGraph()
         pool = None if after is None else after._graph.pool()

@@ -37,6 +37,7 @@ class Evict3R(Policy):
 
     def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
         """See Policy.frame_done."""
+        assert mass is not None, 'the policy asked for it by needs_mass'
         slots, valid, fresh = ledger.seen, ledger.seen_valid, ledger.fresh.flatten()
         keys = valid.sum(1, keepdim=True)
         # A slot's last owner has left its numbers behind.

@@ -54,4 +54,5 @@ class SurePixels:
         """Return their points (n, 3) in the camera's optical frame, for the maps' K (3, 3)."""
         x = (self.columns - K[0, 2]) / K[0, 0]
         y = (self.rows - K[1, 2]) / K[1, 1]
-        return np.stack([x, y, np.ones_like(x)], axis=-1) * self.depth[:, None]
+        points: np.ndarray = np.stack([x, y, np.ones_like(x)], axis=-1) * self.depth[:, None]
+        return points

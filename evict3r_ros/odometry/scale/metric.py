@@ -80,6 +80,19 @@ class FixedScale:
         """Keep it."""
 
 
+def _estimator(settings: ScaleSettings) -> Estimator | None:
+    match settings.source:
+        case 'fixed':
+            return FixedScale(settings.fixed)
+        case 'odometry':
+            return OdometryScale(settings.baseline)
+        case 'depth':
+            return DepthScale()
+        case 'camera_height':
+            return CameraHeightScale(settings.camera_height)
+    return None
+
+
 class MetricScale:
     """Follows the estimate of a source. `observe` and `restart` belong to one thread; the rest may be called from any.
 
@@ -91,13 +104,7 @@ class MetricScale:
     def __init__(self, settings: ScaleSettings) -> None:
         self.settings = settings
         self.state = ScaleState()
-        self._estimator: Estimator | None = {
-            'none': lambda: None,
-            'fixed': lambda: FixedScale(settings.fixed),
-            'odometry': lambda: OdometryScale(settings.baseline),
-            'depth': DepthScale,
-            'camera_height': lambda: CameraHeightScale(settings.camera_height),
-        }[settings.source]()
+        self._estimator = _estimator(settings)
         self._stamp_ns: int | None = None
 
     def hear_odometry(self, stamp_ns: int, odom_from_base: np.ndarray) -> None:
