@@ -20,7 +20,7 @@ def shape(heads=6, head_dim=64, layers=2, dtype=torch.float32) -> CacheShape:
 
 
 def stored(codec, key, value, layer=0, centres=None) -> torch.Tensor:
-    """The rows of tokens, and one for none."""
+    """Return the rows of tokens, and one for none."""
     rows = torch.zeros(len(key) + 1, codec.row_bytes, dtype=torch.uint8)
     centres = torch.zeros(len(key), dtype=torch.int64) if centres is None else centres
     codec.write(layer, rows, torch.arange(len(key)), centres, key, value)

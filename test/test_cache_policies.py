@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ def test_uniform_keeps_whole_frames_evenly():
         assert names == [(f, token) for f in frames for token in range(8)]
         assert frames[0] == 0 and frames[-1] == frame
         assert len(frames) == min(frame + 1, 5)
-        gaps = [b - a for a, b in zip(frames, frames[1:-1], strict=False)]
+        gaps = [b - a for a, b in pairwise(frames[:-1])]
         assert frame < 10 or max(gaps) <= 2 * min(gaps)
 
 
@@ -117,7 +118,7 @@ def test_evict3r_scores_neither_overflow_nor_freeze():
 
 
 def test_pooled_scores_agree_with_exact_ones():
-    """On queries that differ little inside a run, pooling changes little; on the mass of the whole it changes nothing."""
+    """On queries that differ little inside a run, pooling changes little; the sum of all mass stays the same."""
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(2, 7, 8, generator=generator).repeat_interleave(16, dim=1)[:, :106]
     query = torch.cat((torch.randn(2, 5, 8, generator=generator), query), dim=1)
@@ -133,7 +134,7 @@ def test_pooled_scores_agree_with_exact_ones():
 
 
 def seen_layer(policy, tokens=40):
-    """A cache of one layer after three frames, in the middle of the fourth: its ledger, policy, and keys by slot."""
+    """Return a cache of one layer in the middle of the fourth frame: its ledger, policy, and keys by slot."""
     replay = Replay(CacheConfig(policy, tokens, bits=32), shape(1))
     for _ in range(3):
         replay.step()
@@ -143,7 +144,7 @@ def seen_layer(policy, tokens=40):
 
 
 def test_infinitevggts_formula():
-    """Similarity to the mean of normalised candidates, by hand; alpha = softmax((1 - mean similarity) / temperature)."""
+    """Similarity to the mean of normalised candidates; alpha = softmax((1 - mean similarity) / temperature)."""
     cache, replay = seen_layer('infinitevggt')
     query, key, value = replay.random(), replay.random(), replay.random()
     cache.attend(0, query, key, value)

@@ -28,7 +28,7 @@ CONFIGS = {
 
 @pytest.fixture(scope='module')
 def networks():
-    """The same weights on both."""
+    """Return the same weights on the CPU and on the card."""
     network = load_network('random', 'small')
     moved = load_network('random', 'small')
     return network, moved.to('cuda')
@@ -54,7 +54,7 @@ def test_same_answers_as_on_the_cpu(networks, name):
     for ours, other in zip(*answers, strict=True):
         difference = (ours.depth - other.depth.cpu()).abs().max() / ours.depth.abs().max()
         assert difference < 0.02
-        # Untrained weights answer small differences with large ones, and whether a frame becomes an anchor is a threshold.
+        # Untrained weights answer small differences with large ones, and an anchor is chosen by a threshold.
         tolerance = 0.3 if name == 'anchors' else 0.05
         np.testing.assert_allclose(ours.world_from_camera, other.world_from_camera, atol=tolerance)
     assert len(kept[0] & kept[1]) >= (0.9 if name == 'anchors' else 0.95) * len(kept[0])
@@ -77,9 +77,7 @@ def test_a_recorded_stream_answers_as_one_that_is_not(networks, name):
             torch.testing.assert_close(ours.depth, other.depth, rtol=1e-3, atol=1e-3)
             np.testing.assert_allclose(ours.world_from_camera, other.world_from_camera, atol=1e-2)
         for layer in range(4):
-            kept = [
-                {tuple(token) for token in stream.cache.kept(layer).tolist()} for stream in (recorded, plain)
-            ]
+            kept = [{tuple(token) for token in stream.cache.kept(layer).tolist()} for stream in (recorded, plain)]
             assert len(kept[0] & kept[1]) >= 0.98 * len(kept[1])
 
 

@@ -28,7 +28,7 @@ BASE_FROM_CAMERA = TILT @ geometry.BODY_FROM_OPTICAL
 def frame(
     index=0, depth=None, pose=None, confidence=None, base_from_camera=BASE_FROM_CAMERA, seen_rows=(0.0, 1.0), K=K
 ):
-    """A frame of the network; by default of a wall two units away, all equally sure."""
+    """Return a frame of the network; by default of a wall two units away, all equally sure."""
     depth = np.full(SIZE, 2.0, np.float32) if depth is None else depth
     return ScaleFrame(
         index * FRAME_NS,
@@ -158,7 +158,7 @@ def room(frames, seed=4):
 
 
 def by_network(depth, random, noise=0.03, outliers=0.2):
-    """The same depth in the network's unit, with noise, a wavy bias and outliers, and a confidence that knows some."""
+    """Return the same depth in the network's unit, with noise, a wavy bias, outliers, and a confidence."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     wave = 0.03 * np.sin(rows / 25 + random.uniform(0, 6)) * np.cos(columns / 30)
     answer = depth / SCALE * np.exp(wave + noise * random.normal(size=SIZE))

@@ -241,7 +241,7 @@ def grown(stream, between) -> list[str]:
 def test_no_container_grows_with_time(config):
     """Every container below a stream, found by looking: none is larger after 40 frames than after 20."""
     with Stream(load_network('random', 'nano'), config, (48, 160)) as stream:
-        # Tables as wide as they can be: how many tokens a layer has may change from frame to frame, without end or growth.
+        # Tables as wide as they can be: how many tokens a layer has changes from frame to frame, without growth.
         stream.cache.assume_full()
         frames = images(8)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The fixed-memory key-value cache: bytes decided before the first frame, slots reused in place, policies in a table."""
+"""The key-value cache of fixed memory: bytes decided before the first frame, slots reused, a table of policies."""
 
 from __future__ import annotations
 

@@ -91,5 +91,5 @@ class CameraCache:
         """See network.Memory.observe_residual: nobody here asks for it."""
 
     def end_frame(self) -> None:
-        """The frame is complete."""
+        """Count the frame, which is complete."""
         self._frame += 1

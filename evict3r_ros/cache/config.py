@@ -32,7 +32,7 @@ class TierBits:
 
 
 def parse_bits(text: str) -> int | TierBits:
-    """Bits from text: one number, or three as PINNED/RECENT/REST. Raises UserError for anything else."""
+    """Return bits from text: one number, or three as PINNED/RECENT/REST. Raises UserError for anything else."""
     numbers = text.split('/')
     if len(numbers) not in (1, 3) or not all(number.isascii() and number.isdecimal() for number in numbers):
         raise UserError(f'cache bits {text!r}: give one of {", ".join(map(str, BITS))}, or three as 16/8/4')
@@ -145,7 +145,11 @@ class Budget:
 
     @classmethod
     def of(cls, config: CacheConfig, shape: CacheShape, fixed_bytes: int, token_bytes: int) -> Budget:
-        """The budget for a shape, where a pool takes ``fixed_bytes`` and ``token_bytes`` for each token of a layer."""
+        """Return the budget for a shape.
+
+        The pool takes ``fixed_bytes``, and ``token_bytes`` for each token of a layer. Raises UserError for a budget
+        that cannot work.
+        """
         layers = shape.layers
         if config.share is not None and config.sequence_length is not None:
             total = math.ceil(config.share * config.sequence_length * shape.frame_tokens * layers)

@@ -251,7 +251,7 @@ class KeyValueCache:
         return answer
 
     def _store_and_load(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pack the frame's key and value (N, heads, head_dim); return all that it attends to, (M, heads, head_dim) each."""
+        """Store the frame's key and value (N, heads, head_dim); return all that it attends to, (M, heads, head_dim)."""
         ledger = self.ledger
         self.pool.calibrate(layer, ledger.frames, key, value)
         slots = ledger.seen[layer]
@@ -283,7 +283,7 @@ class KeyValueCache:
         self.adaptive.observe_motion(torch.tensor(motion))
 
     def end_frame(self, on_side_stream: bool = False) -> None:
-        """Evict, and let the precision of what has aged fall.
+        """Evict, and requantize the tokens that are no longer recent.
 
         on_side_stream: beside what the caller does next; ``join`` before the next frame begins.
         """

@@ -45,7 +45,7 @@ class Ledger:
         self.anchors = torch.empty(anchors, dtype=torch.int32, device=device)
         """(anchors,): frames pinned besides the first, oldest first; -1 where there is none."""
         self.frame = torch.empty((), dtype=torch.int32, device=device)
-        """(,): the current frame's number, counted from the stream's first. ``frames`` is the same, known to the host."""
+        """(,): the current frame's number, counted from the stream's first; ``frames`` is the same on the host."""
         self._columns = torch.arange(capacity, device=device)
         self._full = False
         self.reset(shape.patches)
@@ -105,13 +105,13 @@ class Ledger:
     def _with_fresh(
         self, table: torch.Tensor, lengths: torch.Tensor, longest: int, fresh: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A table's slots and the fresh ones, (L, longest + N), and which there are."""
+        """Return a table's slots and the fresh ones, (L, longest + N), and a mask of those that hold a token."""
         there = self._columns[:longest] < lengths[:, None]
         slots = torch.cat((torch.where(there, table[:, :longest], self.null_slot), fresh), dim=1)
         return slots, torch.cat((there, torch.ones_like(fresh, dtype=torch.bool)), dim=1)
 
     def retain(self, keep: torch.Tensor, attend: torch.Tensor | None = None) -> None:
-        """keep (L, width + N): the candidates that stay, in their order, at most C a layer; other slots become free.
+        """End the frame: keep the candidates in ``keep`` (L, width + N), at most C a layer, and free the other slots.
 
         attend: those that the next frame attends to, all that stay by default.
         """
@@ -145,7 +145,9 @@ class Ledger:
         self._longest = self._longest_focus = self.capacity
 
     def demote(self, frame: torch.Tensor, tier: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the kept tokens of a frame (,) slots of another tier: old and new slots, (L, N), ``null_slot`` where none moves.
+        """Give the kept tokens of a frame (,) slots of another tier.
+
+        Returns old and new slots, (L, N), ``null_slot`` where none moves.
 
         For the caller to move the bytes, between frames.
         """
@@ -178,7 +180,7 @@ class Ledger:
         values[-1] = last
 
     def pinned(self, slots: torch.Tensor) -> torch.Tensor:
-        """Which slots' tokens no policy may evict: the first frame's, and the protected ones of anchors."""
+        """Return which slots' tokens no policy may evict: the first frame's, and the protected ones of anchors."""
         frame = self.frame_of[slots]
         anchored = (frame[..., None] == self.anchors).any(-1) & self.protected[slots]
         return (frame == 0) | anchored
@@ -197,7 +199,10 @@ class Ledger:
         self.anchors.copy_(self.anchors[(self.anchors >= 0).int().argsort(stable=True)])
 
     def grow(self, capacity: int, slots: int) -> None:
-        """Room for more, between frames, in a ledger of one tier; slots keep their numbers. Only without a bound."""
+        """Make room for more, between frames, in a ledger of one tier; slots keep their numbers.
+
+        Only for caches without a bound.
+        """
         table = self._table.new_full((self.layers, capacity + 1), slots)
         table[:, : self.capacity] = self._table[:, : self.capacity]
         self._focus = torch.full_like(table, slots)
@@ -209,6 +214,6 @@ class Ledger:
         self._columns = torch.arange(capacity, device=table.device)
 
     def kept(self, layer: int) -> torch.Tensor:
-        """(tokens, 2) int32 of (frame, token): what a layer keeps, in order. For tests and pictures, not for a frame."""
+        """Return (tokens, 2) int32 of (frame, token): what a layer keeps, in order; reads from the device."""
         slots = self._table[layer, : int(self.lengths[layer])]
         return torch.stack((self.frame_of[slots], self.token_of[slots]), dim=1)

@@ -30,8 +30,8 @@ class Tier:
 class Pool:
     """Room for tokens of any layer; a token's bytes stay in their slot until the slot is used again.
 
-    ``tiers``: (slots, bits) for each precision. Slot number ``null_slot`` stands for tokens that are not there: it may be
-    read, giving something finite, but not written.
+    ``tiers``: (slots, bits) for each precision. Slot number ``null_slot`` stands for tokens that are not there: it may
+    be read, giving something finite, but not written.
     """
 
     def __init__(self, shape: CacheShape, tiers: list[tuple[int, int]]):
@@ -60,14 +60,14 @@ class Pool:
         return self._storage.numel()
 
     def calibrate(self, layer: int, frame: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """A frame of a stream has come to a layer, before it is written: see PackedCodec.calibrate."""
+        """Learn from a frame before it is written: see PackedCodec.calibrate."""
         for tier in self.tiers:
             tier.codec.calibrate(layer, frame, key, value)
 
     def write(
         self, layer: int, tier: int, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> None:
-        """Key and value (n, heads, head_dim) into slots (n,) of a tier; a row for ``null_slot`` is dropped.
+        """Write key and value (n, heads, head_dim) into slots (n,) of a tier; a row for ``null_slot`` is skipped.
 
         centres: (n,) of ``codec.centre_of``, here and in ``read``.
         """
@@ -84,7 +84,7 @@ class Pool:
         key: torch.Tensor,
         value: torch.Tensor,
     ) -> None:
-        """Key and value of slots (n,) of a layer into (n, heads, head_dim) each.
+        """Read slots (n,) of a layer into key and value, (n, heads, head_dim) each.
 
         The first ``count`` (,) int64 hold tokens; what comes of the others is finite if key and value were.
         """
@@ -93,7 +93,10 @@ class Pool:
                 tier.codec.read(layer, tier.rows, slots, centres, count, key, value)
 
     def grow(self, slots: int) -> None:
-        """Room for more in a pool of one tier; what is there stays in its slots. Only for caches without a bound."""
+        """Make room for more in a pool of one tier; what is there stays in its slots.
+
+        Only for caches without a bound.
+        """
         old = self.tiers[0]
         self._lay_out([slots], [old.codec])
         self.tiers[0].rows[: old.slots] = old.rows[:-1]

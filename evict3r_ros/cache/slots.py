@@ -21,30 +21,30 @@ class SlotStack:
         self.reset()
 
     def reset(self) -> None:
-        """All are free."""
+        """Free all slots."""
         torch.arange(self.first, self.first + self.count + 1, out=self._slots)
         self._free.fill_(self.count)
 
     def take(self, wanted: torch.Tensor) -> torch.Tensor:
-        """A free slot for each True of wanted, in its shape; ``null_slot`` for each False."""
+        """Take a free slot for each True of wanted, in its shape; ``null_slot`` for each False."""
         flat = wanted.flatten()
         place = self._free - flat.cumsum(0)
         self._free -= flat.sum()
         return torch.where(flat, self._slots[place.clamp(min=0)], self.null_slot).view_as(wanted)
 
     def give(self, slots: torch.Tensor, given: torch.Tensor) -> None:
-        """Slots, of any shape, become free where given, of that shape, is True."""
+        """Free the slots, of any shape, where ``given``, of that shape, is True."""
         given = given.flatten()
         place = torch.where(given, self._free + given.cumsum(0) - 1, self.count)
         self._slots.scatter_(0, place, slots.flatten())
         self._free += given.sum()
 
     def free(self) -> torch.Tensor:
-        """(n,): the free slots. For tests."""
+        """Return the free slots, (n,); for tests."""
         return self._slots[: int(self._free)]
 
     def grow(self, count: int, null_slot: int) -> None:
-        """More slots behind the last. Only for caches without a bound."""
+        """Add slots behind the last. Only for caches without a bound."""
         added = torch.arange(self.first + self.count, self.first + count, device=self._slots.device)
         self._slots = torch.cat((added, self._slots[: self.count], added[-1:] + 1))
         self._free += count - self.count

@@ -24,12 +24,12 @@ def _sample(image: np.ndarray) -> np.ndarray:
 
 
 def contrast(image: np.ndarray) -> float:
-    """Standard deviation of the pixels of an image (h, w, 3) uint8, over a grid of them, of the strongest channel."""
+    """Return the standard deviation of a grid of pixels of an image (h, w, 3) uint8, of the strongest channel."""
     return float(_sample(image).reshape(-1, image.shape[2]).std(axis=0).max())
 
 
 def has_usable_shape(height: int, width: int) -> bool:
-    """Whether an image of this size has anything to see in it."""
+    """Return whether an image of this size has anything to see in it."""
     shorter, longer = sorted((height, width))
     return shorter >= LEAST_SIDE and longer <= MOST_ELONGATED * shorter
 

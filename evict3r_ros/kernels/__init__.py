@@ -65,12 +65,12 @@ use(os.environ.get('EVICT3R_ENGINE', 'auto'))
 
 
 def engine_for(device: torch.device) -> str:
-    """Which engine serves tensors of a device: ``torch`` or ``triton``."""
+    """Return which engine serves tensors of a device: ``torch`` or ``triton``."""
     return 'triton' if device.type == 'cuda' and HAS_TRITON and _engine != 'torch' else 'torch'
 
 
 def why(device: torch.device) -> str:
-    """The engine for a device and the reason, for a line in the log."""
+    """Return the engine for a device and the reason, for a line in the log."""
     if engine_for(device) == 'triton':
         return 'triton: a CUDA device, and Triton is installed'
     if device.type != 'cuda':
@@ -84,7 +84,7 @@ def _fused(tensor: torch.Tensor) -> bool:
 
 
 def _engine_of(tensor: torch.Tensor, kernels: str) -> ModuleType:
-    """Triton's module of that name where it serves a tensor, else the reference; Triton is imported only for use."""
+    """Return Triton's module of that name where it serves a tensor, else the reference engine."""
     return importlib.import_module(f'{__name__}.{kernels}') if _fused(tensor) else torch_engine
 
 
@@ -110,7 +110,7 @@ def cache_attention(
 
 
 def self_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention of tokens to each other: (batch, heads, tokens, head_dim) each."""
+    """Return the attention of tokens to each other: (batch, heads, tokens, head_dim) each."""
     if _fused(query) and query.shape[0] == 1 and query.shape[3] in (16, 32, 64, 128):
         from evict3r_ros.kernels import triton_attention
 

@@ -14,7 +14,10 @@ RANGE_DTYPE = torch.float16
 
 @dataclass(frozen=True)
 class PackedLayout:
-    """A tier's rows of bytes: key codes, value codes, each head's key minimum and step in half precision, and values'."""
+    """How a tier's rows of bytes are laid out.
+
+    Key codes, value codes, then minimum and step of each head's keys, and of its values, in RANGE_DTYPE.
+    """
 
     bits: int
     code_bytes: int

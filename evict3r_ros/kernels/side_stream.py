@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A second CUDA stream for work that nothing waits for: it fills the gaps that small matrix products leave on a large card."""
+"""A second CUDA stream: it fills the gaps that small matrix products leave on a large card."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ TILE_BYTES = 32 * 2**20
 def attention(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, valid: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Softmax attention: query (heads, N, head_dim), keys and values (heads, M, head_dim) -> (heads, N, head_dim).
+    """Compute softmax attention.
+
+    query: (heads, N, head_dim); keys, values: (heads, M, head_dim). Returns (heads, N, head_dim).
 
     valid: (M,) bool, False for keys that are not there; what lies under them must be finite.
     """
@@ -28,7 +30,7 @@ def attention(
 
 
 def _there(keys: torch.Tensor, kept: torch.Tensor, fresh: int) -> torch.Tensor | None:
-    """(M,) bool: the first ``kept`` and the last ``fresh`` of the keys; None for all of them, where the host can know."""
+    """Return a mask (M,) of the first ``kept`` and the last ``fresh`` keys; None for all, where the host can know."""
     width = keys.shape[0] - fresh
     if kept.device.type == 'cpu' and int(kept) == width:
         return None
@@ -44,7 +46,7 @@ def cache_attention(
     fresh: int,
     mass: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Attention of a frame to the cache and itself: query (heads, N, head_dim) -> (heads, N, head_dim).
+    """Compute the attention of a frame to the cache and itself: query (heads, N, head_dim) -> (heads, N, head_dim).
 
     keys, values: (M, heads, head_dim), of which the first ``kept`` (,) int64 and the last ``fresh`` are there; the rest
     may be anything finite. mass: (M,) float32 or None, takes each key's attention mass, the mean over heads of the sum
@@ -66,7 +68,10 @@ def cache_attention(
 def cache_mass(
     query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int, mass: torch.Tensor
 ) -> None:
-    """The mass of ``cache_attention`` alone, where query i of (heads, n, head_dim) stands for counts (n,)[i] queries."""
+    """Compute the mass of ``cache_attention`` alone.
+
+    Query i of (heads, n, head_dim) stands for counts[i] queries; counts: (n,).
+    """
     valid = _there(keys, kept, fresh)
     mass.zero_()
     first = 0
@@ -77,25 +82,26 @@ def cache_mass(
     mass /= query.shape[0]
 
 
-def _softmax_weights(
-    query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None
-) -> Iterator[torch.Tensor]:
-    """Softmax weights (heads, tile, M) in float32, a tile of queries at a time.
+def _softmax_weights(query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None) -> Iterator[torch.Tensor]:
+    """Yield softmax weights (heads, tile, M) in float32, a tile of queries at a time.
 
-    A query's weights need its own row of scores alone, so one pass suffices and the matrix (heads, N, M) is never whole.
+    A query's weights need its own row of scores alone, so one pass is enough, and the matrix (heads, N, M) is never
+    held as a whole.
     """
     heads, _, head_dim = query.shape
     tile = max(16, TILE_BYTES // (4 * heads * keys.shape[1]))
-    turned = keys.float().transpose(1, 2)
+    transposed = keys.float().transpose(1, 2)
     for rows in query.split(tile, dim=1):
-        scores = (rows.float() * head_dim**-0.5) @ turned
+        scores = (rows.float() * head_dim**-0.5) @ transposed
         if valid is not None:
             scores.masked_fill_(~valid, -torch.inf)
         yield scores.softmax(dim=-1)
 
 
 def pack(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """x (n, heads, w) float32 -> packed codes (n, heads * w * bits / 8) uint8, and (n, heads, 2) half: minimum and step.
+    """Quantize x (n, heads, w) float32.
+
+    Returns packed codes (n, heads * w * bits / 8) uint8, and minimum and step (n, heads, 2) in half precision.
 
     A byte's codes lie w * bits / 8 channels apart.
     """
@@ -114,7 +120,7 @@ def pack(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def unpack(codes: torch.Tensor, ranges: torch.Tensor, bits: int) -> torch.Tensor:
-    """The inverse of ``pack``, as far as the bits go: (n, heads, w) float32."""
+    """Return the inverse of ``pack``, as far as the bits go: (n, heads, w) float32."""
     codes = codes.unflatten(1, (ranges.shape[1], -1))
     parts = [(codes >> (bits * number)) & (2**bits - 1) for number in range(8 // bits)]
     low, step = ranges[..., :1].float(), ranges[..., 1:].float()
@@ -160,7 +166,7 @@ def read_packed(
     scale: torch.Tensor,
     layout: PackedLayout,
 ) -> None:
-    """The inverse of ``write_packed`` for slots (n,), into key and value (n, heads, w).
+    """Read slots (n,) that ``write_packed`` wrote into key and value (n, heads, w).
 
     The first ``count`` (,) int64 of them hold tokens. A token of another tier is left alone; what has none becomes
     anything finite.
@@ -182,7 +188,7 @@ def read_packed(
 
 
 def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, value_out: torch.Tensor) -> None:
-    """Key and value (n, heads, w), of any strides, as they are into contiguous tensors of the same shape."""
+    """Copy key and value (n, heads, w), of any strides, into contiguous tensors of the same shape."""
     key_out.copy_(key)
     value_out.copy_(value)
 
@@ -197,7 +203,7 @@ def qk_norm_rotary_embedding(
     cos: torch.Tensor,
     sin: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Query, key and value (batch, heads, tokens, head_dim) from qkv (batch, tokens, 3, heads, head_dim).
+    """Return query, key and value (batch, heads, tokens, head_dim) of qkv (batch, tokens, 3, heads, head_dim).
 
     Query and key get a LayerNorm over the head, then the turn of 2-D RoPE: channels of the first half by the row's
     angle, of the second by the column's, and inside a half channel i pairs with i + quarter. cos, sin: (grid tokens,
@@ -216,12 +222,12 @@ def qk_norm_rotary_embedding(
 def add_norm(
     x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """x + gamma * added, and its LayerNorm: x, added (..., C); gamma, weight, bias (C,)."""
+    """Return x + gamma * added, and its LayerNorm: x, added (..., C); gamma, weight, bias (C,)."""
     x = torch.addcmul(x, added, gamma)
     return x, F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
 
 def bilinear_upsample(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
-    """x (batch, C, h, w) to (batch, C, *size), bilinear with aligned corners; plus position (1, C, *size)."""
+    """Upsample x (batch, C, h, w) to (batch, C, *size), corners aligned, and add position (1, C, *size)."""
     x = torch_upsample.bilinear_upsample(x, size)
     return x if position is None else x + position

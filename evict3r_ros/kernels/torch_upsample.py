@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 
 def _weights(before: int, after: int, like: torch.Tensor) -> torch.Tensor:
-    """(after, before): how much of each input sample is in each output sample, corners aligned."""
+    """Return how much of each input sample is in each output sample, (after, before), corners aligned."""
     place = torch.arange(after, device=like.device, dtype=torch.float32) * ((before - 1) / max(after - 1, 1))
     sample = torch.arange(before, device=like.device, dtype=torch.float32)
     return (1 - (place[:, None] - sample).abs()).clamp(min=0).to(like.dtype)
@@ -36,7 +36,7 @@ class _BilinearUpsample(torch.autograd.Function):
 
 
 def bilinear_upsample(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """x: (batch, channels, h, w) -> (batch, channels, *size), bilinear, corners aligned."""
+    """Upsample x (batch, channels, h, w) to (batch, channels, *size), bilinear, corners aligned."""
     if torch.is_grad_enabled() and x.requires_grad:
         upsampled: torch.Tensor = _BilinearUpsample.apply(x, size)  # type: ignore[no-untyped-call]  # torch's
         return upsampled

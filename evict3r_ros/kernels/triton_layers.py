@@ -38,7 +38,7 @@ def _qk_norm_rotary_embedding(
     D: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """LayerNorm over a head, then the turn by row and column: program axis 1 says query or key."""
+    """Apply LayerNorm over a head, then the rotary embedding; program axis 1 says query or key."""
     Q: tl.constexpr = D // 4
     line = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = line < lines
@@ -112,7 +112,7 @@ def _bilinear_upsample(
     BLOCK: tl.constexpr,
     POSITION: tl.constexpr,
 ):
-    """COLUMNS pixels of one output row; all maps have their channels innermost."""
+    """Compute COLUMNS pixels of one output row; all maps have their channels innermost."""
     row = tl.program_id(1)
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     channel = tl.arange(0, BLOCK)

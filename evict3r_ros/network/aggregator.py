@@ -43,14 +43,14 @@ class Aggregator(nn.Module):
         self.global_blocks = nn.ModuleList(Block(width, heads, NORM_EPS, qk_norm=True) for _ in range(preset.pairs))
 
     def grid(self, patches: tuple[int, int]) -> FrameGrid:
-        """Tables for frames of that many rows and columns of patches."""
+        """Return the tables for frames of that many rows and columns of patches."""
         rotary = RotaryTable(patches, self.preset.special_tokens, self.preset.head_dim, self.camera_token.device)
         return FrameGrid(patches, self.patch_embed.positions(patches), rotary)
 
     def forward(
         self, images: torch.Tensor, is_first: torch.Tensor, grid: FrameGrid, memory: Memory
     ) -> list[torch.Tensor]:
-        """Tokens of the tapped layers and of the last one.
+        """Return the tokens of the tapped layers and of the last one.
 
         images: (batch, frames, 3, H, W), normalised; is_first: (frames,) bool, True for a stream's first frame.
         Returns one tensor (batch, frames, N, 2C) for each of ``preset.taps``, then the last layer's: frame block's

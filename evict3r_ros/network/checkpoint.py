@@ -41,7 +41,7 @@ def load_network(
     seed: int = 0,
     heads: tuple[str, ...] = ('camera', 'depth'),
 ) -> StreamVGGT:
-    """A network in evaluation mode, on its device and in its precision.
+    """Return a network in evaluation mode, on its device and in its precision.
 
     weights: ``tiny`` (this package's own), ``official`` (downloaded through huggingface_hub, with progress), ``random``
     (by rule from ``seed``; marked ``untrained``), or the path of a ``.safetensors`` or ``.pth`` file. preset: see
@@ -80,7 +80,7 @@ def load_network(
 
 
 def preset_of(weights: str, preset: str = AUTO) -> str:
-    """The preset that a network with these weights has: the one named, or for ``auto`` that of the weights.
+    """Return the preset of a network with these weights: the one named, or for ``auto`` that of the weights.
 
     Files that this package wrote say theirs; others are taken for ``official``, and ``random`` is ``tiny``. Raises
     UserError for a preset that contradicts the weights.
@@ -101,7 +101,7 @@ def preset_of(weights: str, preset: str = AUTO) -> str:
 
 
 def find_weights(weights: str) -> Path:
-    """The file of these weights, downloaded if they are ``official`` ones. Raises UserError where there is none."""
+    """Return the file of these weights; downloads ``official`` ones. Raises UserError where there is none."""
     if weights == 'official':
         return _download()
     if weights == TINY:
@@ -138,7 +138,7 @@ def _download() -> Path:
 
 
 def _checked(path: Path, shapes: Shapes, preset: Preset) -> Reader:
-    """A reader of single tensors from ``path``, after its keys and shapes have been compared with ``shapes``."""
+    """Return a reader of single tensors from ``path``, whose keys and shapes are compared with ``shapes`` before."""
     expected = f'expected StreamVGGT weights of preset {preset.name!r}'
     found, read = _open(path, expected)
     ours = {key: shape for key, shape in found.items() if not key.startswith(UNUSED)}
@@ -166,7 +166,7 @@ def _checked(path: Path, shapes: Shapes, preset: Preset) -> Reader:
 
 
 def _open(path: Path, expected: str) -> tuple[Shapes, Reader]:
-    """Shapes by key, and a reader by key; UserError for what is no weights file."""
+    """Return shapes by key, and a reader by key. Raises UserError for what is no weights file."""
     size = path.stat().st_size
     with path.open('rb') as file:
         head = file.read(256)
@@ -197,7 +197,7 @@ def _open_safetensors(path: Path, size: int, expected: str) -> tuple[Shapes, Rea
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """What a .safetensors file says of itself; nothing for a damaged one, which opening it will tell."""
+    """Return a .safetensors file's metadata; nothing for a damaged file, which opening it will report."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -232,6 +232,6 @@ def _open_torch(path: Path, size: int, expected: str) -> tuple[Shapes, Reader]:
 
 
 def _some(names: list[str]) -> str:
-    """The first few of a list, and how many more."""
+    """Return the first few of a list, and how many more there are."""
     rest = len(names) - NAMED_KEYS
     return ', '.join(names[:NAMED_KEYS]) + (f' and {rest} more' if rest > 0 else '')

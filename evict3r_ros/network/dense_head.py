@@ -16,7 +16,7 @@ POSITION_BASE = 100.0
 
 
 def position_map(channels: int, size: tuple[int, int], aspect: float) -> torch.Tensor:
-    """Sines and cosines of a pixel's place: (channels, height, width) float32, computed in float64.
+    """Return sines and cosines of a pixel's place: (channels, height, width) float32, computed in float64.
 
     aspect = W / H of the image; x spans +-(a/d)(w-1)/w and y +-(1/d)(h-1)/h with d = sqrt(a^2 + 1). The first half of
     the channels tells x, the second y; each half is [sin(p f_k), cos(p f_k)], f_k = 100^(-k / (channels / 4)).
@@ -41,7 +41,7 @@ class ResidualUnit(nn.Module):
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (batch, features, h, w) -> the same shape."""
+        """Apply the unit to x (batch, features, h, w); the shape stays."""
         x = x.relu()
         y: torch.Tensor = self.conv2(self.conv1(x).relu())
         return y + x
@@ -58,7 +58,7 @@ class Fusion(nn.Module):
         self.out_conv = nn.Conv2d(features, features, 1)
 
     def forward(self, coarser: torch.Tensor | None, own: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """coarser, own: (batch, features, h, w) -> (batch, features, *size)."""
+        """Join coarser and own, (batch, features, h, w) each, and upsample to (batch, features, *size)."""
         x = own if coarser is None else coarser + self.resConfUnit1(own)
         # A 1x1 convolution and an interpolation whose weights sum to 1 commute; in this order it costs a quarter.
         x = self.out_conv(self.resConfUnit2(x))
@@ -80,7 +80,7 @@ class Scratch(nn.Module):
         )
 
     def fuse(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """Four maps, finest first, to one (batch, features, 8h, 8w), h and w in patches."""
+        """Join four maps, finest first, to one (batch, features, 8h, 8w), h and w in patches."""
         own = [self.get_submodule(f'layer{number}_rn')(x) for number, x in enumerate(maps, start=1)]
         finest = own[0].shape[-2:]
         sizes = [(2 * finest[0], 2 * finest[1]), *(tuple(x.shape[-2:]) for x in own[:-1])]
@@ -111,7 +111,7 @@ class DenseHead(nn.Module):
         self._positions: dict[tuple[object, ...], torch.Tensor] = {}
 
     def _position(self, like: torch.Tensor, size: tuple[int, int], aspect: float) -> torch.Tensor:
-        """(1, C, *size), in the layout of ``like`` (batch, C, h, w)."""
+        """Return the position map (1, C, *size) in the layout of ``like`` (batch, C, h, w)."""
         # Few entries: one for each of the five grids of an image size, and sizes change at a stream's start only.
         last = like.is_contiguous(memory_format=torch.channels_last)
         key = (like.shape[1], size, aspect, like.device, like.dtype, last)
@@ -125,7 +125,7 @@ class DenseHead(nn.Module):
         return self._positions[key]
 
     def forward(self, tapped: list[torch.Tensor], patches: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
-        """tapped: four (batch, N, 2C) -> raw maps (batch, outputs, *size) in float32."""
+        """Return raw maps (batch, outputs, *size) in float32 of the tokens of four layers, (batch, N, 2C) each."""
         aspect = size[1] / size[0]
         maps = []
         for tokens, project, resize in zip(tapped, self.projects, self.resize_layers, strict=True):
@@ -139,11 +139,14 @@ class DenseHead(nn.Module):
 
 
 def depth_and_confidence(raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """raw: (batch, 2, H, W) -> depth exp(x) and confidence 1 + exp(x), each (batch, H, W)."""
+    """Return depth exp(x) and confidence 1 + exp(x), each (batch, H, W), of raw (batch, 2, H, W)."""
     return raw[:, 0].exp(), 1.0 + raw[:, 1].exp()
 
 
 def points_and_confidence(raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """raw: (batch, 4, H, W) -> points sign(x)(exp|x| - 1) (batch, H, W, 3) in the first camera's frame, confidence."""
+    """Return points sign(x)(exp|x| - 1) (batch, H, W, 3), in the first camera's frame, and confidence (batch, H, W).
+
+    raw: (batch, 4, H, W).
+    """
     points = raw[:, :3].sign() * raw[:, :3].abs().expm1()
     return points.permute(0, 2, 3, 1), 1.0 + raw[:, 3].exp()

@@ -58,7 +58,10 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def split(self, x: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
-        """x: (batch, tokens, width) -> query, key and value, normed and turned: (batch, heads, tokens, head_dim) each."""
+        """Return query, key and value of x (batch, tokens, width): (batch, heads, tokens, head_dim) each.
+
+        With ``rotary`` queries and keys are normed and rotated.
+        """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         if rotary is None:
             return tuple(qkv.permute(2, 0, 3, 1, 4))
@@ -74,7 +77,7 @@ class Attention(nn.Module):
         )
 
     def join(self, answers: torch.Tensor) -> torch.Tensor:
-        """What attention answered, (batch, heads, tokens, head_dim) -> (batch, tokens, width)."""
+        """Project what attention answered, (batch, heads, tokens, head_dim) -> (batch, tokens, width)."""
         projected: torch.Tensor = self.proj(answers.transpose(1, 2).flatten(-2))
         return projected
 
@@ -88,7 +91,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (..., width) -> (..., out)."""
+        """Apply the layers to x (..., width) -> (..., out)."""
         x = self.fc2(F.gelu(self.fc1(x)))
         return x
 
@@ -122,7 +125,7 @@ class Block(nn.Module):
         normed: torch.Tensor | None = None,
         next_norm: nn.LayerNorm | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """x: (batch, tokens, width) -> the same shape; without ``attend`` the tokens attend to each other.
+        """Apply the block to x (batch, tokens, width); without ``attend`` the tokens attend to each other.
 
         A sum and the norm of it that comes next are one kernel, also across blocks: normed is ``norm1(x)``, where the
         block before has made it, and next_norm is the norm that the next one wants, the second part of the answer.
@@ -135,13 +138,13 @@ class Block(nn.Module):
         return x, normed
 
     def before(self, normed: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
-        """Query, key and value that the block asks with."""
+        """Return the query, key and value that the block attends with."""
         return self.attn.split(normed, rotary)
 
     def after(
         self, x: torch.Tensor, answers: torch.Tensor, next_norm: nn.LayerNorm | None
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-        """The tokens that leave the block, their norm, and what the MLP added, before its LayerScale."""
+        """Return the tokens that leave the block, their norm, and what the MLP added, before its LayerScale."""
         x, normed = add_and_norm(x, self.attn.join(answers), self.ls1, self.norm2)
         added = self.mlp(normed)
         return *add_and_norm(x, added, self.ls2, next_norm), added
@@ -150,22 +153,23 @@ class Block(nn.Module):
 def add_and_norm(
     x: torch.Tensor, added: torch.Tensor, scale: LayerScale, norm: nn.LayerNorm | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """x + scale * added, and its norm, if one is given; (batch, tokens, width)."""
+    """Return x + scale * added, and its norm, if one is given; (batch, tokens, width)."""
     if norm is None:
         return torch.addcmul(x, added, scale.gamma), None
     return kernels.add_norm(x, added, scale.gamma, norm.weight, norm.bias, norm.eps)
 
 
 def run_blocks(
-    blocks: nn.ModuleList,
-    x: torch.Tensor,
-    next_norm: nn.LayerNorm,
-    attend: Callable[[int], Attend] = lambda _: kernels.self_attention,
+    blocks: nn.ModuleList, x: torch.Tensor, next_norm: nn.LayerNorm, attend: Sequence[Attend] | None = None
 ) -> torch.Tensor:
-    """A stack of blocks over x (batch, tokens, width), and a norm of what comes out; attend: by the block's number."""
+    """Run a stack of blocks over x (batch, tokens, width); return the norm of what comes out.
+
+    attend: of each block; by default tokens attend to each other.
+    """
     stack = cast('Sequence[Block]', blocks)
     norms = [*(block.norm1 for block in stack), next_norm]
     normed: torch.Tensor = norms[0](x)
     for number, block in enumerate(stack):
-        x, normed = block(x, attend(number), normed=normed, next_norm=norms[number + 1])
+        how = kernels.self_attention if attend is None else attend[number]
+        x, normed = block(x, how, normed=normed, next_norm=norms[number + 1])
     return normed

@@ -69,7 +69,7 @@ class StreamVGGT(nn.Module):
         return self.aggregator.camera_token.dtype
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """images: (..., 3, H, W) RGB in [0, 1] -> the network's input, in its precision."""
+        """Return images (..., 3, H, W) RGB in [0, 1] as the network's input, in its precision."""
         # Kept, because a copy from the host has no place in a CUDA graph.
         if self._mean_and_std is None or self._mean_and_std.device != images.device:
             self._mean_and_std = torch.tensor((MEAN, STD), device=images.device)[..., None, None]
@@ -80,14 +80,17 @@ class StreamVGGT(nn.Module):
     def forward(
         self, images: torch.Tensor, is_first: torch.Tensor, grid: FrameGrid, memory: Memory, camera_memory: Memory
     ) -> NetworkOutput:
-        """images: (batch, frames, 3, H, W) normalised; is_first: (frames,) bool; grid: of ``aggregator.grid``."""
+        """Run the network on normalised images (batch, frames, 3, H, W).
+
+        is_first: (frames,) bool; grid: from ``aggregator.grid``.
+        """
         tokens = self.aggregator(images, is_first, grid, memory)
         return self.run_heads(tokens, grid, (images.shape[-2], images.shape[-1]), camera_memory)
 
     def run_heads(
         self, tokens: list[torch.Tensor], grid: FrameGrid, size: tuple[int, int], camera_memory: Memory
     ) -> NetworkOutput:
-        """What the heads say of the aggregator's tokens, for images of ``size`` (height, width)."""
+        """Return what the heads say of the aggregator's tokens, for images of ``size`` (height, width)."""
         *tapped, last = tokens
         batch_frames = last.shape[:2]
         # The camera head moves weights, the dense heads compute: side by side they take little more than one of them.
@@ -115,7 +118,9 @@ class StreamVGGT(nn.Module):
         )
 
     def causal(self, images: torch.Tensor, patches: tuple[int, int]) -> NetworkOutput:
-        """One frame-causal pass over whole clips: images (batch, frames, 3, H, W) RGB in [0, 1], frame 0 a stream's first.
+        """Run one frame-causal pass over whole clips (batch, frames, 3, H, W), RGB in [0, 1].
+
+        Frame 0 is a stream's first.
 
         The same as streaming with everything remembered, but for the camera head where a preset lets its rounds share
         one memory: here a round sees the same round of earlier frames.

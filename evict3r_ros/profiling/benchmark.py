@@ -49,7 +49,7 @@ class Measurement:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
-        """The figures, by the names that scripts rely on."""
+        """Return the figures, by the names that scripts rely on."""
         times = self.frames_ms
         return {
             'median_ms': statistics.median(times),
@@ -72,7 +72,7 @@ class Measurement:
 
 
 def random_images(size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Images of noise (h, w, 3) uint8 without end, no two alike; made from a few dozen, so that making them is cheap."""
+    """Yield images of noise (h, w, 3) uint8 without end, no two alike; rolling a few dozen makes them cheap."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (32, *size, 3), dtype=np.uint8)
     while True:
@@ -127,7 +127,7 @@ def _memory(device: torch.device) -> int:
 
 
 def plot(runs: dict[str, Measurement], path: Path) -> None:
-    """Latency and memory against the frame number, a line for each run, as PNG."""
+    """Draw latency and memory against the frame number, a line for each run, as PNG."""
     figure = new_figure(9, 6)
     above, below = figure.subplots(2, sharex=True)
     for name, run in runs.items():

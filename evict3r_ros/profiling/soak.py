@@ -41,7 +41,7 @@ class Soak:
     """(looks,): bytes of all living tensors' storages."""
 
     def summary(self) -> dict[str, Any]:
-        """The figures that say whether anything grows, and by how much, after the warm-up.
+        """Return the figures that say whether anything grows, and by how much, after the warm-up.
 
         Times are quartiles of frames 100 to 200 (early) and of the last 100 (late).
         """
@@ -65,7 +65,7 @@ class Soak:
 
 
 def living_tensor_bytes() -> int:
-    """Bytes of all storages that any living tensor has, each counted once."""
+    """Return the bytes of all storages that any living tensor has, each counted once."""
     storages = {}
     for thing in gc.get_objects():
         # The type, not isinstance: that would ask objects for their class, and wake lazy ones.
@@ -76,7 +76,10 @@ def living_tensor_bytes() -> int:
 
 
 def resident_bytes(process: int | str = 'self') -> int:
-    """Bytes of a process in memory, by default of this one. Linux; raises FileNotFoundError for one that has ended."""
+    """Return the bytes of a process in memory, by default of this one; on Linux.
+
+    Raises FileNotFoundError for one that has ended.
+    """
     pages = int(Path(f'/proc/{process}/statm').read_text().split()[1])
     return pages * 4096
 
@@ -88,7 +91,7 @@ def run(
     frames: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Soak:
-    """Random images of ``size`` (height, width), the network's, each made when it is needed."""
+    """Run a stream over random images of ``size`` (height, width), the network's, each made when it is needed."""
     rng = np.random.default_rng(0)
     latency, cpu = np.empty(frames), np.empty(frames)
     looked_at, resident, tensors = [], [], []
@@ -109,7 +112,7 @@ def run(
 
 
 def plot(soak: Soak, path: Path, title: str) -> None:
-    """Latency and memory against the frame number, as PNG."""
+    """Draw latency and memory against the frame number, as PNG."""
     figure = new_figure(9, 6)
     above, below = figure.subplots(2, sharex=True)
     above.plot(soak.latency_ms, '.', markersize=1.5, color='0.6', label='each frame')

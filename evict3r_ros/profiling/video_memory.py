@@ -41,7 +41,7 @@ class VideoMemory:
     """(looks,): bytes of the process in memory."""
 
     def summary(self) -> dict[str, Any]:
-        """The figures that say whether memory grows, after the first tenth of the frames."""
+        """Return the figures that say whether memory grows, after the first tenth of the frames."""
         answering = (self.answered >= self.frames / 10) & (self.answered < self.frames)
         exporting = self.answered >= self.frames
         resident = self.resident / 2**20
@@ -56,7 +56,7 @@ class VideoMemory:
 
 
 def make_video(path: Path, frames: int, fps: float) -> None:
-    """Stripes that drift over noise, small and quick to make."""
+    """Write a video of stripes that drift over noise, small and quick to make."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 60, (*SIZE, 3))
     columns = np.arange(SIZE[1])
@@ -122,7 +122,7 @@ def _from(path: Path, place: int) -> bytes:
 
 
 def plot(memory: VideoMemory, path: Path, title: str) -> None:
-    """Memory against the time of the video, and during the export after it, as PNG."""
+    """Draw memory against the time of the video, and during the export after it, as PNG."""
     figure = new_figure(10, 3.6)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4, 1))
     answering = (memory.answered < memory.frames) & (memory.answered > 0)

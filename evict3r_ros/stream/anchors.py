@@ -17,7 +17,7 @@ LEAST_OVERLAP = 0.2
 
 
 def motion(world_from_earlier: np.ndarray, world_from_later: np.ndarray, depth: float) -> float:
-    """How far a camera moved: the angle in radians, plus the way as a share of the scene's ``depth``."""
+    """Return how far a camera moved: the angle in radians, plus the way as a share of the scene's ``depth``."""
     relative = geometry.invert(world_from_earlier) @ world_from_later
     cosine = np.clip((np.trace(relative[:3, :3]) - 1.0) / 2.0, -1.0, 1.0)
     return float(np.arccos(cosine) + np.linalg.norm(relative[:3, 3]) / max(depth, 1e-9))
@@ -30,11 +30,11 @@ class AnchorChooser:
         self._points: np.ndarray | None = None
 
     def reset(self) -> None:
-        """A new stream begins."""
+        """Forget the stream."""
         self._points = None
 
     def is_anchor(self, depth: np.ndarray, camera_matrix: np.ndarray, world_from_camera: np.ndarray) -> bool:
-        """Whether a frame sees less than a fifth of the newest anchor's points; if so, it is the newest from now on.
+        """Return whether a frame sees less than a fifth of the newest anchor's points; it is the newest then.
 
         depth: (H, W); camera_matrix: K (3, 3) of that size; world_from_camera: (4, 4). The first frame, which is pinned
         anyway, is the first anchor's stand-in and no anchor.
@@ -68,11 +68,11 @@ class CameraFeedback:
 
     @staticmethod
     def is_wanted(cache: KeyValueCache) -> bool:
-        """Whether a cache asks for any of it."""
+        """Return whether a cache asks for any of it."""
         return len(cache.anchors) > 0 or cache.wants_motion
 
     def reset(self) -> None:
-        """A new stream begins."""
+        """Forget the stream."""
         self._pose = self._admitted_pose = np.eye(4)
         if self._chooser is not None:
             self._chooser.reset()

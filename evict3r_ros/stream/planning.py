@@ -115,7 +115,7 @@ class Plan:
         )
 
     def rows(self) -> list[tuple[str, int, str]]:
-        """(what, bytes, a remark) for each part and the total."""
+        """Return (what, bytes, a remark) for each part and the total."""
         config = self.config
         each = self.cache // self.layers
         return [
@@ -136,7 +136,7 @@ class Plan:
         ]
 
     def table(self) -> str:
-        """The rows as text."""
+        """Return the rows as text."""
         return '\n'.join(f'{what:<22}{size / MIB:>10.1f} MiB   {remark}'.rstrip() for what, size, remark in self.rows())
 
 
@@ -154,7 +154,7 @@ def plan(
     cuda: bool = False,
     heads: tuple[str, ...] = ('camera', 'depth'),
 ) -> Plan:
-    """The plan for images of ``size`` (height, width), the network's, by default the largest of the preset's width.
+    """Return the plan for images of ``size`` (height, width); by default the largest of the preset's width.
 
     Raises UserError for settings that cannot work.
     """
@@ -199,7 +199,7 @@ def plan(
 
 
 def largest_tokens(fitting: Plan, memory: int) -> int:
-    """How many tokens a layer fit into ``memory`` bytes, all else being as in a plan; 0 if not even one frame does."""
+    """Return how many tokens a layer fit into ``memory`` bytes, all else as in a plan; 0 if not even one frame does."""
     double = plan(
         fitting.preset,
         replace(fitting.config, tokens=2 * fitting.config.tokens, memory_mb=None, share=None, sequence_length=None),
@@ -212,7 +212,7 @@ def largest_tokens(fitting: Plan, memory: int) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a device has to give: of the card, or of the machine."""
+    """Return the bytes that are free on a device: of the card, or of the machine."""
     if device.type == 'cuda':
         return torch.cuda.mem_get_info(device)[0]
     lines = Path('/proc/meminfo').read_text().splitlines()
@@ -220,7 +220,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def refuse_unless_fits(planned: Plan, memory: int) -> None:
-    """UserError, with the largest cache that fits, for a plan of more than ``memory`` bytes."""
+    """Raise UserError, with the largest cache that fits, for a plan of more than ``memory`` bytes."""
     if planned.total > memory:
         largest = largest_tokens(planned, memory)
         raise UserError(

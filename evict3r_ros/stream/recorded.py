@@ -24,7 +24,7 @@ class FrameGraph(Generic[Answer]):
     """
 
     def __init__(self, work: Callable[[], Answer], after: FrameGraph[Any] | None = None):
-        """after: another piece of the frame, always replayed before this one, whose memory it may use again."""
+        """Record the work; after: a graph always replayed before this one, whose memory it may use again."""
         self._graph = torch.cuda.CUDAGraph()
         pool = None if after is None else after._graph.pool()
         # Other threads of a node may use CUDA meanwhile.
@@ -56,7 +56,7 @@ class Transfer:
         self._arrived = torch.cuda.Event()
 
     def send(self, image: torch.Tensor) -> None:
-        """An image from wherever it lies; the last frame must be done."""
+        """Copy an image to the device, from wherever it lies; the last frame must be done."""
         with stage('copy of the image'):
             if image.is_cuda:
                 self.image.copy_(image)
@@ -65,7 +65,7 @@ class Transfer:
                 self.image.copy_(self._staged, non_blocking=True)
 
     def wait(self) -> np.ndarray:
-        """The numbers, in float64, once all that was launched is done."""
+        """Wait for all that was launched, and return the numbers in float64."""
         self._arrived.record()
         self._arrived.synchronize()
         return self.numbers.numpy().astype(np.float64)

@@ -21,7 +21,10 @@ from evict3r_ros.stream.frame_steps import EagerRunner, FrameRunner, FrameSteps,
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one image. Lengths are in the network's unit: its scale is arbitrary, but one a stream."""
+    """What the network says of one image.
+
+    Lengths are in the network's unit: its scale is arbitrary, but the same throughout a stream.
+    """
 
     index: int
     """0 for a stream's first frame."""
@@ -58,9 +61,9 @@ class Stream:
     """Runs a network over images as they come.
 
     Memory is allocated here, for the largest frame that the network takes (a square one), or for ``camera_size``
-    (height, width) if that is given. Images become ``image_width`` wide, a multiple of 14, the preset's by default: less
-    is faster and sees less. On CUDA all frames but a stream's first few are one CUDA graph, unless ``graph`` is False or
-    the cache grows. Not thread-safe. Raises UserError for settings that cannot work.
+    (height, width) if that is given. Images become ``image_width`` wide, a multiple of 14, the preset's by default:
+    less is faster and sees less. On CUDA all frames but a stream's first few are one CUDA graph, unless ``graph`` is
+    False or the cache grows. Not thread-safe. Raises UserError for settings that cannot work.
     """
 
     def __init__(

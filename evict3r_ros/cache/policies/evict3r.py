@@ -60,7 +60,7 @@ class Evict3R(Policy):
         return pinned | (ledger.token_of[ledger.slots] < ledger.special_tokens)
 
     def alpha(self) -> torch.Tensor:
-        """(L,): each layer's share of the budget."""
+        """Return each layer's share of the budget, (L,)."""
         return torch.softmax(-self.variance / self.config.temperature, dim=0)
 
     def budgets(self, ledger: Ledger) -> torch.Tensor:

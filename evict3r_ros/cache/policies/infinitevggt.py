@@ -15,8 +15,8 @@ from evict3r_ros.cache.policies.policy import Observation, Policy
 class InfiniteVGGT(Policy):
     """Priority: unlikeness to the mean key of the layer. Layer budgets: softmax((1 - mean similarity) / temperature).
 
-    Published, eviction comes before the frame's attention and heads keep sets of their own; here it comes at the frame's
-    end, like every policy's, and a layer keeps one set, by the mean over heads. Pinned: the first frame.
+    Published, eviction comes before the frame's attention and heads keep sets of their own; here it comes at the
+    frame's end, as with every policy, and a layer keeps one set, by the mean over heads. Pinned: the first frame.
     """
 
     moves_budgets = True
