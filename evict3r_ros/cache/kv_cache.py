@@ -172,12 +172,12 @@ class KeyValueCache:
 
     def attended_tokens(self, layer: int) -> AttendedTokens:
         """Return what a layer attended to; call it before the next layer attends."""
-        slots = self.ledger.seen[layer]
+        slots = self.ledger.attended[layer]
         return AttendedTokens(
             self._keys[: len(slots)],
             self.ledger.frame_of[slots],
             self.ledger.token_of[slots],
-            self.ledger.seen_valid[layer],
+            self.ledger.attended_valid[layer],
         )
 
     def specialise_policy(self, policy: type[AnyPolicy]) -> AnyPolicy:
@@ -216,7 +216,7 @@ class KeyValueCache:
             self.pool.grow(slots)
             self._make_scratch()
         ledger.begin_frame(self._entry_tier())
-        self._centres[:, : ledger.seen.shape[1]] = self._centres_of(ledger.seen)
+        self._centres[:, : ledger.attended.shape[1]] = self._centres_of(ledger.attended)
 
     def _entry_tier(self) -> int:
         return RECENT if len(self.pool.tiers) > 1 and self.ledger.frames > 0 else PINNED
@@ -238,7 +238,7 @@ class KeyValueCache:
         self._side_stream.join()
         keys, values = self._store_and_load(layer, key, value)
         mass = None if self._mass is None else self._mass[layer, : len(keys)]
-        kept, fresh = self.ledger.seen_lengths[layer], self.ledger.frame_tokens
+        kept, fresh = self.ledger.attended_lengths[layer], self.ledger.frame_tokens
         answer = kernels.cache_attention(
             query, keys, values, kept, fresh, mass if self._mass_of_all else None, self._side_stream
         )
@@ -254,13 +254,15 @@ class KeyValueCache:
         """Store the frame's key and value (N, heads, head_dim); return all that it attends to, (M, heads, head_dim)."""
         ledger = self.ledger
         self.pool.calibrate(layer, ledger.frames, key, value)
-        slots = ledger.seen[layer]
+        slots = ledger.attended[layer]
         centres = self._centres[layer, : len(slots)]
         width = len(slots) - ledger.frame_tokens
         with self._side_stream.fork(key, value):
             self.pool.write(layer, self._entry_tier(), slots[width:], centres[width:], key, value)
         keys, values = self._keys[: len(slots)], self._values[: len(slots)]
-        self.pool.read(layer, slots[:width], centres[:width], ledger.seen_lengths[layer], keys[:width], values[:width])
+        self.pool.read(
+            layer, slots[:width], centres[:width], ledger.attended_lengths[layer], keys[:width], values[:width]
+        )
         # A frame sees its own tokens as they are; what is stored of them is for those that come.
         kernels.copy_pair(key, value, keys[width:], values[width:])
         return keys, values
@@ -300,7 +302,7 @@ class KeyValueCache:
     def _evict(self) -> None:
         ledger, policy = self.ledger, self.policy
         self._side_stream.join()
-        mass = None if self._mass is None else self._mass[:, : ledger.seen.shape[1]]
+        mass = None if self._mass is None else self._mass[:, : ledger.attended.shape[1]]
         policy.frame_done(ledger, mass if policy.needs_mass else None)
         if self.adaptive is not None and mass is not None:
             self.adaptive.observe(mass, ledger.frame_tokens)

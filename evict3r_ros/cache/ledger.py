@@ -56,7 +56,7 @@ class Ledger:
         self.frame_tokens = self.special_tokens + patches[0] * patches[1]
         self.frames = 0
         self._longest = self._longest_focus = self.capacity if self._full else 0
-        self._focus_is_all = True
+        self._attends_to_all = True
         self.frame.zero_()
         for stack in self.stacks:
             stack.reset()
@@ -71,8 +71,8 @@ class Ledger:
             (self.anchors, -1),
         ):
             tensor.fill_(value)
-        self.slots = self.seen = self._table[:, :0]
-        self.valid = self.seen_valid = self.slots.bool()
+        self.slots = self.attended = self._table[:, :0]
+        self.valid = self.attended_valid = self.slots.bool()
 
     @property
     def width(self) -> int:
@@ -80,9 +80,9 @@ class Ledger:
         return self.slots.shape[1] - self.frame_tokens
 
     @property
-    def seen_lengths(self) -> torch.Tensor:
-        """(L,): how many kept tokens, the first ones of ``seen``, the current frame attends to."""
-        return self.lengths if self._focus_is_all else self.focus_lengths
+    def attended_lengths(self) -> torch.Tensor:
+        """(L,): how many kept tokens, the first ones of ``attended``, the current frame attends to."""
+        return self.lengths if self._attends_to_all else self.focus_lengths
 
     @property
     def fresh(self) -> torch.Tensor:
@@ -97,10 +97,12 @@ class Ledger:
         self.token_of[fresh] = torch.arange(self.frame_tokens, dtype=torch.int32, device=device).expand_as(fresh)
         self.protected.index_fill_(0, fresh.flatten(), True)
         self.slots, self.valid = self._with_fresh(self._table, self.lengths, self._longest, fresh)
-        if self._focus_is_all:
-            self.seen, self.seen_valid = self.slots, self.valid
+        if self._attends_to_all:
+            self.attended, self.attended_valid = self.slots, self.valid
         else:
-            self.seen, self.seen_valid = self._with_fresh(self._focus, self.focus_lengths, self._longest_focus, fresh)
+            self.attended, self.attended_valid = self._with_fresh(
+                self._focus, self.focus_lengths, self._longest_focus, fresh
+            )
 
     def _with_fresh(
         self, table: torch.Tensor, lengths: torch.Tensor, longest: int, fresh: torch.Tensor
@@ -117,7 +119,7 @@ class Ledger:
         """
         keep = keep & self.valid
         self._compact(keep, self._table, self.lengths)
-        self._focus_is_all = attend is None
+        self._attends_to_all = attend is None
         if attend is not None:
             self._compact(keep & attend, self._focus, self.focus_lengths)
         for stack in self.stacks:
@@ -167,7 +169,7 @@ class Ledger:
         for values in (self.frame_of, self.token_of, self.protected):
             self.move(values, old, new)
         self._table.scatter_(1, torch.where(moves, columns, self.capacity), new)
-        if not self._focus_is_all:
+        if not self._attends_to_all:
             forwarding = torch.arange(self.null_slot + 1, device=old.device)
             forwarding[old] = new
             self._focus.copy_(forwarding[self._focus])

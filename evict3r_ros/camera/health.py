@@ -42,7 +42,7 @@ class FrozenWatch:
         """How many images in a row were like the one before them."""
         self._last: int | None = None
 
-    def see(self, image: np.ndarray) -> int:
+    def update(self, image: np.ndarray) -> int:
         """Take in the next image (h, w, 3); returns ``repeats``."""
         checksum = zlib.crc32(np.ascontiguousarray(_sample(image)).data)
         self.repeats = self.repeats + 1 if checksum == self._last else 0

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.frames < 1 or (args.against_frames is not None and args.against_frames < 1):
         raise UserError('less than one frame leaves nothing to measure')
-    kernels.use(args.engine)
+    kernels.use_engine(args.engine)
     device, dtype = device_and_dtype(args)
     config = cache_config(args)
     runs = {args.policy: (config, args.frames)}
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         first, *others = reports.values()
         print(json.dumps({**first, 'against': {report['policy']: report for report in others}}))
     else:
-        print(kernels.why(network.device))
+        print(kernels.describe_engine(network.device))
         print('\n\n'.join(_table(report, reports[args.policy]) for report in reports.values()))
     return 0
 

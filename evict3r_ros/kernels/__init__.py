@@ -3,7 +3,7 @@
 """One door to everything that is worth a kernel; behind it, engines that give the same answers.
 
 ``torch``: any device, and the reference. ``triton``: CUDA, where Triton is installed; forward only. Which one runs is
-decided for each call by where its tensors are, unless EVICT3R_ENGINE or ``use`` says ``torch``.
+decided for each call by where its tensors are, unless EVICT3R_ENGINE or ``use_engine`` says ``torch``.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ __all__ = [
     'cache_attention',
     'cache_mass',
     'copy_pair',
+    'describe_engine',
     'engine_for',
     'qk_norm_rotary_embedding',
     'read_packed',
     'self_attention',
-    'use',
-    'why',
+    'use_engine',
     'write_packed',
 ]
 
@@ -51,7 +51,7 @@ HAS_TRITON = importlib.util.find_spec('triton') is not None
 _engine = 'auto'
 
 
-def use(engine: str) -> None:
+def use_engine(engine: str) -> None:
     """Choose the engine for all that follows in this process: ``auto`` or ``torch``; ``triton`` insists on it."""
     global _engine
     if engine not in ENGINES:
@@ -61,7 +61,7 @@ def use(engine: str) -> None:
     _engine = engine
 
 
-use(os.environ.get('EVICT3R_ENGINE', 'auto'))
+use_engine(os.environ.get('EVICT3R_ENGINE', 'auto'))
 
 
 def engine_for(device: torch.device) -> str:
@@ -69,7 +69,7 @@ def engine_for(device: torch.device) -> str:
     return 'triton' if device.type == 'cuda' and HAS_TRITON and _engine != 'torch' else 'torch'
 
 
-def why(device: torch.device) -> str:
+def describe_engine(device: torch.device) -> str:
     """Return the engine for a device and the reason, for a line in the log."""
     if engine_for(device) == 'triton':
         return 'triton: a CUDA device, and Triton is installed'

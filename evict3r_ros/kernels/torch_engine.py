@@ -29,7 +29,7 @@ def attention(
     return F.scaled_dot_product_attention(query[None], keys[None], values[None], attn_mask=mask)[0]
 
 
-def _there(keys: torch.Tensor, kept: torch.Tensor, fresh: int) -> torch.Tensor | None:
+def _valid_mask(keys: torch.Tensor, kept: torch.Tensor, fresh: int) -> torch.Tensor | None:
     """Return a mask (M,) of the first ``kept`` and the last ``fresh`` keys; None for all, where the host can know."""
     width = keys.shape[0] - fresh
     if kept.device.type == 'cpu' and int(kept) == width:
@@ -52,7 +52,7 @@ def cache_attention(
     may be anything finite. mass: (M,) float32 or None, takes each key's attention mass, the mean over heads of the sum
     over queries of the softmax; 0 for keys that are not there.
     """
-    valid = _there(keys, kept, fresh)
+    valid = _valid_mask(keys, kept, fresh)
     keys, values = keys.transpose(0, 1), values.transpose(0, 1)
     if mass is None:
         return attention(query, keys, values, valid)
@@ -72,7 +72,7 @@ def cache_mass(
 
     Query i of (heads, n, head_dim) stands for counts[i] queries; counts: (n,).
     """
-    valid = _there(keys, kept, fresh)
+    valid = _valid_mask(keys, kept, fresh)
     mass.zero_()
     first = 0
     for weights in _softmax_weights(query, keys.transpose(0, 1), valid):
@@ -205,18 +205,24 @@ def qk_norm_rotary_embedding(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return query, key and value (batch, heads, tokens, head_dim) of qkv (batch, tokens, 3, heads, head_dim).
 
-    Query and key get a LayerNorm over the head, then the turn of 2-D RoPE: channels of the first half by the row's
-    angle, of the second by the column's, and inside a half channel i pairs with i + quarter. cos, sin: (grid tokens,
-    head_dim) float32; tokens may be those of several frames in a row.
+    Query and key get a LayerNorm over the head, then the rotary embedding (2-D RoPE): channels of the first half rotate
+    by the row's angle, of the second by the column's, and inside a half channel i pairs with i + quarter.
+    cos, sin: (grid tokens, head_dim) float32; tokens may be those of several frames in a row.
     """
     query, key, value = qkv.permute(2, 0, 3, 1, 4)
+    query = F.layer_norm(query, query.shape[-1:], q_weight, q_bias, eps)
+    key = F.layer_norm(key, key.shape[-1:], k_weight, k_bias, eps)
+    query = apply_rotary_embedding(query, cos, sin).to(qkv.dtype)
+    key = apply_rotary_embedding(key, cos, sin).to(qkv.dtype)
+    return query, key, value
 
-    def turn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        x = F.layer_norm(x, x.shape[-1:], weight, bias, eps).unflatten(-2, (-1, cos.shape[0]))
-        a, b, c, d = x.chunk(4, dim=-1)
-        return (x * cos + torch.cat((-b, a, -d, c), dim=-1) * sin).flatten(-3, -2).to(qkv.dtype)
 
-    return turn(query, q_weight, q_bias), turn(key, k_weight, k_bias), value
+def apply_rotary_embedding(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotate x (batch, heads, tokens, head_dim): see ``qk_norm_rotary_embedding``."""
+    frames = x.unflatten(-2, (-1, cos.shape[0]))
+    a, b, c, d = frames.chunk(4, dim=-1)
+    rotated: torch.Tensor = frames * cos + torch.cat((-b, a, -d, c), dim=-1) * sin
+    return rotated.flatten(-3, -2)
 
 
 def add_norm(

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Bilinear enlargement whose gradient is two matrix products instead of sums scattered by atomic additions."""
+"""Bilinear upsampling whose gradient is two matrix products instead of sums scattered by atomic additions."""
 
 from __future__ import annotations
 

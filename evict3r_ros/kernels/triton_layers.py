@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 LINES = 32
-"""Heads of tokens that one program norms and turns."""
+"""Heads of tokens that one program norms and rotates."""
 
 
 @triton.jit
@@ -60,7 +60,7 @@ def _qk_norm_rotary_embedding(
     b = _quarter(qkv_ptr, places, weight, bias, 1, mean, deviation, channels, mask, Q)
     c = _quarter(qkv_ptr, places, weight, bias, 2, mean, deviation, channels, mask, Q)
     d = _quarter(qkv_ptr, places, weight, bias, 3, mean, deviation, channels, mask, Q)
-    # Both quarters of a half turn by the same angles.
+    # Both quarters of a half rotate by the same angles.
     angles = (token % grid_tokens)[:, None] * D + channels[None, :]
     row_cos = tl.load(cos_ptr + angles, mask=mask, other=0.0)
     row_sin = tl.load(sin_ptr + angles, mask=mask, other=0.0)

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The aggregator: frame blocks look inside a frame, global blocks across time, in turns."""
+"""The aggregator: blocks that attend inside a frame alternate with blocks that attend across time."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class RotaryTable:
-    """Cosines and sines that turn queries and keys by a patch's row and column.
+    """Cosines and sines that rotate queries and keys by a patch's row and column.
 
-    The first half of a head's channels turns with the row, the second with the column; inside a half, channel i pairs
-    with i + quarter and turns by position * 100^(-i / quarter). Special tokens sit at (0, 0), patch (r, c) at
+    The first half of a head's channels rotates with the row, the second with the column; inside a half, channel i pairs
+    with i + quarter and rotates by position * 100^(-i / quarter). Special tokens sit at (0, 0), patch (r, c) at
     (r + 1, c + 1).
     """
 
@@ -45,7 +45,7 @@ class RotaryTable:
 class Attention(nn.Module):
     """Multi-head attention; whom the queries attend to is the caller's ``attend``.
 
-    With ``norm_eps`` queries and keys are LayerNormed a head, and turned by a RotaryTable.
+    With ``norm_eps`` queries and keys are LayerNormed head by head (QK norm), and rotated by a RotaryTable.
     """
 
     def __init__(self, width: int, heads: int, norm_eps: float | None = None):
@@ -57,7 +57,7 @@ class Attention(nn.Module):
             self.k_norm = nn.LayerNorm(width // heads, eps=norm_eps)
         self.proj = nn.Linear(width, width)
 
-    def split(self, x: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
+    def project_qkv(self, x: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
         """Return query, key and value of x (batch, tokens, width): (batch, heads, tokens, head_dim) each.
 
         With ``rotary`` queries and keys are normed and rotated.
@@ -76,7 +76,7 @@ class Attention(nn.Module):
             rotary.sin,
         )
 
-    def join(self, answers: torch.Tensor) -> torch.Tensor:
+    def project_output(self, answers: torch.Tensor) -> torch.Tensor:
         """Project what attention answered, (batch, heads, tokens, head_dim) -> (batch, tokens, width)."""
         projected: torch.Tensor = self.proj(answers.transpose(1, 2).flatten(-2))
         return projected
@@ -139,13 +139,13 @@ class Block(nn.Module):
 
     def before(self, normed: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
         """Return the query, key and value that the block attends with."""
-        return self.attn.split(normed, rotary)
+        return self.attn.project_qkv(normed, rotary)
 
     def after(
         self, x: torch.Tensor, answers: torch.Tensor, next_norm: nn.LayerNorm | None
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
         """Return the tokens that leave the block, their norm, and what the MLP added, before its LayerScale."""
-        x, normed = add_and_norm(x, self.attn.join(answers), self.ls1, self.norm2)
+        x, normed = add_and_norm(x, self.attn.project_output(answers), self.ls1, self.norm2)
         added = self.mlp(normed)
         return *add_and_norm(x, added, self.ls2, next_norm), added
 

@@ -38,7 +38,7 @@ class Evict3R(Policy):
     def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
         """See Policy.frame_done."""
         assert mass is not None, 'the policy asked for it by needs_mass'
-        slots, valid, fresh = ledger.seen, ledger.seen_valid, ledger.fresh.flatten()
+        slots, valid, fresh = ledger.attended, ledger.attended_valid, ledger.fresh.flatten()
         keys = valid.sum(1, keepdim=True)
         # A slot's last owner has left its numbers behind.
         self.total.index_fill_(0, fresh, 0.0)
@@ -65,4 +65,4 @@ class Evict3R(Policy):
 
     def budgets(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.budgets: ceil(alpha * total), as far as the pool goes."""
-        return self.share_out(self.alpha(), ledger)
+        return self.budgets_from_shares(self.alpha(), ledger)

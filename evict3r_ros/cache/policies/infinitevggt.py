@@ -34,8 +34,8 @@ class InfiniteVGGT(Policy):
 
     def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
         """See Policy.observe."""
-        slots = ledger.seen[layer]
-        candidates = ledger.seen_valid[layer] & ~ledger.pinned(slots)
+        slots = ledger.attended[layer]
+        candidates = ledger.attended_valid[layer] & ~ledger.pinned(slots)
         similarity = similarity_to_mean(seen.keys.transpose(0, 1), candidates)
         self.similarity[slots] = similarity
         self.mean_similarity[layer] = (similarity * candidates).sum() / candidates.sum().clamp(min=1)
@@ -46,4 +46,6 @@ class InfiniteVGGT(Policy):
 
     def budgets(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.budgets."""
-        return self.share_out(torch.softmax((1.0 - self.mean_similarity) / self.config.temperature, dim=0), ledger)
+        return self.budgets_from_shares(
+            torch.softmax((1.0 - self.mean_similarity) / self.config.temperature, dim=0), ledger
+        )

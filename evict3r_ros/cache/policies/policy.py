@@ -20,7 +20,7 @@ SMALLEST_BUDGET = Fraction(9, 4)
 
 @dataclass(frozen=True)
 class Observation:
-    """What one layer did with one frame; M keys were attended: ``ledger.seen[layer]``, ``ledger.seen_valid[layer]``."""
+    """What one layer attended with, and the M keys it attended to: those of ``ledger.attended[layer]``."""
 
     query: torch.Tensor
     """(heads, N, head_dim), after norm and RoPE."""
@@ -88,7 +88,7 @@ class Policy:
         """Take in what a layer has just attended with."""
 
     def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
-        """Take in, with ``needs_mass``, the attention mass (L, M) float32 that each of ``ledger.seen`` received.
+        """Take in, with ``needs_mass``, the attention mass (L, M) float32 that each of ``ledger.attended`` received.
 
         See kernels.cache_attention for exact masses; pooled ones are those of pooled queries, each counted for all that
         it stands for.
@@ -109,7 +109,7 @@ class Policy:
         """Return how many tokens each layer may keep, (L,) int64; at most the budget's total in all."""
         return self._equal
 
-    def share_out(self, alpha: torch.Tensor, ledger: Ledger) -> torch.Tensor:
+    def budgets_from_shares(self, alpha: torch.Tensor, ledger: Ledger) -> torch.Tensor:
         """Return budgets (L,) int64, ceil(alpha * total) for shares alpha (L,), none over the ledger's capacity.
 
         Every layer keeps the smallest budget with which a policy can decide. What rounding up and that floor add beyond

@@ -42,7 +42,7 @@ class _Watched(Evict3R):
             pooled,
             counts,
             seen.keys,
-            ledger.seen_lengths[layer],
+            ledger.attended_lengths[layer],
             ledger.frame_tokens,
             self._mass[layer, : len(seen.keys)],
         )
@@ -50,7 +50,7 @@ class _Watched(Evict3R):
     def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
         """Compare what both would keep, where there is something to evict."""
         super().frame_done(ledger, mass)
-        self._pooled.frame_done(ledger, self._mass[:, : ledger.seen.shape[1]])
+        self._pooled.frame_done(ledger, self._mass[:, : ledger.attended.shape[1]])
         budgets = self.budgets(ledger)
         if bool((ledger.valid.sum(1) > budgets).all()):
             free = ledger.valid & ~self.pinned(ledger)

@@ -50,7 +50,7 @@ def describe(settings: Settings, network: StreamVGGT, stream: Stream) -> str:
     return (
         f'{network.source}, preset {network.preset.name}, {dtype} on {network.device}; cache: '
         f'{settings.cache_policy}, {stream.config.tokens} tokens a layer, {settings.cache_bits} bits, '
-        f'{stream.stats().cache_bytes / 2**20:.1f} MiB; engine {kernels.why(network.device)}'
+        f'{stream.stats().cache_bytes / 2**20:.1f} MiB; engine {kernels.describe_engine(network.device)}'
     )
 
 
