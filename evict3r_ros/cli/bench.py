@@ -8,6 +8,7 @@ import argparse
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from evict3r_ros.cli.options.cache import add_cache_options, cache_config
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     # From the command's beginning, its imports of torch included, to the first answer.
     measured[args.policy].extra['start_s'] = loaded + measured[args.policy].first_ms / 1e3
     if args.plot:
-        plot(measured, args.plot)
+        plot(measured, Path(args.plot))
     reports = {name: measurement.report() for name, measurement in measured.items()}
     if args.json:
         first, *others = reports.values()

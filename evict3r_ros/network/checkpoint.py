@@ -145,23 +145,25 @@ def _checked(path: Path, shapes: Shapes, preset: Preset) -> Reader:
     missing = [key for key in shapes if key not in ours]
     if len(missing) > len(shapes) // 2:
         raise UserError(
-            f"{path}: another model's weights ({len(found)} tensors, such as {_some(list(found))}); "
-            f'{expected}, with {_some(missing)}'
+            f"{path}: another model's weights ({len(found)} tensors, such as {_first_names(list(found))}); "
+            f'{expected}, with {_first_names(missing)}'
         )
     if missing and all(key.startswith('point_head.') for key in missing):
         raise UserError(f'{path}: these weights have no point head, take the points from depth')
     if missing:
-        raise UserError(f'{path}: {len(missing)} of {len(shapes)} weights are missing: {_some(missing)}; {expected}')
+        raise UserError(
+            f'{path}: {len(missing)} of {len(shapes)} weights are missing: {_first_names(missing)}; {expected}'
+        )
     different = [key for key in shapes if ours[key] != shapes[key]]
     if different:
-        told = [f'{key} {list(ours[key])} instead of {list(shapes[key])}' for key in different]
+        shown = [f'{key} {list(ours[key])} instead of {list(shapes[key])}' for key in different]
         raise UserError(
-            f'{path}: {len(different)} of {len(shapes)} weights have another shape: {_some(told)}; {expected}'
+            f'{path}: {len(different)} of {len(shapes)} weights have another shape: {_first_names(shown)}; {expected}'
         )
     # A head that was not built is left in the file.
     foreign = [key for key in ours if key not in shapes and not key.startswith('point_head.')]
     if foreign:
-        raise UserError(f'{path}: {len(foreign)} weights are not of this network: {_some(foreign)}; {expected}')
+        raise UserError(f'{path}: {len(foreign)} weights are not of this network: {_first_names(foreign)}; {expected}')
     return read
 
 
@@ -231,7 +233,7 @@ def _open_torch(path: Path, size: int, expected: str) -> tuple[Shapes, Reader]:
     return {key: tuple(value.shape) for key, value in tensors.items()}, tensors.__getitem__
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     """Return the first few of a list, and how many more there are."""
     rest = len(names) - NAMED_KEYS
     return ', '.join(names[:NAMED_KEYS]) + (f' and {rest} more' if rest > 0 else '')

@@ -48,7 +48,7 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Joins a coarser map with a layer's own and enlarges the sum."""
+    """Joins a coarser map with a layer's own and upsamples the sum."""
 
     def __init__(self, features: int, deepest: bool):
         super().__init__()

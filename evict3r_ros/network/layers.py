@@ -129,7 +129,7 @@ class Block(nn.Module):
 
         A sum and the norm of it that comes next are one kernel, also across blocks: normed is ``norm1(x)``, where the
         block before has made it, and next_norm is the norm that the next one wants, the second part of the answer.
-        observe_residual: told what the MLP adds, (batch, tokens, width).
+        observe_residual: called with what the MLP adds, (batch, tokens, width).
         """
         answers = attend(*self.before(self.norm1(x) if normed is None else normed, rotary))
         x, normed, added = self.after(x, answers, next_norm)

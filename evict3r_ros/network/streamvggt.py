@@ -48,7 +48,7 @@ class StreamVGGT(nn.Module):
         super().__init__()
         self.preset = preset
         self.untrained = False
-        """Set by whoever fills the weights with noise, told to users by whoever shows results."""
+        """Set where the weights are random numbers, shown to users with the results."""
         self.source = ''
         """Where the weights came from, in a few words for logs and status."""
         self.aggregator = Aggregator(preset)

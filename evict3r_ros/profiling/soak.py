@@ -89,7 +89,7 @@ def run(
     config: CacheConfig,
     size: tuple[int, int],
     frames: int,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> Soak:
     """Run a stream over random images of ``size`` (height, width), the network's, each made when it is needed."""
     rng = np.random.default_rng(0)

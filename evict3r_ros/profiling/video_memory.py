@@ -67,7 +67,7 @@ def make_video(path: Path, frames: int, fps: float) -> None:
 
 
 def run(
-    seconds: float, fps: float, options: list[str], progress: Callable[[int], None] = lambda _: None
+    seconds: float, fps: float, options: list[str], progress: Callable[[int], object] = lambda _: None
 ) -> VideoMemory:
     """Run the command over a video of that length; options: more of the command's. Linux.
 
