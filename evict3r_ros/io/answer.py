@@ -19,6 +19,7 @@ from evict3r_ros.io.bag import BagReader, header_stamp_ns, stamp_ns
 from evict3r_ros.io.contact_sheet import SheetRow
 from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE, TF
 from evict3r_ros.io.ply import VoxelCloud
+from evict3r_ros.io.scene_camera import SceneCamera
 from evict3r_ros.io.tum import TumWriter, format_stamp
 
 # Clouds and poses of one frame come one after the other; more than this apart they don't belong together.
@@ -179,6 +180,19 @@ def collect_cloud(cloud: VoxelCloud, recorded: BagReader, played: BagReader, top
         elif len(waiting) > _MOST_WAITING:
             waiting.popitem(last=False)
     return used
+
+
+def read_cameras(recorded: BagReader, played: BagReader, topics: AnswerTopics) -> list[SceneCamera]:
+    """Return the camera of each recorded odometry, in its frame. Raises UserError where nothing joins the two frames."""
+    static = StaticFrames(played)
+    info = next((message for _, _, message in recorded.messages([topics.depth_info])), None)
+    if info is None:
+        return []
+    camera_matrix, size = np.asarray(info.k, np.float64).reshape(3, 3), (info.height, info.width)
+    return [
+        SceneCamera(f'camera_{index:06d}', _odom_from(info.header.frame_id, odometry, static), camera_matrix, size)
+        for index, (_, _, odometry) in enumerate(recorded.messages([topics.odometry]))
+    ]
 
 
 def pick_rows(
