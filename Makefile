@@ -18,13 +18,14 @@ unexport LD_LIBRARY_PATH ROS_DISTRO _ROS_WHEELS_BOOTSTRAP_COMPLETE
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test clean
+.PHONY: help setup demo check test clean
 
 help:
 	@echo 'make setup   make .venv with all in it: packages, messages, this tree; a second if nothing changed'
 	@echo 'make demo    play a bag into the live node and leave bag, trajectory, cloud and picture in out/'
 	@echo '             (EVICT3R_DEMO_IMAGES=FOLDER: real images; OUT=FOLDER: elsewhere;'
 	@echo '             DEMO_ARGS="--frames 8": a shorter one)'
+	@echo 'make check   lint, format, types, spelling, package.xml and parameter files'
 	@echo 'make test    the whole test suite (PYTEST_ARGS="-k geometry": a part of it)'
 	@echo 'make clean   remove what make setup, make demo, colcon and the tests left here'
 
@@ -37,9 +38,17 @@ setup:
 demo: setup
 	@.venv/bin/evict3r demo --out '$(OUT)' $(DEMO_ARGS)
 
+check: setup
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/codespell
+	@.venv/bin/yamllint --strict config .github .yamllint.yaml .pre-commit-config.yaml
+	@.venv/bin/python -c 'from catkin_pkg.package import parse_package; parse_package("package.xml").validate()'
+
 test: setup
 	@.venv/bin/python -m pytest test $(PYTEST_ARGS)
 
 clean:
-	rm -rf .venv build install log out .pytest_cache .hypothesis evict3r_ros.egg-info
+	rm -rf .venv build install log out .pytest_cache .hypothesis .mypy_cache .ruff_cache evict3r_ros.egg-info
 	find evict3r_ros test tools launch -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -122,6 +122,21 @@ TEST = [
     'onnx',
 ]
 
+LINT = [
+    # finds mistakes and keeps one format
+    'ruff',
+    # checks types
+    'mypy',
+    # types of PyYAML, for mypy
+    'types-PyYAML',
+    # types of tqdm, for mypy
+    'types-tqdm',
+    # finds misspelt words
+    'codespell',
+    # checks the parameter files
+    'yamllint',
+]
+
 COLCON = [
     # builds and tests the tree the way a robot does
     'colcon-common-extensions',
@@ -158,6 +173,7 @@ setup(
         'evaluation': EVALUATION,
         'sky': SKY,
         'test': TEST,
+        'lint': LINT,
         'colcon': COLCON,
     },
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},

@@ -145,7 +145,7 @@ def install_packages(wanted: dict[str, str]) -> None:
             '--no-build-isolation',
             '--use-pep517',
             '--editable',
-            '.[ros,interfaces,plots,view,evaluation,sky,test,colcon]',
+            '.[ros,interfaces,plots,view,evaluation,sky,test,lint,colcon]',
         ],
         'installing packages',
     )
