@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.options.cache import DEFAULT_POLICY
+from evict3r_ros.cache.config import CacheConfig
 from evict3r_ros.cli.options.numbers import count, positive
 
 IMAGES_VARIABLE = 'EVICT3R_DEMO_IMAGES'
@@ -52,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
         " 'random', which shows the plumbing alone",
     )
     parser.add_argument(
-        '--policy', default=DEFAULT_POLICY, help='which tokens leave the full cache (default: %(default)s)'
+        '--policy', default=CacheConfig.policy, help='which tokens leave the full cache (default: %(default)s)'
     )
     parser.add_argument(
         '--rate',

@@ -16,10 +16,10 @@ from evict3r_ros.cache.config import BUDGETS
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS
 from evict3r_ros.network.checkpoint import AUTO, TINY
+from evict3r_ros.network.precision import DTYPES
 from evict3r_ros.odometry.scale import SOURCES, ScaleSettings
 
 Value = bool | int | float | str
-DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ PARAMETERS = (
         'dtype',
         'auto',
         "Precision of weights and cache; 'auto' is bfloat16 on CUDA and float32 on a CPU.",
-        choices=DTYPES,
+        choices=(AUTO, *DTYPES),
     ),
     Parameter(
         'image_width',
