@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.io.bag import BagReader, BagWriter, header_stamp_ns, stamp_ns
+from evict3r_ros.io.bag import BagReader, BagWriter, header_stamp_ns
 from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE, TF, CameraTopics, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
+from evict3r_ros.io.stamps import nanoseconds
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
 from evict3r_ros.msg import StreamStatus
@@ -99,10 +100,10 @@ def test_the_clock_is_told_before_the_data_and_the_pace_is_held(played):
         player = Player(here.node, bag, [TOPICS.image])
 
         def hear_clock(message, info):
-            sent_at['clock'].append((stamp_ns(message.clock), info['source_timestamp']))
+            sent_at['clock'].append((nanoseconds(message.clock), info['source_timestamp']))
 
         def hear_image(message, info):
-            sent_at['image'].append((stamp_ns(message.header.stamp), info['source_timestamp']))
+            sent_at['image'].append((nanoseconds(message.header.stamp), info['source_timestamp']))
 
         there.node.create_subscription(Clock, '/clock', hear_clock, 100)
         there.node.create_subscription(message_class(IMAGE), TOPICS.image, hear_image, 100)

@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 
 from evict3r_ros.io.bag import header_stamp_ns
 from evict3r_ros.io.figures import new_figure, save
+from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.msg import StreamStatus
 from evict3r_ros.ros.messages.conversions import image_from_rgb
 from evict3r_ros.ros.tools.node_process import NodeProcess
@@ -113,7 +114,7 @@ def run(
             process.check()
             session.check()
         message = messages[published % len(messages)]
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), NANOSECONDS)
         publisher.publish(message)
         longest, last = max(longest, time.time() - last), time.time()
         published += 1
