@@ -4,9 +4,10 @@
 
 `--distro jazzy` makes `.venv-jazzy`, the same with another distribution of ROS.
 
-Three steps: the environment itself, the pinned packages with this tree (editable), the generated messages. Each leaves a stamp in `.venv/.setup`, a hash of all that went into it, so that a second run does nothing. A
-stamp is deleted before its step begins and written after it ended: what was interrupted is never taken for
-good, and an environment whose packages were left half-installed is made anew, because pip would trust them.
+Three steps: the environment itself, the pinned packages with this tree (editable), the generated messages. Each
+leaves a stamp in `.venv/.setup`, a hash of all that went into it, so that a second run does nothing. A stamp is
+deleted before its step begins and written after it ended: what was interrupted is never taken for good, and an
+environment whose packages were left half-installed is made anew, because pip would trust them.
 """
 
 from __future__ import annotations
