@@ -18,10 +18,11 @@ import pytest
 from processes import children_of
 
 from evict3r_ros.io.answer import AnswerTopics
-from evict3r_ros.io.bag import BagReader, header_stamp_ns, stamp_ns
+from evict3r_ros.io.bag import BagReader, header_stamp_ns
 from evict3r_ros.io.image_bag import CameraTopics
 from evict3r_ros.io.image_folder import read_image_folder
 from evict3r_ros.io.ply import read_ply
+from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.io.tum import read_tum
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
@@ -79,7 +80,7 @@ def check_output(out, said, frames, frame_id):
         for topic in (TOPICS.depth, TOPICS.depth_info, TOPICS.confidence, TOPICS.points, TOPICS.odometry):
             assert [header_stamp_ns(raw) for _, _, raw in answer.raw([topic])] == stamps, topic
         transforms = [message.transforms[0] for _, _, message in answer.messages([TOPICS.tf])]
-        assert [stamp_ns(transform.header.stamp) for transform in transforms] == stamps
+        assert [nanoseconds(transform.header.stamp) for transform in transforms] == stamps
         assert {(transform.header.frame_id, transform.child_frame_id) for transform in transforms} == {
             ('odom', 'base_link')
         }

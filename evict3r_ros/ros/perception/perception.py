@@ -24,12 +24,13 @@ from evict3r_ros import geometry
 from evict3r_ros.camera import health
 from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.io.scene_record import SceneRecord
+from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.odometry.integrator import OdometryIntegrator, OdometryState
 from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.ros.messages import conversions
 from evict3r_ros.ros.perception.camera_model import CameraModel
 from evict3r_ros.ros.perception.faults import Faults, FrameRefused
-from evict3r_ros.ros.perception.stamps import StampOrder, nanoseconds
+from evict3r_ros.ros.perception.stamps import StampOrder
 from evict3r_ros.ros.perception.transforms import Mount, StaticTransforms, find_mount
 from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.stream import Prediction, Stream, StreamStats

@@ -8,10 +8,10 @@ import numpy as np
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image
 
+from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.odometry.scale import MetricScale
 from evict3r_ros.ros.messages import conversions
 from evict3r_ros.ros.perception.faults import Faults
-from evict3r_ros.ros.perception.stamps import nanoseconds
 from evict3r_ros.ros.perception.transforms import StaticTransforms
 
 
