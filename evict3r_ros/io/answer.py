@@ -20,6 +20,7 @@ from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_o
 from evict3r_ros.io.frame_tree import FrameTree
 from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE, TF
 from evict3r_ros.io.ply import VoxelCloud
+from evict3r_ros.io.scene_camera import SceneCamera
 from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.io.tum import TumWriter, format_stamp
 
@@ -160,6 +161,19 @@ def collect_cloud(cloud: VoxelCloud, recorded: BagReader, played: BagReader, top
         elif len(waiting) > _MOST_WAITING:
             waiting.popitem(last=False)
     return used
+
+
+def read_cameras(recorded: BagReader, played: BagReader, topics: AnswerTopics) -> list[SceneCamera]:
+    """Return the camera of each recorded odometry, in its frame. Raises UserError where nothing joins the two frames."""
+    static = StaticFrames(played)
+    info = next((message for _, _, message in recorded.messages([topics.depth_info])), None)
+    if info is None:
+        return []
+    camera_matrix, size = np.asarray(info.k, np.float64).reshape(3, 3), (info.height, info.width)
+    return [
+        SceneCamera(f'camera_{index:06d}', _odom_from(info.header.frame_id, odometry, static), camera_matrix, size)
+        for index, (_, _, odometry) in enumerate(recorded.messages([topics.odometry]))
+    ]
 
 
 def pick_rows(

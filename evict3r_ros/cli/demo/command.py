@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
         'demo',
         help='play images into a live node and save what it answers',
         description='Plays a bag into a live node on this machine and saves its answers: a bag, a trajectory, a'
-        ' coloured cloud and a contact sheet.',
+        ' coloured cloud, a picture of it with path and cameras, and a contact sheet.',
     )
     parser.add_argument(
         '--out',
