@@ -28,12 +28,12 @@ needs_venv = pytest.mark.skipif(
 
 
 def plain_environment(path: str) -> dict[str, str]:
-    """The variables of a bare login."""
+    """Return the variables of a bare login."""
     return {'PATH': path, 'HOME': os.environ['HOME']}
 
 
 def path_with(tmp_path: Path, *programs: str) -> str:
-    """A PATH on which there are these programs alone."""
+    """Make a PATH on which there are these programs alone."""
     folder = tmp_path / 'bin'
     folder.mkdir()
     for program in programs:
@@ -78,7 +78,7 @@ def test_missing_python_is_named(tmp_path):
 def test_wrong_python(monkeypatch, version, word):
     monkeypatch.setattr(sys, 'version_info', version)
     (line,) = check_prerequisites.missing()
-    assert line.startswith('Python 3.%d is' % version[1]) and word in line and 'make setup PYTHON=' in line
+    assert line.startswith(f'Python 3.{version[1]} is') and word in line and 'make setup PYTHON=' in line
 
 
 def test_other_processor(monkeypatch):
@@ -126,7 +126,7 @@ def test_due_steps(changed, steps):
 
 @pytest.fixture
 def small_tree(tmp_path, monkeypatch):
-    """A tree with a space in its path that has what the stamps depend on, and the tool working on it."""
+    """Make a tree with a space in its path that has what the stamps depend on, and the tool working on it."""
     root = tmp_path / 'a tree'
     for name in (
         'tools/constraints/common.txt',
@@ -244,7 +244,7 @@ def test_what_fails_is_not_stamped(small_tree, step, gone):
 def test_a_failing_command_is_reported_with_its_words(small_tree):
     setup = setup_environment.Setup()
     setup.stamps.mkdir(parents=True)
-    with pytest.raises(setup_environment.SetupError, match='(?s)trying failed.*no such thing'):
+    with pytest.raises(setup_environment.SetupError, match=r'(?s)trying failed.*no such thing'):
         setup.call(['sh', '-c', 'echo no such thing >&2; exit 3'], 'trying')
 
 
@@ -284,5 +284,5 @@ def test_exports_name_folders_that_exist():
 
 def test_a_message_that_cannot_be_built_is_an_error(tmp_path):
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(build_interfaces.BuildError, match='holds no .msg file'):
+    with pytest.raises(build_interfaces.BuildError, match=r'holds no \.msg file'):
         build_interfaces.build('nothing_msgs', tmp_path / 'empty', tmp_path)

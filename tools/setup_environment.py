@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make `.venv`, the environment that everything in this tree runs in: what `make setup` calls.
 
-`--distro jazzy` makes `.venv-jazzy`, the same with another distribution of ROS. Three steps: the environment itself, the pinned packages with this tree (editable), the generated messages.
-Each leaves a stamp in `.venv/.setup`, a hash of all that went into it, so that a second run does nothing. A
-stamp is deleted before its step begins and written after it ended: what was interrupted is never taken for
-good, and an environment whose packages were left half-installed is made anew, because pip would trust them.
+`--distro jazzy` makes `.venv-jazzy`, the same with another distribution of ROS.
+
+Three steps: the environment itself, the pinned packages with this tree (editable), the generated messages. Each
+leaves a stamp in `.venv/.setup`, a hash of all that went into it, so that a second run does nothing. A stamp is
+deleted before its step begins and written after it ended: what was interrupted is never taken for good, and an
+environment whose packages were left half-installed is made anew, because pip would trust them.
 """
 
 from __future__ import annotations
@@ -80,7 +82,11 @@ class Setup:
     def keys(self) -> dict[str, str]:
         """Return what each step's stamp has to say for the step to count as done."""
         # The path is a part: scripts name their interpreter by it, so an environment does not survive a move.
-        interpreter = os.path.realpath(sys.executable), '%d.%d' % sys.version_info[:2], str(self.venv)
+        interpreter = (
+            os.path.realpath(sys.executable),
+            f'{sys.version_info.major}.{sys.version_info.minor}',
+            str(self.venv),
+        )
         messages = sorted(ROOT.glob('msg/*.msg')) + sorted(ROOT.glob('tools/*/msg/*.msg'))
         version = ROOT / 'evict3r_ros' / '__init__.py'
         this = ROOT / 'tools' / 'setup_environment.py'
