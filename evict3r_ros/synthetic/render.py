@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch
 
-from evict3r_ros.synthetic.cast import cast, shaded
+from evict3r_ros.synthetic.ray_cast import is_shadowed, ray_cast
 from evict3r_ros.synthetic.effects import apply_effects, bend
 from evict3r_ros.synthetic.texture import albedo
 from evict3r_ros.synthetic.world import LAMPS, Scene
@@ -37,7 +37,7 @@ def render_frames(
         for axis in range(3)
     )
     origin = tuple(position[:, axis, None] for axis in range(3))
-    hits = cast(scene, origin, direction)
+    hits = ray_cast(scene, origin, direction)
     point = tuple(o + hits.distance * d for o, d in zip(origin, direction, strict=True))
     length = (x * x + y * y + 1).sqrt()
     cosine = sum(n * d for n, d in zip(hits.normal, direction, strict=True)).abs() / length
@@ -77,5 +77,5 @@ def _light(scene: Scene, point, normal) -> tuple[torch.Tensor, torch.Tensor, tor
             chosen = tuple(torch.where(stronger, new, old) for new, old in zip(to_lamp, chosen, strict=True))
             strongest = [torch.where(stronger, new, old) for new, old in zip(parts, strongest, strict=True)]
     lamp_at = tuple(p + t for p, t in zip(point, chosen, strict=True))
-    shadow = shaded(scene, lamp_at, tuple(-t for t in chosen)).to(best.dtype)
+    shadow = is_shadowed(scene, lamp_at, tuple(-t for t in chosen)).to(best.dtype)
     return tuple(light - part * shadow for light, part in zip(lights, strongest, strict=True))

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What each training step looks at: worlds never seen before, drawn by worker processes, rendered on the device."""
+"""What each training step looks at: worlds never rendered before, drawn by worker processes, rendered on the device."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from evict3r_ros.synthetic.world import Scene, Worlds, make_worlds
 
 FIRST_TRAINING_SEED = 2**32
 """Seeds below this are never trained on: whoever evaluates may take any of them."""
-_WATCHED_SEED = 3_000_000_000
+_VALIDATION_SEED = 3_000_000_000
 LOOPS = 4
 """One batch in so many is of loops."""
 _LONG_ENOUGH_FOR_A_LOOP = 32
 
 
 @dataclass(frozen=True)
-class Lesson:
+class BatchSpec:
     """What a batch is to be made of."""
 
     number: int
@@ -36,7 +36,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Batch:
-    """Worlds and cameras of a lesson, on the CPU, before rendering."""
+    """Worlds and cameras of a spec, on the CPU, before rendering."""
 
     frames: int
     scene: Scene
@@ -62,37 +62,37 @@ class Batch:
         )
 
 
-def draw_times(generator: np.random.Generator, lesson: Lesson, loop: float | None = None) -> np.ndarray:
+def draw_times(generator: np.random.Generator, spec: BatchSpec, loop: float | None = None) -> np.ndarray:
     """(clips, frames): when each frame was taken; loop: the length of the loop that they are on, if any.
 
     Half of the clips begin with the world's time, at rest, as a stream does; a third have gaps of changing length, as a
-    cache that keeps some frames only has. Long clips on a loop may go all round it: a network that has never seen a
+    cache that keeps some frames only has. Long clips on a loop may go all round it: a network that has never rendered a
     camera turn its back on the first frame has no idea where it is then.
     """
-    low, high = lesson.strides
-    if loop is not None and lesson.frames >= _LONG_ENOUGH_FOR_A_LOOP:
-        high = max(high, round(loop / lesson.frames))
-    stride = generator.integers(low, high + 1, (lesson.clips, 1))
-    uneven = generator.random((lesson.clips, 1)) < 1 / 3
-    gaps = np.where(uneven, generator.integers(1, 2 * stride + 1, (lesson.clips, lesson.frames)), stride)
-    gaps[:, 0] = np.where(generator.random(lesson.clips) < 0.5, 0, generator.integers(0, 600, lesson.clips))
+    low, high = spec.strides
+    if loop is not None and spec.frames >= _LONG_ENOUGH_FOR_A_LOOP:
+        high = max(high, round(loop / spec.frames))
+    stride = generator.integers(low, high + 1, (spec.clips, 1))
+    uneven = generator.random((spec.clips, 1)) < 1 / 3
+    gaps = np.where(uneven, generator.integers(1, 2 * stride + 1, (spec.clips, spec.frames)), stride)
+    gaps[:, 0] = np.where(generator.random(spec.clips) < 0.5, 0, generator.integers(0, 600, spec.clips))
     return np.cumsum(gaps, axis=1).astype(np.float64)
 
 
-def make_batch(lesson: Lesson, size: tuple[int, int]) -> Batch:
-    """The batch of a lesson; the same lesson gives the same batch. size: (height, width) of its images."""
-    generator = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED + lesson.number))
-    first_seed = FIRST_TRAINING_SEED + lesson.number * 1024
-    loop = lesson.number % LOOPS == 0
-    worlds = make_worlds(range(first_seed, first_seed + lesson.clips), loop=loop)
+def make_batch(spec: BatchSpec, size: tuple[int, int]) -> Batch:
+    """The batch of a spec; the same spec gives the same batch. size: (height, width) of its images."""
+    generator = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED + spec.number))
+    first_seed = FIRST_TRAINING_SEED + spec.number * 1024
+    loop = spec.number % LOOPS == 0
+    worlds = make_worlds(range(first_seed, first_seed + spec.clips), loop=loop)
     # On a loop the time says how far round one is; its length is that of loops that are evaluated.
     length = float(generator.integers(500, 1200)) if loop else None
-    return _batch(worlds, draw_times(generator, lesson, length), length, size)
+    return _batch(worlds, draw_times(generator, spec, length), length, size)
 
 
 def held_out_batch(clips: int, frames: int, stride: int, size: tuple[int, int]) -> Batch:
     """Worlds to watch progress on, never trained on; evaluations of a finished model take others."""
-    worlds = make_worlds(range(_WATCHED_SEED, _WATCHED_SEED + clips))
+    worlds = make_worlds(range(_VALIDATION_SEED, _VALIDATION_SEED + clips))
     return _batch(worlds, np.tile(np.arange(frames) * float(stride), (clips, 1)), None, size)
 
 
@@ -114,33 +114,33 @@ def _batch(worlds: Worlds, times: np.ndarray, loop: float | None, size: tuple[in
     )
 
 
-class _Lessons(Dataset):
+class _SpecDataset(Dataset):
     def __init__(self, size: tuple[int, int]):
         self.size = size
 
-    def __getitem__(self, lesson: Lesson) -> Batch:
-        return make_batch(lesson, self.size)
+    def __getitem__(self, spec: BatchSpec) -> Batch:
+        return make_batch(spec, self.size)
 
 
-class _Plan:
-    """A sampler: asks for the next lesson when a worker is free for it."""
+class _SpecSampler:
+    """A sampler: asks for the next spec when a worker is free for it."""
 
-    def __init__(self, next_lesson: Callable[[], Lesson | None]):
-        self.next_lesson = next_lesson
+    def __init__(self, next_spec: Callable[[], BatchSpec | None]):
+        self.next_spec = next_spec
 
-    def __iter__(self) -> Iterator[Lesson]:
-        while (lesson := self.next_lesson()) is not None:
-            yield lesson
+    def __iter__(self) -> Iterator[BatchSpec]:
+        while (spec := self.next_spec()) is not None:
+            yield spec
 
 
-def batches(next_lesson: Callable[[], Lesson | None], size: tuple[int, int], workers: int) -> Iterator[Batch]:
-    """Batches of the lessons, in order, drawn ahead by so many processes (0: by this one)."""
+def batches(next_spec: Callable[[], BatchSpec | None], size: tuple[int, int], workers: int) -> Iterator[Batch]:
+    """Batches of the specs, in order, drawn ahead by so many processes (0: by this one)."""
     ahead = {'prefetch_factor': 2, 'multiprocessing_context': 'spawn'} if workers else {}
     return iter(
         DataLoader(
-            _Lessons(size),
+            _SpecDataset(size),
             batch_size=None,
-            sampler=_Plan(next_lesson),
+            sampler=_SpecSampler(next_spec),
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_one_thread,

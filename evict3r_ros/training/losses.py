@@ -24,7 +24,7 @@ def first_frame_scale(depth: torch.Tensor, field_of_view: torch.Tensor) -> torch
 def depth_loss(raw: torch.Tensor, depth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss and, of it, the mean error |log d - log d*|; raw (frames, 2, H, W) of the dense head, depth (frames, H, W).
 
-    The error is relative, since what is judged is. Confidence c = 1 + exp(x) follows DUSt3R (arXiv 2312.14132, eq. 4),
+    The error is relative, since the metrics are. Confidence c = 1 + exp(x) follows DUSt3R (arXiv 2312.14132, eq. 4),
     c error - alpha log c, but is told of the error without telling the depth: every pixel counts the same there. The
     gradients of log depth are compared over one and over four pixels (arXiv 2503.11651, section 3.3).
     """

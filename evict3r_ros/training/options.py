@@ -30,7 +30,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m evict3r_ros.training.train', description=ABOUT.strip())
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where state, weights and loss curve go')
     parser.add_argument(
-        '--pieces-to', type=Path, metavar='DIR', help='write the pieces of the weights, and the curve, there as well'
+        '--shards-to', type=Path, metavar='DIR', help='write the shards of the weights, and the curve, there as well'
     )
     parser.add_argument(
         '--minutes',
@@ -50,10 +50,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default=[],
         metavar='PATH',
         help='go on from the first of '
-        'these that is there: a state.pt, a folder of pieces, or exported weights (.safetensors)',
+        'these that is there: a state.pt, a folder of shards, or exported weights (.safetensors)',
     )
     parser.add_argument(
-        '--piece-mb',
+        '--shard-mb',
         type=float,
         default=15.0,
         metavar='MB',
@@ -113,7 +113,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         'depth_share',
         'frames_a_step',
         'batch',
-        'piece_mb',
+        'shard_mb',
         'steps',
     ):
         value = getattr(args, name)
@@ -140,7 +140,7 @@ def command_line(args: argparse.Namespace, ranks: int) -> str:
     """The command that these settings came from, for the record: without the folders, which say nothing elsewhere."""
     start = f'torchrun --nproc-per-node {ranks}' if ranks > 1 else 'python'
     words = [
-        word if before not in ('--out', '--pieces-to') else 'DIR'
+        word if before not in ('--out', '--shards-to') else 'DIR'
         for before, word in zip(['', *args.arguments], args.arguments)
     ]
     return f'{start} -m evict3r_ros.training.train {shlex.join(words)}'
@@ -149,5 +149,5 @@ def command_line(args: argparse.Namespace, ranks: int) -> str:
 def record(args: argparse.Namespace) -> dict[str, str]:
     """The settings as text, but for folders."""
     return {
-        key: str(value) for key, value in vars(args).items() if key not in ('out', 'pieces_to', 'resume', 'arguments')
+        key: str(value) for key, value in vars(args).items() if key not in ('out', 'shards_to', 'resume', 'arguments')
     }

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from evict3r_ros.training.batches import FIRST_TRAINING_SEED, Lesson
+from evict3r_ros.training.batches import FIRST_TRAINING_SEED, BatchSpec
 
 SHORT, LONG = 12, 64
 """Frames of a clip. Two lengths, since each is compiled for."""
@@ -41,13 +41,13 @@ def clips(frames_a_step: int, frames: int) -> int:
     return max(1, frames_a_step // frames)
 
 
-def lesson(
+def batch_spec(
     step: int, progress: float, frames_a_step: int, lengths: tuple[int, int] = (SHORT, LONG), rank: int = 0
-) -> Lesson:
+) -> BatchSpec:
     """What step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'.
 
     rank: below MOST_RANKS. No two steps have the same worlds, whether or not a training goes on with as many ranks as it had.
     """
-    by_lot = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED - 1 - step)).random()
-    frames = lengths[1] if by_lot < long_share(progress) else lengths[0]
-    return Lesson(step * MOST_RANKS + rank, clips(frames_a_step, frames), frames, strides(progress, frames))
+    drawn = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED - 1 - step)).random()
+    frames = lengths[1] if drawn < long_share(progress) else lengths[0]
+    return BatchSpec(step * MOST_RANKS + rank, clips(frames_a_step, frames), frames, strides(progress, frames))

@@ -1,26 +1,26 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A quick look at held-out worlds while training; ``evict3r eval synthetic`` is the real judgement."""
+"""A quick look at held-out worlds while training; ``evict3r eval synthetic`` is the real evaluation."""
 
 from __future__ import annotations
 
 import torch
 
-from evict3r_ros.training.model import Answers
+from evict3r_ros.training.model import Outputs
 
 
-def metrics(answers: Answers) -> dict[str, float]:
+def metrics(outputs: Outputs) -> dict[str, float]:
     """Depth aligned by the clip's median: absrel and delta_1_25. Rotation (degrees) against the first frame, its mean and
     that of the last eighth of a clip's frames; path: mean error of the camera's place, unaligned, over the path's length.
     """
     with torch.no_grad():
-        clips = answers.target.shape[0]
-        depth = answers.depth.reshape(clips, -1)
-        said = answers.raw[:, 0].float().exp().reshape(clips, -1)
+        clips = outputs.target.shape[0]
+        depth = outputs.depth.reshape(clips, -1)
+        said = outputs.raw[:, 0].float().exp().reshape(clips, -1)
         said = said * (depth / said).median(1, keepdim=True).values
         ratio = torch.maximum(said / depth, depth / said)
-        estimate = answers.estimates[-1].double()
-        target = answers.target.double()
+        estimate = outputs.estimates[-1].double()
+        target = outputs.target.double()
         one, other = (torch.nn.functional.normalize(x, dim=-1) for x in (estimate[..., 3:7], target[..., 3:]))
         turned = 2 * torch.rad2deg(torch.acos((one * other).sum(-1).abs().clamp(max=1)))[:, 1:]
         places = [_centre(x[..., :3], q) for x, q in ((estimate, one), (target, other))]

@@ -101,7 +101,7 @@ def _nearest(distances, scene: Scene, origin: Vector, direction: Vector) -> tupl
     return torch.cat([tile[0] for tile in tiles], 1), torch.cat([tile[1] for tile in tiles], 1)
 
 
-def shaded(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
+def is_shadowed(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
     """(N, R) bool: whether a thing stands between origins (N, R) and origin + direction."""
     nearest = torch.minimum(
         _nearest(box_distances, scene, origin, direction)[0],
@@ -114,7 +114,7 @@ def shaded(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
     return nearest < 0.996
 
 
-def cast(scene: Scene, origin: Vector, direction: Vector) -> Hits:
+def ray_cast(scene: Scene, origin: Vector, direction: Vector) -> Hits:
     """The nearest hit of rays from inside the outer walls; origin (N, 1) each, direction (N, R) each."""
     box, box_index = _nearest(box_distances, scene, origin, direction)
     cylinder, cylinder_index = _nearest(cylinder_distances, scene, origin, direction)
