@@ -150,8 +150,8 @@ def test_a_right_answer_has_no_error():
     perfect = torch.cat((-outputs.target, outputs.field_of_view), dim=-1)
     perfect[..., :3] *= -1  # a quaternion's opposite is the same rotation
     raw = torch.stack((outputs.depth.log(), torch.zeros_like(outputs.depth)), dim=1)
-    right = Outputs(raw, outputs.depth, [perfect] * 4, outputs.target, outputs.field_of_view)
-    assert losses.pose_loss(right.estimates, right.target, right.field_of_view) < 1e-6
+    right = Outputs(raw, outputs.depth, [perfect] * 4, outputs.target, outputs.field_of_view, outputs.visible)
+    assert losses.pose_loss(right.estimates, right.target, right.field_of_view, right.visible) < 1e-6
     assert losses.depth_loss(raw, outputs.depth)[1] < 1e-6
     found, first = validation.metrics(right), validation.metrics(outputs)
     assert found['absrel'] < 1e-5 and found['delta_1_25'] == 1 and found['rotation_deg'] < 0.1 and found['path'] < 1e-5

@@ -21,14 +21,8 @@ SMALL = ['--device', 'cpu', '--size', '42', '56', '--lengths', '2', '3', '--work
 
 def part_of(batch: Batch, clips: slice) -> Batch:
     """Some clips of a batch."""
-    return Batch(
-        batch.frames,
-        batch.scene.map(lambda each: each[clips]),
-        batch.world_from_camera[clips],
-        batch.times[clips],
-        batch.camera_from_first[clips],
-        batch.field_of_view[clips],
-    )
+    tensors = (getattr(batch, name)[clips] for name in Batch.TENSORS)
+    return Batch(batch.frames, batch.scene.map(lambda each: each[clips]), *tensors)
 
 
 def two_steps(training: train.Training, clips: slice) -> tuple[list[torch.Tensor], list[float]]:

@@ -30,7 +30,9 @@ def benchmark(training, steps: int = 10) -> None:
     for frames in args.lengths:
         start = time.monotonic()
         batch = make_batch(
-            BatchSpec(1 + training.ranks.rank, schedule.clips(args.frames_a_step, frames), frames, (1, 4)), args.size
+            BatchSpec(1 + training.ranks.rank, schedule.clips(args.frames_a_step, frames), frames, (1, 4), args.places),
+            args.size,
+            training.photos,
         )
         drawn = time.monotonic() - start
         for _ in range(2):

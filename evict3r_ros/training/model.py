@@ -14,9 +14,9 @@ from torch import nn
 from evict3r_ros.network import CausalMemory, StreamVGGT
 from evict3r_ros.network.layers import Block
 from evict3r_ros.preparation import PATCH
-from evict3r_ros.synthetic.render import render_frames
-from evict3r_ros.synthetic.texture import noise_table
-from evict3r_ros.synthetic.world import Scene
+from evict3r_ros.synthetic.photos import Photos
+from evict3r_ros.synthetic.render import SKY_DEPTH, Frames, Pigments, render_frames
+from evict3r_ros.synthetic.scene import Scene
 from evict3r_ros.training import losses
 from evict3r_ros.training.batches import Batch, per_frame
 from evict3r_ros.training.compiled import PARTS, RECORDING, compiled
@@ -66,6 +66,8 @@ class Outputs:
     """(clips, frames, 7) true translation and quaternion xyzw of camera-from-first."""
     field_of_view: torch.Tensor
     """(clips, frames, 2)"""
+    visible: torch.Tensor
+    """(clips, frames)"""
 
     def flat(self) -> Outputs:
         """Clips and frames as one dimension: of one shape whatever a clip's length, so that the loss compiles once."""
@@ -74,13 +76,14 @@ class Outputs:
             estimates=[estimate.flatten(0, 1) for estimate in self.estimates],
             target=self.target.flatten(0, 1),
             field_of_view=self.field_of_view.flatten(0, 1),
+            visible=self.visible.flatten(0, 1),
         )
 
 
 def loss_terms(outputs: Outputs) -> dict[str, torch.Tensor]:
     """The loss and its parts."""
     depth_loss, depth_error = losses.depth_loss(outputs.raw, outputs.depth)
-    pose_loss = losses.pose_loss(outputs.estimates, outputs.target, outputs.field_of_view)
+    pose_loss = losses.pose_loss(outputs.estimates, outputs.target, outputs.field_of_view, outputs.visible)
     return {
         'loss': depth_loss + losses.POSE_WEIGHT * pose_loss,
         'depth': depth_loss.detach(),
@@ -90,12 +93,13 @@ def loss_terms(outputs: Outputs) -> dict[str, torch.Tensor]:
 
 
 def _render_in_parts(
-    scene: Scene, poses: torch.Tensor, times: torch.Tensor, noise: torch.Tensor, size: tuple[int, int]
+    scene: Scene, frames: Frames, pigments: Pigments, size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As ``render_frames``, a few frames at a time: not compiled, it keeps everything that it computes on the way."""
     images, depths = [], []
-    for part in torch.arange(len(times), device=times.device).split(_PLAIN_FRAMES):
-        image, depth = render_frames(scene.map(lambda each, of=part: each[of]), poses[part], times[part], noise, size)
+    for part in torch.arange(len(frames.time), device=frames.time.device).split(_PLAIN_FRAMES):
+        those = Frames(frames.world_from_camera[part], frames.time[part], frames.turn[part])
+        image, depth = render_frames(scene.map(lambda each, of=part: each[of]), those, pigments, size)
         images.append(image)
         depths.append(depth)
     return torch.cat(images), torch.cat(depths)
@@ -108,9 +112,9 @@ class TrainingModel:
     compile the whole network took 95 s, and again for each length of clip.
     """
 
-    def __init__(self, network: StreamVGGT, compile_parts: bool):
+    def __init__(self, network: StreamVGGT, compile_parts: bool, photos: Photos | None = None):
         self.network, self.device = network, network.device
-        self._noise = noise_table(self.device)
+        self._pigments = Pigments.on(self.device, photos)
         self.compiled = set(PARTS) if compile_parts else set()
         """The parts that are compiled."""
         self._compile_parts()
@@ -154,18 +158,22 @@ class TrainingModel:
     def render(self, batch: Batch, size: tuple[int, int], supervised: torch.Tensor) -> RenderedClips:
         """A batch's images and its truth; supervised: (n,) on the CPU. Nothing in it waits for the device."""
         scene = per_frame(batch.scene, batch.frames, self.device)
+        flat = (batch.world_from_camera.flatten(0, 1), batch.times.flatten(), batch.turns.flatten(0, 1))
+        visible = self._sent(batch.visible)
         with torch.no_grad():
-            images, depth = self._render_frames(
-                scene,
-                self._sent(batch.world_from_camera.flatten(0, 1)),
-                self._sent(batch.times.flatten()),
-                self._noise,
-                size,
-            )
-        images, depth = (each.unflatten(0, (-1, batch.frames)) for each in (images, depth))
+            frames = Frames(*(self._sent(each) for each in flat))
+            images, depth = self._render_frames(scene, frames, self._pigments, size)
+            images, depth = (each.unflatten(0, (-1, batch.frames)) for each in (images, depth))
+            images.mul_(visible[..., None, None, None].to(images.dtype))
+            depth.masked_fill_(visible[..., None, None] == 0, SKY_DEPTH)
         supervised = supervised.pin_memory() if self.device.type == 'cuda' else supervised
         return RenderedClips(
-            images, depth, self._sent(supervised), self._sent(batch.camera_from_first), self._sent(batch.field_of_view)
+            images,
+            depth,
+            self._sent(supervised),
+            self._sent(batch.camera_from_first),
+            self._sent(batch.field_of_view),
+            visible,
         )
 
     def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -195,7 +203,8 @@ class TrainingModel:
         scale = losses.first_frame_scale(rendered.depth[:, 0], rendered.field_of_view)
         target = torch.cat((target[..., :3] / scale[:, None, None], target[..., 3:]), dim=-1)
         unit = (rendered.depth[:, rendered.supervised] / scale[:, None, None, None]).flatten(0, 1)
-        return Outputs(raw, unit, estimates, target, rendered.field_of_view[:, None].expand(clips, frames, 2))
+        field_of_view = rendered.field_of_view[:, None].expand(clips, frames, 2)
+        return Outputs(raw, unit, estimates, target, field_of_view, rendered.visible)
 
     def forward_backward(self, rendered: RenderedClips) -> dict[str, torch.Tensor]:
         """The loss and its parts; gradients lie in the weights then. As recorded, where a step of that shape has been."""

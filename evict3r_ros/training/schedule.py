@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,12 +43,38 @@ def clips(frames_a_step: int, frames: int) -> int:
 
 
 def batch_spec(
-    step: int, progress: float, frames_a_step: int, lengths: tuple[int, int] = (SHORT, LONG), rank: int = 0
+    step: int,
+    progress: float,
+    frames_a_step: int,
+    lengths: tuple[int, int] = (SHORT, LONG),
+    rank: int = 0,
+    places: float = 0.0,
+    disturbed: bool = False,
 ) -> BatchSpec:
-    """What step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'.
+    """Say what step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'.
 
-    rank: below MOST_RANKS. No two steps have the same worlds, whether or not a training goes on with as many ranks as it had.
+    rank: below MOST_RANKS. places: share of clips in places. disturbed: see ``clip_times``. No two steps have the same
+    worlds, whether or not a training goes on with as many ranks as it had.
     """
     drawn = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED - 1 - step)).random()
     frames = lengths[1] if drawn < long_share(progress) else lengths[0]
-    return BatchSpec(step * MOST_RANKS + rank, clips(frames_a_step, frames), frames, strides(progress, frames))
+    number, count = step * MOST_RANKS + rank, clips(frames_a_step, frames)
+    return BatchSpec(number, count, frames, strides(progress, frames), places, disturbed)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of a schedule has gone by after so many seconds of training."""
+
+    total: float
+    """Seconds at which it is over."""
+    since: float = 0.0
+    """Seconds at which it began; those before belong to an earlier one."""
+    begin: float = 0.0
+    """The share that it began with: a training that goes on needs no first steps."""
+
+    def at(self, trained: float) -> float:
+        """Return a number from ``begin`` to 1."""
+        length = self.total - self.since
+        gone = (trained - self.since) / length if length > 0 else 1.0
+        return min(1.0, max(0.0, self.begin + (1 - self.begin) * gone))

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from evict3r_ros import kernels
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
+from evict3r_ros.synthetic.photos import load_photos
 from evict3r_ros.training import benchmark, schedule, state, validation
 from evict3r_ros.training.batches import Batch, BatchSpec, batches, held_out_batch
 from evict3r_ros.training.model import TrainingModel, initialise
@@ -42,7 +44,9 @@ class Training:
         network = StreamVGGT(PRESETS['tiny'], heads=('camera', 'depth'))
         initialise(network, args.seed)
         self.network = network.to(self.device)
-        self.model = TrainingModel(self.network, self.device.type == 'cuda' and not args.no_compile)
+        photos = None if args.textures is None else load_photos(args.textures)
+        self.photos = None if photos is None else photos.counts
+        self.model = TrainingModel(self.network, self.device.type == 'cuda' and not args.no_compile, photos)
         self.highest_rate = learning_rate(args, self.ranks.count)
         self.optimizer = AveragedOptimizer(self.network, self.highest_rate, self.ranks)
         self.progress = state.Progress()
@@ -82,8 +86,8 @@ class Training:
                 optimizer.mean,
                 [mean.to(self.device) for mean in tensors['mean']] if 'mean' in tensors else optimizer.parameters,
             )
-        for optimizer, saved in zip(optimizer.optimizers, tensors.get('optimizers', ())):
-            optimizer.load_state_dict(saved)
+        for one, saved in zip(optimizer.optimizers, tensors.get('optimizers', ())):
+            one.load_state_dict(saved)
         self.say(f'going on from {path}: step {self.progress.step}, {self.progress.seconds / 60:.1f} minutes')
 
     def say(self, line: str) -> None:
@@ -103,18 +107,30 @@ class Training:
 
     def _clock(self) -> float:
         """Share of the planned seconds that have gone by, by this process's own clock."""
-        if self.args.total_minutes is not None:
-            total = 60 * self.args.total_minutes
+        args = self.args
+        if args.total_minutes is not None:
+            total = 60 * args.total_minutes
         else:
             total = self.seconds_before + self.until - (self.started - self.began)
-        return min(1.0, self.trained / total) if total > 0 else 1.0
+        return schedule.Share(total, 60 * args.schedule_from, args.schedule_begin).at(self.trained)
 
     def _next_spec(self) -> BatchSpec:
         # Asked for by all ranks after the same step, with the same share: so all get specs of the same shape.
         args = self.args
-        spec = schedule.batch_spec(self.asked, self.done, args.frames_a_step, tuple(args.lengths), self.ranks.rank)
+        spec = schedule.batch_spec(
+            self.asked,
+            self.done,
+            args.frames_a_step,
+            tuple(args.lengths),
+            self.ranks.rank,
+            args.places,
+            not args.no_jumps,
+        )
         self.asked += 1
         return spec
+
+    def _batches(self) -> Iterator[Batch]:
+        return batches(self._next_spec, self.args.size, self.args.workers, self.photos)
 
     def supervised(self, frames: int) -> torch.Tensor:
         """The frames of a clip whose depth counts in a step."""
@@ -139,16 +155,22 @@ class Training:
         if self.ranks.first:
             for folder in filter(None, (args.out, args.shards_to)):
                 folder.mkdir(parents=True, exist_ok=True)
-        specs = batches(self._next_spec, args.size, args.workers)
+        specs = self._batches()
         frames_a_step = args.frames_a_step
         warm_up(self)
         if args.frames_a_step != frames_a_step:
             self.asked = progress.step
-            specs = batches(self._next_spec, args.size, args.workers)
+            specs = self._batches()
         if self.ranks.first:
             self.held_out = {
-                frames: held_out_batch(schedule.clips(args.frames_a_step, frames), frames, stride, args.size)
-                for frames, stride in ((args.lengths[0], 4), (args.lengths[1], 2))
+                name: held_out_batch(
+                    schedule.clips(args.frames_a_step, frames), frames, stride, args.size, family, self.photos
+                )
+                for name, family, frames, stride in (
+                    (f'{args.lengths[0]}', 'rooms', args.lengths[0], 4),
+                    (f'{args.lengths[1]}', 'rooms', args.lengths[1], 2),
+                    (f'places_{args.lengths[0]}', 'places', args.lengths[0], 4),
+                )
             }
         self.say(
             f'ready after {self.elapsed:.1f} s: {self.ranks.count} x {args.frames_a_step} frames a step, learning '
@@ -220,11 +242,12 @@ class Training:
         """Metrics on held-out worlds, of the running mean of the weights."""
         self.optimizer.swap()
         found = {}
-        for frames, batch in self.held_out.items():
+        for name, batch in self.held_out.items():
+            frames = batch.frames
             # With gradients that nobody uses: without them all would be compiled once more.
             supervised = torch.linspace(0, frames - 1, max(1, round(frames * self.args.depth_share))).round().long()
             outputs = self.model.forward(self.model.render(batch, self.args.size, supervised))
-            found |= {f'{name}_{frames}': value for name, value in validation.metrics(outputs).items()}
+            found |= {f'{metric}_{name}': value for metric, value in validation.metrics(outputs).items()}
         self.optimizer.swap()
         return found
 

@@ -17,8 +17,10 @@ def metrics(outputs: Outputs) -> dict[str, float]:
         clips = outputs.target.shape[0]
         depth = outputs.depth.reshape(clips, -1)
         said = outputs.raw[:, 0].float().exp().reshape(clips, -1)
-        said = said * (depth / said).median(1, keepdim=True).values
-        ratio = torch.maximum(said / depth, depth / said)
+        known = depth.isfinite()
+        depth = torch.where(known, depth, torch.nan)
+        said = said * (depth / said).nanmedian(1, keepdim=True).values
+        ratio = torch.maximum(said / depth, depth / said)[known]
         estimate = outputs.estimates[-1].double()
         target = outputs.target.double()
         one, other = (torch.nn.functional.normalize(x, dim=-1) for x in (estimate[..., 3:7], target[..., 3:]))
@@ -28,7 +30,7 @@ def metrics(outputs: Outputs) -> dict[str, float]:
         off = (places[0] - places[1]).norm(dim=-1).mean(1) / length.clamp(min=1e-6)
         late = max(1, turned.shape[1] // 8)
         values = {
-            'absrel': ((said - depth).abs() / depth).mean(),
+            'absrel': ((said - depth).abs() / depth).nanmean(),
             'delta_1_25': (ratio < 1.25).double().mean(),
             'rotation_deg': turned.mean(),
             'late_rotation_deg': turned[:, -late:].mean(),

@@ -59,7 +59,9 @@ def _random_clips(training, frames: int) -> RenderedClips:
 def _render(training) -> None:
     for frames in training.args.lengths:
         clips = schedule.clips(training.args.frames_a_step, frames)
-        batch = make_batch(BatchSpec(0, clips, frames, (1, 2)), training.args.size)
+        batch = make_batch(
+            BatchSpec(0, clips, frames, (1, 2), training.args.places), training.args.size, training.photos
+        )
         training.model.render(batch, training.args.size, training.supervised(frames))
 
 
