@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -23,7 +24,7 @@ from rosgraph_msgs.msg import Clock
 
 from evict3r_ros.ros.messages.message_types import definition_text, message_class, message_name
 from evict3r_ros.ros.tools.answer_timer import AnswerTimer
-from evict3r_ros.ros.tools.middleware import free_domain
+from evict3r_ros.ros.tools.middleware import Domain
 from evict3r_ros.ros.tools.player import Player
 from evict3r_ros.ros.tools.recorder import Recorder
 from evict3r_ros.ros.tools.session import Session
@@ -182,10 +183,20 @@ def test_definitions_made_from_classes_are_the_real_ones(name):
     assert ours[name][1] == known.fielddefs[name][1]
 
 
-def test_a_free_domain_has_nobody_in_it():
-    with Session('somebody', free_domain()) as session:
-        taken = session.node.context.get_domain_id()
-        assert taken not in {free_domain() for _ in range(200)}
+def test_a_domain_of_our_own_has_nobody_in_it():
+    with Domain() as domain:
+        taken = domain.number
+    with Session('somebody', taken) as session:
+        assert session.node.context.get_domain_id() == taken
+        for _ in range(200):
+            with Domain() as other:
+                assert other.number != taken
+
+
+def test_no_two_programs_have_the_same_domain():
+    with contextlib.ExitStack() as stack:
+        numbers = [stack.enter_context(Domain()).number for _ in range(30)]
+        assert len(set(numbers)) == 30
 
 
 def test_the_timer_pairs_answers_with_what_was_sent(played):

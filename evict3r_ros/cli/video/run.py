@@ -330,7 +330,9 @@ def _export(
         return export(folder, export_settings, settings['untrained'], header, bar.update)
 
 
-def _summary(folder: PredictionFolder, settings: dict[str, Any], progress: Progress, exported: Exported) -> dict[str, Any]:
+def _summary(
+    folder: PredictionFolder, settings: dict[str, Any], progress: Progress, exported: Exported
+) -> dict[str, Any]:
     return {
         'settings': settings,
         'frames': folder.count,

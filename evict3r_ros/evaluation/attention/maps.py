@@ -143,9 +143,7 @@ def record(
     """
     pairs = network.preset.pairs
     if not layers or not set(layers) <= set(range(pairs)) or len(set(layers)) != len(layers):
-        raise UserError(
-            f'layers {", ".join(map(str, layers)) or "(none)"}: give some of 0 to {pairs - 1}, each once'
-        )
+        raise UserError(f'layers {", ".join(map(str, layers)) or "(none)"}: give some of 0 to {pairs - 1}, each once')
     images = itertools.islice(images, count)
     first = next(images, None)
     if first is None:
