@@ -22,8 +22,8 @@ import numpy as np
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, pick_rows
 from evict3r_ros.io.bag import BagReader
-from evict3r_ros.io.image_bag import CameraTopics
 from evict3r_ros.io.contact_sheet import colour_map
+from evict3r_ros.io.image_bag import CameraTopics
 
 DOCS = Path(__file__).resolve().parent.parent / 'docs'
 MOST_BYTES = 500_000
