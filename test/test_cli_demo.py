@@ -93,6 +93,7 @@ def check_output(out, said, frames, frame_id):
     assert len(cloud) > 1000 and np.isfinite(cloud.points).all() and cloud.colours.std() > 10
     sheet = cv2.imread(str(out / 'contact_sheet.png'))
     assert sheet.std() > 30 and sheet.shape[0] > 600
+    assert cv2.imread(str(out / 'scene.png')).std() > 10
     summary = json.loads((out / 'summary.json').read_text())
     assert summary['frames'] == {
         'played': frames,
@@ -107,7 +108,9 @@ def check_output(out, said, frames, frame_id):
     for name, size in summary['written_bytes'].items():
         path = out / name
         assert size == sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir())), name
-    assert {'answer', 'trajectory.tum', 'points.ply', 'contact_sheet.png'} <= summary['written_bytes'].keys()
+    assert {'answer', 'trajectory.tum', 'points.ply', 'scene.png', 'contact_sheet.png'} <= summary[
+        'written_bytes'
+    ].keys()
     for words in ('UNTRAINED', f'{frames} in, {frames} processed, 0 dropped, 0 failed', 'p50', 'points.ply'):
         assert words in said
     return stamps

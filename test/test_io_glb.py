@@ -14,8 +14,9 @@ import trimesh
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import BODY_FROM_OPTICAL, transform
-from evict3r_ros.io.glb import GLTF_FROM_BODY, GLTF_FROM_OPTICAL, SceneCamera, linear_from_srgb, write_glb
+from evict3r_ros.io.glb import GLTF_FROM_BODY, GLTF_FROM_OPTICAL, linear_from_srgb, write_glb
 from evict3r_ros.io.ply import PointCloud
+from evict3r_ros.io.scene_camera import SceneCamera
 
 K = np.array([[100.0, 0.0, 80.0], [0.0, 100.0, 60.0], [0.0, 0.0, 1.0]])
 # RGB of a red, a green, a blue and a dark grey point: right, up, forward and at the camera, with OpenCV's axes.
@@ -30,7 +31,7 @@ def camera(index, x=0.0):
 
 
 def read_raw(path):
-    """The header and the accessors' arrays, read as the specification says."""
+    """Read the header and the accessors' arrays as the specification says."""
     content = path.read_bytes()
     magic, version, length = struct.unpack_from('<4sII', content)
     assert (magic, version, length) == (b'glTF', 2, len(content))
@@ -56,7 +57,7 @@ def read_raw(path):
 
 
 def world_points(tree, arrays, node_name):
-    """A node's vertices and their colours, moved by the node's matrix."""
+    """Return a node's vertices, transformed by its matrix, and their colours."""
     node = next(node for node in tree['nodes'] if node['name'] == node_name)
     primitive = tree['meshes'][node['mesh']]['primitives'][0]
     matrix = np.array(node.get('matrix', np.eye(4).ravel())).reshape(4, 4).T

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COLCON = Path(sys.prefix, 'bin', 'colcon')
 # What git does not have, and what would make the copy slow.
 NOT_SOURCE = shutil.ignore_patterns(
-    '.git', '.venv', 'build', 'install', 'log', 'out', '__pycache__', '.hypothesis', '.pytest_cache', '*.egg-info'
+    '.git', '.venv*', 'build', 'install', 'log', 'out', '__pycache__', '.hypothesis', '.pytest_cache', '*.egg-info'
 )
 
 pytestmark = [
@@ -76,7 +76,7 @@ def options(request) -> tuple[str, ...]:
 
 @pytest.fixture(scope='module')
 def workspace(options, tmp_path_factory) -> Path:
-    """Make a workspace with this tree in src/, built."""
+    """Build a workspace with this tree in src/."""
     folder = tmp_path_factory.mktemp('workspace')
     shutil.copytree(ROOT, source(folder), ignore=NOT_SOURCE)
     colcon(folder, 'build', *options)

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The encodings of `sensor_msgs/Image` (its image_encodings.hpp): how pixels lie in memory, and how they become RGB."""
+"""The encodings of `sensor_msgs/Image`: their memory layout and conversion to RGB (image_encodings.hpp)."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ class Perception:
                 f'an image without contrast (mean {image.mean():.0f}, deviation '
                 f'{contrast:.1f} of 255): is the lens covered, or the exposure wrong?',
             )
-        repeats = self._frozen_watch.see(image)
+        repeats = self._frozen_watch.update(image)
         if repeats == FROZEN_AFTER:
             self._faults.count('frozen_image', f'{repeats} images in a row are the same: has the camera stopped?')
         self.frozen = repeats >= FROZEN_AFTER

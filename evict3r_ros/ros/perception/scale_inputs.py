@@ -33,7 +33,7 @@ class ScaleInputs:
         except ValueError as error:
             self._faults.count('broken_input', f'odom_in is not used: {error}')
             return
-        self._scale.hear_odometry(nanoseconds(message.header.stamp), matrix @ child_from_base)
+        self._scale.add_odometry(nanoseconds(message.header.stamp), matrix @ child_from_base)
 
     def on_depth(self, message: Image) -> None:
         """Take in a depth image, registered to the camera's."""
@@ -42,4 +42,4 @@ class ScaleInputs:
         except ValueError as error:
             self._faults.count('broken_input', f'depth_in is not used: {error}')
             return
-        self._scale.hear_depth(nanoseconds(message.header.stamp), depth)
+        self._scale.add_depth(nanoseconds(message.header.stamp), depth)

@@ -17,11 +17,11 @@ from evict3r_ros.cache.config import BUDGETS
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS
 from evict3r_ros.network.checkpoint import AUTO, TINY
+from evict3r_ros.network.precision import DTYPES
 from evict3r_ros.odometry.scale import SOURCES, ScaleSettings
 
 Value = bool | int | float | str
 Default = TypeVar('Default', bool, int, float, str, int | str)
-DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Settings:
         'dtype',
         'auto',
         "Precision of weights and cache; 'auto' is bfloat16 on CUDA and float32 on a CPU.",
-        choices=DTYPES,
+        choices=(AUTO, *DTYPES),
     )
     image_width: int = _parameter(
         'image_width',
@@ -285,7 +285,7 @@ def from_values(values: Mapping[str, Value]) -> Settings:
     for name, value in values.items():
         parameter = _BY_NAME.get(name)
         if parameter is None:
-            raise UserError(f'there is no parameter {name!r}; the README lists them all')
+            raise UserError(f'there is no parameter {name!r}; docs/parameters.md lists them all')
         checked[name] = _checked(parameter, value)
     return _settings(checked)
 
@@ -339,7 +339,7 @@ def judge(changed: Iterable[RosParameter[Any]], configured: bool) -> SetParamete
 
 
 def markdown_table() -> str:
-    """Return the table of all parameters that the README shows."""
+    """Return the table of all parameters that docs/parameters.md shows."""
     lines = ['| parameter | default | range | live | what it is |', '|---|---|---|---|---|']
     for parameter in PARAMETERS:
         allowed = ', '.join(parameter.choices)
