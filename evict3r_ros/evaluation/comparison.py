@@ -13,14 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 
 import torch
 
 from evict3r_ros.cache import CacheShape, resolve_budget
 from evict3r_ros.camera.view import ImageView
-from evict3r_ros.evaluation.configurations import Configuration
+from evict3r_ros.evaluation.configurations import Configuration, parse_mapping
 from evict3r_ros.evaluation.held_out import StreamSpec
 from evict3r_ros.evaluation.streaming import Stopped, TrueClip, measure, stream_clip
 from evict3r_ros.network import StreamVGGT
@@ -39,7 +39,7 @@ class Task:
 
     def about(self, network: dict) -> dict:
         """The head of its record."""
-        return {'stream': asdict(self.stream), 'configuration': asdict(self.configuration), 'network': network}
+        return {'stream': self.stream.as_dict(), 'configuration': self.configuration.as_dict(), 'network': network}
 
 
 def describe(network: StreamVGGT, image_width: int) -> dict:
@@ -83,7 +83,14 @@ def check(
 def render(stream: StreamSpec, device: torch.device) -> TrueClip:
     """The clip of a held-out stream, on a device."""
     clips = render_clips(
-        [stream.seed], stream.frames, stream.stride, (stream.height, stream.width), stream.effects, stream.loop, device
+        [stream.seed],
+        stream.frames,
+        stream.stride,
+        (stream.height, stream.width),
+        stream.effects,
+        stream.loop,
+        device,
+        stream.laps,
     )
     return TrueClip(
         clips.images[0], clips.depth[0], clips.world_from_camera[0].cpu().numpy(), clips.intrinsics[0].cpu().numpy()
@@ -112,11 +119,12 @@ class Worker:
                 self._clip, self._stream = render(task.stream, self._network.device), task.stream
             view = ImageView.of((task.stream.height, task.stream.width), self._image_width)
             tokens = view.patches[0] * view.patches[1] + self._network.preset.special_tokens
-            config = task.configuration.cache_config(task.stream.frames, tokens)
-            answers = stream_clip(self._network, config, self._clip, self._image_width, look)
+            config = task.configuration.cache_config(task.stream.all_frames, tokens)
+            segments = parse_mapping(task.configuration.mapping)
+            answers = stream_clip(self._network, config, self._clip, self._image_width, look, segments)
         except Stopped:
             return None
-        return task.about(self.about) | {'frame_tokens': tokens} | measure(self._clip, answers)
+        return task.about(self.about) | {'frame_tokens': tokens} | measure(self._clip, answers, task.stream.laps)
 
 
 _worker: Worker | None = None
@@ -174,7 +182,7 @@ def run(
             for _ in tasks:
                 record = done.get().result()
                 if record is not None:
-                    progress(record['stream']['frames'])
+                    progress(record['stream']['frames'] * record['stream'].get('laps', 1))
                     yield record
         finally:
             stop.set()

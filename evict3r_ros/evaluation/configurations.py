@@ -7,11 +7,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 
 from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
+from evict3r_ros.mapping import SegmentSettings
 
+OFF, ODOMETRY = 'off', 'odometry'
+"""Mapping: one stream, or segments that are chained."""
 ALL = 'all'
 """Camera frames: as many as the stream has."""
 _OWN_OPTIONS = ('policy', 'tokens', 'memory_mb', 'share', 'sequence_length', 'bits', 'camera_frames')
@@ -29,12 +32,19 @@ class Configuration:
     bits: str = '4'
     camera_frames: str = '96'
     """Frames that the camera head remembers: a number, a share (``10%``) or ``all``."""
+    mapping: str = OFF
+    """``off``: one stream; ``odometry``: segments, with settings behind colons: ``odometry:length=48:overlap=12``."""
 
     @property
     def name(self) -> str:
         """For people."""
         budget = f' {self.budget}' if self.budget else ''
-        return f'{self.policy}{budget}, {self.bits} bits, camera {self.camera_frames}'
+        mapping = f', mapping {self.mapping}' if self.mapping != OFF else ''
+        return f'{self.policy}{budget}, {self.bits} bits, camera {self.camera_frames}{mapping}'
+
+    def as_dict(self) -> dict:
+        """Return plain values, to be written down; without ``mapping`` where it is off, as older records are."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ('mapping', OFF)}
 
     def rank(self) -> tuple:
         """Where it stands in a table: by policy as the package lists them, by size of budget, bits and camera."""
@@ -43,7 +53,7 @@ class Configuration:
             (text.lstrip('0123456789.'), float(text.rstrip('%ABCIMabcim')) if text not in ('', ALL) else math.inf)
             for text in (self.budget, self.bits.split('/')[0], self.camera_frames)
         ]
-        return list(POLICIES).index(name), self.policy, *sizes, self.bits
+        return list(POLICIES).index(name), self.policy, *sizes, self.bits, self.mapping
 
     def cache_config(self, frames: int, frame_tokens: int) -> CacheConfig:
         """The settings for a stream of that many frames of that many tokens. Raises UserError for what cannot be."""
@@ -102,33 +112,53 @@ def parse_policy(text: str) -> tuple[str, dict]:
         for field in fields(CacheConfig)
         if field.name not in _OWN_OPTIONS and field.default is not MISSING
     }
+    return name, _parse_settings(f'policy {text!r}', pairs, known)
+
+
+def parse_mapping(text: str) -> SegmentSettings | None:
+    """Return the settings of segments, None where one stream runs. Raises UserError for a text that says neither."""
+    name, *pairs = text.split(':')
+    if name not in (OFF, ODOMETRY):
+        raise UserError(f'mapping {name!r} is not one of {OFF}, {ODOMETRY}')
+    known = {field.name: field.default for field in fields(SegmentSettings)} if name == ODOMETRY else {}
+    settings = _parse_settings(f'mapping {text!r}', pairs, known)
+    return SegmentSettings(**settings) if name == ODOMETRY else None
+
+
+def _parse_settings(what: str, pairs: Sequence[str], known: dict) -> dict:
+    """Return the values of ``key=value`` texts, each of the kind of its default."""
     settings = {}
     for pair in pairs:
         key, _, value = pair.partition('=')
         if key not in known:
-            raise UserError(f'policy {text!r}: {key!r} is not one of {", ".join(known)}')
+            raise UserError(f'{what}: {key!r} is not one of {", ".join(known) or "no settings"}')
         kind = int if known[key] is None else type(known[key])
         try:
             settings[key] = kind(value)
         except ValueError as error:
-            raise UserError(f'policy {text!r}: {key} must be a {kind.__name__}, not {value!r}') from error
-    return name, settings
+            raise UserError(f'{what}: {key} must be a {kind.__name__}, not {value!r}') from error
+    return settings
 
 
 def combinations(
-    policies: Sequence[str], budgets: Sequence[str], bits: Sequence[str], camera_frames: Sequence[str]
+    policies: Sequence[str],
+    budgets: Sequence[str],
+    bits: Sequence[str],
+    camera_frames: Sequence[str],
+    mappings: Sequence[str] = (OFF,),
 ) -> list[Configuration]:
     """Every combination, in the order given, the last named changing fastest.
 
     Where a policy has no bound, budgets do not multiply. Raises UserError for texts that say nothing.
     """
     answer = []
-    for policy, budget, bit, camera in itertools.product(policies, budgets, bits, camera_frames):
+    for policy, budget, bit, camera, mapping in itertools.product(policies, budgets, bits, camera_frames, mappings):
         grows = POLICIES[parse_policy(policy)[0]].grows
-        configuration = Configuration(policy, '' if grows else budget, bit, camera)
+        configuration = Configuration(policy, '' if grows else budget, bit, camera, mapping)
+        parse_mapping(mapping)
         configuration.cache_config(1000, 1000)
         if configuration not in answer:
             answer.append(configuration)
     if not answer:
-        raise UserError('no policy, budget, bits or camera frames are left to compare')
+        raise UserError('no policy, budget, bits, camera frames or mapping is left to compare')
     return answer

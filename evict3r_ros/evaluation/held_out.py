@@ -35,15 +35,19 @@ class HeldOut:
     """A path that comes back to where it began."""
     height: int = 168
     width: int = 224
+    laps: int = 1
+    """How many times a loop is gone round, ``frames`` each."""
 
     def __post_init__(self):
         if self.split not in SPLITS:
             raise UserError(f'split {self.split!r} is not one of {", ".join(SPLITS)}')
-        for name in ('clips', 'frames', 'stride'):
+        for name in ('clips', 'frames', 'stride', 'laps'):
             if getattr(self, name) < 1:
                 raise UserError(f'{name} {getattr(self, name)} must be at least 1')
         if self.frames < 2:
             raise UserError('one frame has no trajectory: give at least 2')
+        if self.laps > 1 and not self.loop:
+            raise UserError(f'{self.laps} laps: only a loop is gone round again')
 
     def world_seeds(self) -> list[int]:
         """A seed for each clip, in the split's range."""
@@ -55,7 +59,9 @@ class HeldOut:
     def streams(self) -> Iterator[StreamSpec]:
         """Each clip on its own."""
         for seed in self.world_seeds():
-            yield StreamSpec(seed, self.frames, self.stride, self.effects, self.loop, self.height, self.width)
+            yield StreamSpec(
+                seed, self.frames, self.stride, self.effects, self.loop, self.height, self.width, self.laps
+            )
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,13 @@ class StreamSpec:
     loop: bool
     height: int
     width: int
+    laps: int = 1
+
+    @property
+    def all_frames(self) -> int:
+        """Frames of all laps."""
+        return self.frames * self.laps
 
     def as_dict(self) -> dict:
-        """Plain values, to be written down."""
-        return asdict(self)
+        """Return plain values, to be written down; without ``laps`` where there is one, as older records are."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ('laps', 1)}

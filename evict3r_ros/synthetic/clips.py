@@ -68,18 +68,21 @@ def render_clips(
     effects: bool = True,
     loop: bool = False,
     device: torch.device | str = 'cpu',
+    laps: int = 1,
 ) -> Clips:
     """One clip a seed, frames ``stride`` apart; size is (height, width).
 
     A seed says everything: layout, textures, path, camera, faults (``effects``; without them the camera is perfect).
     ``loop``: several rooms or corridors joined, on a path that is back where it began after ``frames`` frames.
+    ``laps``: how many times it is gone round; a clip has ``frames * laps`` frames.
     """
     if frames < 1 or stride < 1:
         raise ValueError(f'{frames} frames, {stride} apart: both must be at least 1')
     device = torch.device(device)
     worlds = make_worlds(seeds, effects, loop)
-    times = np.arange(frames) * float(stride)
+    times = np.arange(frames * laps) * float(stride)
     poses = worlds.poses(times, frames * stride if loop else None)
+    frames *= laps
     images = torch.empty(len(seeds) * frames, *size, 3, dtype=torch.uint8, device=device)
     depth = torch.empty(len(seeds) * frames, *size, device=device)
     done = 0

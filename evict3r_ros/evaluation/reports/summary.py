@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class StreamSet:
     weights: str
     dtype: str
     untrained: bool
+    laps: int = 1
 
     @classmethod
     def of(cls, record: dict) -> StreamSet:
@@ -53,13 +54,15 @@ class StreamSet:
         return cls(
             *(stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')),
             *(network[name] for name in ('preset', 'weights', 'dtype', 'untrained')),
+            stream.get('laps', 1),
         )
 
     @property
     def title(self) -> str:
         """For people."""
         return (
-            f'{self.frames} frames, stride {self.stride}{", loops" if self.loop else ""}, '
+            f'{self.frames} frames, stride {self.stride}{", loops" if self.loop else ""}'
+            f'{f" gone round {self.laps} times" if self.laps > 1 else ""}, '
             f'{"with" if self.effects else "without"} camera effects'
         )
 
@@ -145,7 +148,7 @@ def baseline_of(group: Group, others: Sequence[Group], baseline: str = BASELINE_
     baseline: a policy, under the group's own budget, bits and camera memory; or the name of one configuration.
     """
     own = group.configuration
-    alike = Configuration(baseline, own.budget, own.bits, own.camera_frames)
+    alike = replace(own, policy=baseline)
     return next(
         (
             other
