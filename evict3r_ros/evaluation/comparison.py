@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import queue
@@ -24,6 +23,7 @@ from evict3r_ros.evaluation.configurations import Configuration, parse_mapping
 from evict3r_ros.evaluation.held_out import StreamSpec
 from evict3r_ros.evaluation.streaming import Stopped, TrueClip, measure, stream_clip
 from evict3r_ros.network import StreamVGGT
+from evict3r_ros.network.fingerprint import fingerprint
 from evict3r_ros.synthetic.clips import render_clips
 
 KEY = ('stream', 'configuration', 'network')
@@ -44,14 +44,9 @@ class Task:
 
 def describe(network: StreamVGGT, image_width: int) -> dict:
     """What tells one network from another in a record: its size, precision, and a fingerprint of its weights."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        flat = tensor.flatten()
-        sample = flat[:: max(1, len(flat) // 4096)].float().cpu().contiguous()
-        digest.update(f'{name} {tuple(tensor.shape)}'.encode() + sample.numpy().tobytes())
     return {
         'preset': network.preset.name,
-        'weights': digest.hexdigest()[:16],
+        'weights': fingerprint(network),
         'dtype': str(network.dtype)[6:],
         'image_width': image_width,
         'untrained': network.untrained,

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Long runs: streams that follow each other, chained into one path. No ROS."""
+"""Long runs: streams that follow each other, chained into one path, and the map that they leave. No ROS."""
 
 from __future__ import annotations
 

@@ -120,6 +120,9 @@ class SegmentedStream:
 
     def _begin(self) -> None:
         self._chain = Sim3.identity()
+        self.world_from_segment = self._chain
+        """The gauge of the stream that answered the latest frame in that of the first."""
+        self._own: Prediction | None = None
         self._left_over = np.eye(4)
         self._eased = self.settings.ease
         self._overlap: list[OverlapFrame] | None = None
@@ -145,13 +148,22 @@ class SegmentedStream:
         """Number of the stream that answered the latest frame, from 0."""
         return self._segment
 
+    @property
+    def own_prediction(self) -> Prediction:
+        """Return the latest frame's prediction in the gauge of its segment. Raises ValueError before the first."""
+        if self._own is None:
+            raise ValueError('no frame has come yet')
+        return self._own
+
     def step(self, image: np.ndarray | torch.Tensor) -> Prediction:
         """Return the prediction for the next image (h, w, 3) uint8 RGB, as ``Stream.step`` does.
 
         A frame that fails leaves the stream to be ``reset``.
         """
         self._segment = self._segments - 1
+        self.world_from_segment = self._chain
         own = self._now.step(image)
+        self._own = own
         self._observe(own)
         answer = self._in_one_gauge(own)
         if self._overlap is None and self._is_time(own, image):

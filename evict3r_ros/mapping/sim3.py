@@ -104,7 +104,8 @@ def depth_log_ratio(
 def mean_rotation(rotations: np.ndarray) -> np.ndarray:
     """Return the chordal mean (3, 3) of rotations (n, 3, 3): the rotation nearest to their sum."""
     left, _, right = np.linalg.svd(rotations.sum(axis=0))
-    return left @ np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))]) @ right
+    mean: np.ndarray = left @ np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))]) @ right
+    return mean
 
 
 def align_overlap(frames: Sequence[OverlapFrame], depth: float) -> Edge | None:
