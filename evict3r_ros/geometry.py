@@ -10,9 +10,13 @@ Pixel (u, v) counts columns and rows from 0, and integers are the pixels' positi
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+Map = TypeVar('Map', np.ndarray, torch.Tensor)
+"""A map of numbers (H, W), or of vectors (H, W, n)."""
 
 BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 """REP-103 body axes from the optical axes of a camera that looks along the body's x."""
@@ -22,7 +26,7 @@ MIN_FOV, MAX_FOV = math.radians(1.0), math.radians(179.0)
 
 
 def matrix_from_quaternion(quaternion: np.ndarray) -> np.ndarray:
-    """Rotation (3, 3) from xyzw (4,) of any length but zero; the formula divides by the square of that length."""
+    """Return the rotation (3, 3) of a quaternion xyzw (4,) of any length but zero. Raises ValueError for that."""
     x, y, z, w = np.asarray(quaternion, dtype=np.float64)
     square = x * x + y * y + z * z + w * w
     if not square > 0.0:
@@ -38,7 +42,7 @@ def matrix_from_quaternion(quaternion: np.ndarray) -> np.ndarray:
 
 
 def quaternion_from_matrix(rotation: np.ndarray) -> np.ndarray:
-    """Unit quaternion xyzw (4,) with w >= 0 from a rotation (3, 3).
+    """Return the unit quaternion xyzw (4,) with w >= 0 of a rotation (3, 3).
 
     The four squares 4 q_i^2 are read off the diagonal and the largest is the divisor, so no rotation is near a
     division by zero (Shepperd's method).
@@ -58,7 +62,7 @@ def quaternion_from_matrix(rotation: np.ndarray) -> np.ndarray:
 
 
 def transform(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """A (4, 4) matrix from a rotation (3, 3) and a translation (3,)."""
+    """Return the (4, 4) matrix of a rotation (3, 3) and a translation (3,)."""
     matrix = np.eye(4)
     matrix[:3, :3] = rotation
     matrix[:3, 3] = translation
@@ -66,13 +70,13 @@ def transform(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """The inverse of a rigid (4, 4) transform."""
+    """Return the inverse of a rigid (4, 4) transform."""
     rotation = matrix[:3, :3].T
     return transform(rotation, -rotation @ matrix[:3, 3])
 
 
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
-    """Axis times angle (3,), in radians up to pi, of a rotation (3, 3)."""
+    """Return axis times angle (3,), in radians up to pi, of a rotation (3, 3)."""
     quaternion = quaternion_from_matrix(rotation)
     sine = float(np.linalg.norm(quaternion[:3]))
     # The angle over its sine has the limit 2 at no rotation.
@@ -80,14 +84,14 @@ def rotation_vector(rotation: np.ndarray) -> np.ndarray:
 
 
 def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
-    """Rotation (3, 3) about a vector (3,) by its length in radians; the inverse of `rotation_vector`."""
+    """Return the rotation (3, 3) about a vector (3,) by its length in radians; the inverse of ``rotation_vector``."""
     half = 0.5 * float(np.linalg.norm(vector))
     share = 0.5 if half < 1e-9 else math.sin(half) / (2.0 * half)
     return matrix_from_quaternion(np.array([*(share * np.asarray(vector, dtype=np.float64)), math.cos(half)]))
 
 
 def interpolate_pose(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
-    """The (4, 4) pose at a share, 0 to 1, of the way: straight on, and turning evenly about one axis (slerp)."""
+    """Return the (4, 4) pose at a share, 0 to 1, of the way: straight on, and turning evenly about one axis (slerp)."""
     turn = rotation_vector(first[:3, :3].T @ second[:3, :3])
     return transform(
         first[:3, :3] @ rotation_from_vector(share * turn), (1.0 - share) * first[:3, 3] + share * second[:3, 3]
@@ -95,13 +99,13 @@ def interpolate_pose(first: np.ndarray, second: np.ndarray, share: float) -> np.
 
 
 def skew(vector: np.ndarray) -> np.ndarray:
-    """The (3, 3) matrix whose product with another vector is the cross product with it."""
+    """Return the (3, 3) matrix whose product with another vector is the cross product with it."""
     x, y, z = vector
     return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
 
 
 def constant_twist(motion: np.ndarray) -> np.ndarray:
-    """The (6,) linear and angular motion that, held for one unit of time, makes a (4, 4) rigid motion.
+    """Return the (6,) linear and angular motion that, held for one unit of time, makes a (4, 4) rigid motion.
 
     In the axes of the moving frame: the logarithm of SE(3) (Lynch and Park, Modern Robotics, eq. 3.91).
     """
@@ -115,7 +119,7 @@ def constant_twist(motion: np.ndarray) -> np.ndarray:
 
 
 def world_from_camera(pose_encoding: np.ndarray) -> np.ndarray:
-    """The (4, 4) pose of a camera in the world, which is the stream's first camera.
+    """Return the (4, 4) pose of a camera in the world, which is the stream's first camera.
 
     ``pose_encoding`` (9,): translation 3, quaternion xyzw 4, vertical and horizontal field of view 2 (radians), of the
     transform camera-from-world.
@@ -125,7 +129,7 @@ def world_from_camera(pose_encoding: np.ndarray) -> np.ndarray:
 
 
 def intrinsics(pose_encoding: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The camera matrix K (3, 3) for an image of ``size`` (height, width) from a pose encoding (9,)."""
+    """Return the camera matrix K (3, 3) for an image of ``size`` (height, width) from a pose encoding (9,)."""
     height, width = size
     fov_y, fov_x = np.clip(np.asarray(pose_encoding, dtype=np.float64)[7:9], MIN_FOV, MAX_FOV)
     return np.array(
@@ -137,19 +141,21 @@ def intrinsics(pose_encoding: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     )
 
 
-def unproject(depth, camera_matrix):
-    """Points (H, W, 3) in the camera's optical frame from depth (H, W) along z and K (3, 3).
+def unproject(depth: Map, camera_matrix: np.ndarray) -> Map:
+    """Return points (H, W, 3) in the camera's optical frame from depth (H, W) along z and K (3, 3).
 
     Takes and returns a numpy array or a torch tensor, in the depth's precision. NaN depths give NaN points.
     """
-    planes = (*lateral_planes(depth, camera_matrix), depth)
-    return torch.stack(planes, dim=-1) if isinstance(depth, torch.Tensor) else np.stack(planes, axis=-1)
+    x, y = lateral_planes(depth, camera_matrix)
+    return torch.stack((x, y, depth), dim=-1) if isinstance(depth, torch.Tensor) else np.stack((x, y, depth), axis=-1)
 
 
-def lateral_planes(depth, camera_matrix):
-    """The x and the y, each (H, W), of `unproject`: for whoever wants planes and not points."""
+def lateral_planes(depth: Map, camera_matrix: np.ndarray) -> tuple[Map, Map]:
+    """Return the x and the y, each (H, W), of ``unproject``: for those who want planes and not points."""
     height, width = depth.shape
     fx, fy, cx, cy = (float(camera_matrix[i][j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    u: Map
+    v: Map
     if isinstance(depth, torch.Tensor):
         u = torch.arange(width, dtype=depth.dtype, device=depth.device)
         v = torch.arange(height, dtype=depth.dtype, device=depth.device)
@@ -159,6 +165,7 @@ def lateral_planes(depth, camera_matrix):
 
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (..., 3) moved by a (4, 4) transform, in the points' precision."""
+    """Return points (..., 3) moved by a (4, 4) transform, in the points' precision."""
     rotation = matrix[:3, :3].astype(points.dtype)
-    return points @ rotation.T + matrix[:3, 3].astype(points.dtype)
+    moved: np.ndarray = points @ rotation.T + matrix[:3, 3].astype(points.dtype)
+    return moved

@@ -60,7 +60,7 @@ class Replay:
         owned = [ledger._table[layer, : ledger.lengths[layer]] for layer in range(self.shape.layers)]
         assert all(int(stack._free) >= 0 for stack in ledger.stacks)
         everything = torch.cat([*owned, *(stack.free() for stack in ledger.stacks)])
-        assert torch.equal(everything.sort().values, torch.arange(ledger.nowhere))
+        assert torch.equal(everything.sort().values, torch.arange(ledger.null_slot))
         for layer in range(self.shape.layers):
             names = self.kept(layer)
             assert names == sorted(set(names))

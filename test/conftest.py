@@ -9,54 +9,29 @@ EVICT3R_REQUIRE_PARITY=1: then skipping one, or running none, is a failure.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import random
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 import torch
 
+from evict3r_ros.ros.tools.middleware import Domain, isolate
+
 ROOT = Path(__file__).resolve().parent.parent
 PARITY_REQUIRED = os.environ.get('EVICT3R_REQUIRE_PARITY') == '1'
-# Above 101 the ports that DDS derives from the domain run into those that Linux hands out to others.
-DOMAINS = range(1, 102)
 
 _parity_passed = pytest.StashKey[int]()
-_isolation = pytest.StashKey[tuple[TextIO, tempfile.TemporaryDirectory]]()
-
-
-def claim_domain() -> tuple[int, TextIO]:
-    """Return a ROS domain that no other test run on this machine uses, and the file whose lock keeps it ours.
-
-    Raises RuntimeError if every domain is taken.
-    """
-    for domain in random.sample(DOMAINS, len(DOMAINS)):
-        path = Path(tempfile.gettempdir()) / f'evict3r_ros_domain_{domain}.lock'
-        try:
-            lock = path.open('a')
-        except PermissionError:  # another user's
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        if os.fstat(lock.fileno()).st_nlink:
-            return domain, lock
-        lock.close()  # its last owner removed it between our two looks
-    raise RuntimeError('every ROS domain from 1 to 101 is taken by another test run')
+_isolation = pytest.StashKey[tuple[Domain, tempfile.TemporaryDirectory]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Cut the tests, and all they start, off from other ROS systems, before anything of ROS is imported."""
-    domain, lock = claim_domain()
+    domain = Domain()
     logs = tempfile.TemporaryDirectory(prefix='evict3r_ros_log_')
-    config.stash[_isolation] = lock, logs
+    config.stash[_isolation] = domain, logs
     config.stash[_parity_passed] = 0
     # A shell's background jobs are started with Ctrl-C ignored, and all that the tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,12 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before anything imports Triton: without a GPU its kernels run in its interpreter.
     if not torch.cuda.is_available():
         os.environ.setdefault('TRITON_INTERPRET', '1')
-    os.environ['ROS_DOMAIN_ID'] = str(domain)
+    isolate(domain.number)
     os.environ['ROS_LOG_DIR'] = logs.name
-    if os.environ.get('ROS_DISTRO') == 'humble':
-        os.environ['ROS_LOCALHOST_ONLY'] = '1'
-    else:
-        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     # Without a large shared-memory segment most large best-effort messages are lost. Kilted reads the old name too, and
     # warns.
     old = os.environ.get('ROS_DISTRO') in ('humble', 'jazzy')
@@ -80,9 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Give the domain back and remove the nodes' logs."""
-    lock, logs = config.stash[_isolation]
-    Path(lock.name).unlink(missing_ok=True)
-    lock.close()
+    domain, logs = config.stash[_isolation]
+    domain.release()
     logs.cleanup()
 
 

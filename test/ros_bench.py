@@ -19,11 +19,11 @@ from evict3r_ros.ros.messages.conversions import matrix_from_transform, transfor
 from evict3r_ros.ros.perception.faults import Faults, explain
 from evict3r_ros.ros.perception.perception import Perception
 from evict3r_ros.ros.perception.transforms import StaticTransforms
-from evict3r_ros.ros.settings.parameters import PARAMETERS, Settings, field_name
+from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.stream import Stream
 
 NEVER = threading.Event()
-DEFAULTS = Settings(**{field_name(parameter.name): parameter.default for parameter in PARAMETERS})
+DEFAULTS = Settings()
 SIZE = (60, 80)
 START_NS = 1_700_000_000_123_456_789
 STEP_NS = 100_000_001

@@ -132,7 +132,7 @@ def test_budgets_that_cannot_work_are_refused_with_the_arithmetic(tokens):
 
 def test_the_papers_budget_is_inert_at_its_resolution():
     """1041 tokens a frame leave nothing to choose under 2048: the case that XStreamVGGT was published with."""
-    with pytest.raises(UserError, match='1041.*2082.*at least 2343'):
+    with pytest.raises(UserError, match=r'1041.*2082.*at least 2343'):
         KeyValueCache(
             CacheConfig('evict3r', 2048), CacheShape(2, 2, 8, 5, (28, 37), torch.float32, torch.device('cpu'))
         )
@@ -193,7 +193,7 @@ def test_budget_from_memory():
     assert more.bytes > 2**20
     mixed = KeyValueCache(CacheConfig('evict3r', memory_mb=1.0, bits=TierBits()), big)
     assert 0.98 * 2**20 < mixed.bytes <= 2**20
-    with pytest.raises(UserError, match='0.001 MiB do not hold one frame of 8 tokens.*at least'):
+    with pytest.raises(UserError, match=r'0\.001 MiB do not hold one frame of 8 tokens.*at least'):
         KeyValueCache(CacheConfig('evict3r', memory_mb=0.001), big)
 
 

@@ -20,7 +20,7 @@ def shape(heads=6, head_dim=64, layers=2, dtype=torch.float32) -> CacheShape:
 
 
 def stored(codec, key, value, layer=0, centres=None) -> torch.Tensor:
-    """The rows of tokens, and one for none."""
+    """Return the rows of tokens, and one for none."""
     rows = torch.zeros(len(key) + 1, codec.row_bytes, dtype=torch.uint8)
     centres = torch.zeros(len(key), dtype=torch.int64) if centres is None else centres
     codec.write(layer, rows, torch.arange(len(key)), centres, key, value)
@@ -154,7 +154,7 @@ def test_special_tokens_have_centres_of_their_own():
 
 @pytest.mark.parametrize('tiers', [[(40, 4)], [(10, 16), (10, 8), (20, 4)]])
 def test_a_pool_of_tiers(tiers):
-    """Write into every slot, read a mix in any order; nowhere reads as something finite and is never written."""
+    """Write into every slot, read a mix in any order; null_slot reads as something finite and is never written."""
     pool = Pool(shape(layers=1), tiers)
     key, value = torch.randn(2, 40, 6, 64)
     pool.calibrate(0, 0, key, value)
@@ -163,13 +163,13 @@ def test_a_pool_of_tiers(tiers):
         pool.write(
             0,
             number,
-            torch.cat((slots, torch.tensor([pool.nowhere]))),
+            torch.cat((slots, torch.tensor([pool.null_slot]))),
             torch.zeros(len(slots) + 1).long(),
             torch.cat((key[slots], torch.full((1, 6, 64), torch.inf))),
             torch.cat((value[slots], value[:1])),
         )
         assert not tier.rows[-1].any() or len(tiers) == 1
-    order = torch.cat((torch.randperm(40), torch.tensor([pool.nowhere])))
+    order = torch.cat((torch.randperm(40), torch.tensor([pool.null_slot])))
     out_key, out_value = torch.zeros(2, 41, 6, 64)
     pool.tiers[-1].rows[-1].zero_()
     pool.read(0, order, torch.zeros(41).long(), torch.tensor(40), out_key, out_value)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig, KeyValueCache, TierBits
-from evict3r_ros.cache.policies.policy import choose
+from evict3r_ros.cache.policies.policy import select_tokens
 from evict3r_ros.cache.policies.pooled_queries import pool_queries
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -26,7 +27,7 @@ def test_choose(layers, candidates, seed):
     priorities = torch.randint(0, 4, (layers, candidates), generator=generator).float()
     valid = torch.rand(layers, candidates, generator=generator) > 0.3
     budgets = torch.randint(0, candidates + 2, (layers,), generator=generator)
-    keep = choose(priorities, valid, budgets)
+    keep = select_tokens(priorities, valid, budgets)
     for layer in range(layers):
         order = sorted((i for i in range(candidates) if valid[layer, i]), key=lambda i: (-priorities[layer, i], i))
         assert keep[layer].nonzero().flatten().tolist() == sorted(order[: budgets[layer]])
@@ -63,7 +64,7 @@ def test_a_share_of_an_anchor():
                 {
                     (3, int(replay.cache.ledger.token_of[slot]))
                     for slot in row
-                    if slot < replay.cache.ledger.nowhere
+                    if slot < replay.cache.ledger.null_slot
                     and replay.cache.ledger.frame_of[slot] == 3
                     and replay.cache.ledger.protected[slot]
                 }
@@ -83,7 +84,7 @@ def test_uniform_keeps_whole_frames_evenly():
         assert names == [(f, token) for f in frames for token in range(8)]
         assert frames[0] == 0 and frames[-1] == frame
         assert len(frames) == min(frame + 1, 5)
-        gaps = [b - a for a, b in zip(frames, frames[1:-1], strict=False)]
+        gaps = [b - a for a, b in pairwise(frames[:-1])]
         assert frame < 10 or max(gaps) <= 2 * min(gaps)
 
 
@@ -117,7 +118,7 @@ def test_evict3r_scores_neither_overflow_nor_freeze():
 
 
 def test_pooled_scores_agree_with_exact_ones():
-    """On queries that differ little inside a run, pooling changes little; on the mass of the whole it changes nothing."""
+    """On queries that differ little inside a run, pooling changes little; the sum of all mass stays the same."""
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(2, 7, 8, generator=generator).repeat_interleave(16, dim=1)[:, :106]
     query = torch.cat((torch.randn(2, 5, 8, generator=generator), query), dim=1)
@@ -133,7 +134,7 @@ def test_pooled_scores_agree_with_exact_ones():
 
 
 def seen_layer(policy, tokens=40):
-    """A cache of one layer after three frames, in the middle of the fourth: its ledger, policy, and keys by slot."""
+    """Return a cache of one layer in the middle of the fourth frame: its ledger, policy, and keys by slot."""
     replay = Replay(CacheConfig(policy, tokens, bits=32), shape(1))
     for _ in range(3):
         replay.step()
@@ -143,7 +144,7 @@ def seen_layer(policy, tokens=40):
 
 
 def test_infinitevggts_formula():
-    """Similarity to the mean of normalised candidates, by hand; alpha = softmax((1 - mean similarity) / temperature)."""
+    """Similarity to the mean of normalised candidates; alpha = softmax((1 - mean similarity) / temperature)."""
     cache, replay = seen_layer('infinitevggt')
     query, key, value = replay.random(), replay.random(), replay.random()
     cache.attend(0, query, key, value)
@@ -238,6 +239,6 @@ def test_motion_alone_admits():
     """A view that is known, seen by a camera that says it has moved: admitted."""
     scene = StillScene(CacheConfig('sliding_window', 80, budget='adaptive', novelty=1.0))
     for moved in (0.0, 0.0, 1.0, 0.0):
-        scene.cache.adaptive.moved(torch.tensor(moved))
+        scene.cache.adaptive.observe_motion(torch.tensor(moved))
         scene.step()
     assert {f for f, _ in scene.kept(0)} == {0, 2}

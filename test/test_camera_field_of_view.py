@@ -15,12 +15,12 @@ def matrix(fx: float, fy: float) -> np.ndarray:
 
 
 def test_the_first_answer_is_taken_as_it_is():
-    np.testing.assert_allclose(SteadyFocal().see(matrix(150.0, 140.0)), matrix(150.0, 140.0))
+    np.testing.assert_allclose(SteadyFocal().update(matrix(150.0, 140.0)), matrix(150.0, 140.0))
 
 
 def test_noise_of_five_percent_becomes_one_of_less_than_one():
     steady, rng = SteadyFocal(), np.random.default_rng(0)
-    seen = [steady.see(matrix(*(np.array([150.0, 140.0]) * np.exp(rng.normal(0.0, 0.05, 2))))) for _ in range(400)]
+    seen = [steady.update(matrix(*(np.array([150.0, 140.0]) * np.exp(rng.normal(0.0, 0.05, 2))))) for _ in range(400)]
     late = np.array([[K[0, 0], K[1, 1]] for K in seen[100:]])
     assert (np.abs(late / [150.0, 140.0] - 1.0) < 0.02).all()
     assert (late.std(axis=0) / [150.0, 140.0] < 0.01).all()
@@ -30,16 +30,16 @@ def test_noise_of_five_percent_becomes_one_of_less_than_one():
 def test_a_wild_answer_moves_it_little(when):
     steady = SteadyFocal()
     for i in range(250):
-        K = steady.see(matrix(5000.0, 1.0) if i == when else matrix(150.0, 140.0))
+        K = steady.update(matrix(5000.0, 1.0) if i == when else matrix(150.0, 140.0))
     assert abs(K[0, 0] / 150.0 - 1.0) < 2e-3 and abs(K[1, 1] / 140.0 - 1.0) < 2e-3
 
 
 def test_a_zoom_is_followed():
     steady = SteadyFocal()
     for focal in [150.0] * 50 + [180.0] * 1500:
-        K = steady.see(matrix(focal, focal))
+        K = steady.update(matrix(focal, focal))
     assert abs(K[0, 0] / 180.0 - 1.0) < 0.01
 
 
 def test_the_principal_point_is_the_predictions():
-    np.testing.assert_array_equal(SteadyFocal().see(matrix(150.0, 140.0))[:2, 2], [80.0, 60.0])
+    np.testing.assert_array_equal(SteadyFocal().update(matrix(150.0, 140.0))[:2, 2], [80.0, 60.0])

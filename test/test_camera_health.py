@@ -41,12 +41,12 @@ def test_lines_of_pixels_are_no_images(size, usable):
 def test_images_that_are_the_same_are_counted_until_one_differs():
     watch, rng = FrozenWatch(), np.random.default_rng(1)
     image, other = rng.integers(0, 256, (2, 480, 640, 3), np.uint8)
-    assert [watch.see(image), watch.see(image.copy()), watch.see(image)] == [0, 1, 2]
-    assert [watch.see(other), watch.see(image), watch.see(image)] == [0, 0, 1]
+    assert [watch.update(image), watch.update(image.copy()), watch.update(image)] == [0, 1, 2]
+    assert [watch.update(other), watch.update(image), watch.update(image)] == [0, 0, 1]
 
 
 def test_noise_of_one_level_tells_a_living_camera():
     watch, rng = FrozenWatch(), np.random.default_rng(2)
     image = rng.integers(50, 200, (480, 640, 3), np.uint8)
     for _ in range(20):
-        assert watch.see(image + rng.integers(0, 2, image.shape, np.uint8)) == 0
+        assert watch.update(image + rng.integers(0, 2, image.shape, np.uint8)) == 0

@@ -18,10 +18,11 @@ import pytest
 from processes import children_of
 
 from evict3r_ros.io.answer import AnswerTopics
-from evict3r_ros.io.bag import BagReader, header_stamp_ns, stamp_ns
+from evict3r_ros.io.bag import BagReader, header_stamp_ns
 from evict3r_ros.io.image_bag import CameraTopics
 from evict3r_ros.io.image_folder import read_image_folder
 from evict3r_ros.io.ply import read_ply
+from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.io.tum import read_tum
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
@@ -79,7 +80,7 @@ def check_output(out, said, frames, frame_id):
         for topic in (TOPICS.depth, TOPICS.depth_info, TOPICS.confidence, TOPICS.points, TOPICS.odometry):
             assert [header_stamp_ns(raw) for _, _, raw in answer.raw([topic])] == stamps, topic
         transforms = [message.transforms[0] for _, _, message in answer.messages([TOPICS.tf])]
-        assert [stamp_ns(transform.header.stamp) for transform in transforms] == stamps
+        assert [nanoseconds(transform.header.stamp) for transform in transforms] == stamps
         assert {(transform.header.frame_id, transform.child_frame_id) for transform in transforms} == {
             ('odom', 'base_link')
         }
@@ -92,6 +93,7 @@ def check_output(out, said, frames, frame_id):
     assert len(cloud) > 1000 and np.isfinite(cloud.points).all() and cloud.colours.std() > 10
     sheet = cv2.imread(str(out / 'contact_sheet.png'))
     assert sheet.std() > 30 and sheet.shape[0] > 600
+    assert cv2.imread(str(out / 'scene.png')).std() > 10
     summary = json.loads((out / 'summary.json').read_text())
     assert summary['frames'] == {
         'played': frames,
@@ -106,7 +108,9 @@ def check_output(out, said, frames, frame_id):
     for name, size in summary['written_bytes'].items():
         path = out / name
         assert size == sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir())), name
-    assert {'answer', 'trajectory.tum', 'points.ply', 'contact_sheet.png'} <= summary['written_bytes'].keys()
+    assert {'answer', 'trajectory.tum', 'points.ply', 'scene.png', 'contact_sheet.png'} <= summary[
+        'written_bytes'
+    ].keys()
     for words in ('UNTRAINED', f'{frames} in, {frames} processed, 0 dropped, 0 failed', 'p50', 'points.ply'):
         assert words in said
     return stamps

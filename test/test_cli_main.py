@@ -13,7 +13,6 @@ from evict3r_ros import __version__
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.cli.demo import command as demo
 from evict3r_ros.cli.main import main
-from evict3r_ros.cli.options.cache import DEFAULT_POLICY
 from evict3r_ros.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)
@@ -36,8 +35,10 @@ def test_help_names_the_commands_and_imports_nothing_heavy():
     assert 'heavy: []' in done.stdout
 
 
-def test_commands_and_core_have_one_default_policy():
-    assert CacheConfig().policy == DEFAULT_POLICY
+def test_commands_and_core_have_one_default_policy(capsys):
+    with pytest.raises(SystemExit):
+        main(['plan', '--help'])
+    assert f'(default: {CacheConfig().policy})' in ' '.join(capsys.readouterr().out.split())
 
 
 def test_version(capsys):

@@ -24,9 +24,10 @@ from rosbags.rosbag2 import Reader
 from evict3r_ros.cli.main import main
 from evict3r_ros.geometry import BODY_FROM_OPTICAL
 from evict3r_ros.io.answer import AnswerTopics, last_status
-from evict3r_ros.io.bag import BagReader, BagWriter, stamp_ns
+from evict3r_ros.io.bag import BagReader, BagWriter
 from evict3r_ros.io.image_bag import CameraTopics, _header, _make, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
+from evict3r_ros.io.stamps import nanoseconds
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 
@@ -80,7 +81,7 @@ def test_offline_answers_each_image_with_its_stamp_and_time(bag, tmp_path, capsy
     assert found['/tf_static'] == 1 and found[ANSWERS.status] >= 1 and found[ANSWERS.path] >= 1
     with BagReader(out) as answer:
         for topic in (ANSWERS.depth, ANSWERS.points, ANSWERS.odometry):
-            times = [(time_ns, stamp_ns(message.header.stamp)) for _, time_ns, message in answer.messages([topic])]
+            times = [(time_ns, nanoseconds(message.header.stamp)) for _, time_ns, message in answer.messages([topic])]
             assert times == [(START_NS + index * STEP_NS,) * 2 for index in range(FRAMES)]
         status = last_status(answer, ANSWERS)
         assert (status.frames_received, status.frames_processed, status.frames_failed) == (FRAMES, FRAMES, 0)
@@ -339,10 +340,10 @@ def test_live_plays_with_clock_into_a_node_of_its_own(bag, tmp_path):
     assert found['/tf_static'] == 1 and 0 < found[ANSWERS.odometry] <= FRAMES
     with BagReader(out) as answer:
         status = last_status(answer, ANSWERS)
-        stamps = [stamp_ns(message.header.stamp) for _, _, message in answer.messages([ANSWERS.depth])]
+        stamps = [nanoseconds(message.header.stamp) for _, _, message in answer.messages([ANSWERS.depth])]
     assert status.frames_received == FRAMES == status.frames_processed + status.frames_dropped + status.frames_failed
     assert set(stamps) <= {START_NS + index * STEP_NS for index in range(FRAMES)}
-    assert stamp_ns(status.header.stamp) >= START_NS, 'the node goes by /clock'
+    assert nanoseconds(status.header.stamp) >= START_NS, 'the node goes by /clock'
 
 
 @pytest.mark.slow

@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 
+from evict3r_ros import kernels
 from evict3r_ros.cache import POLICIES, CacheConfig, TierBits
 from evict3r_ros.network import load_network
+from evict3r_ros.profiling.stage_clock import StageClock
+from evict3r_ros.stages import on_stage
 from evict3r_ros.stream import Stream
 from evict3r_ros.stream.planning import plan
 
@@ -28,7 +33,7 @@ CONFIGS = {
 
 @pytest.fixture(scope='module')
 def networks():
-    """The same weights on both."""
+    """Return the same weights on the CPU and on the card."""
     network = load_network('random', 'small')
     moved = load_network('random', 'small')
     return network, moved.to('cuda')
@@ -47,14 +52,14 @@ def test_same_answers_as_on_the_cpu(networks, name):
                 {
                     (layer, *token)
                     for layer in range(4)
-                    for token in stream.cache.ledger.kept(layer).cpu().numpy().tolist()
+                    for token in stream.cache.kept(layer).cpu().numpy().tolist()
                     for token in [tuple(token)]
                 }
             )
     for ours, other in zip(*answers, strict=True):
         difference = (ours.depth - other.depth.cpu()).abs().max() / ours.depth.abs().max()
         assert difference < 0.02
-        # Untrained weights answer small differences with large ones, and whether a frame becomes an anchor is a threshold.
+        # Untrained weights answer small differences with large ones, and an anchor is chosen by a threshold.
         tolerance = 0.3 if name == 'anchors' else 0.05
         np.testing.assert_allclose(ours.world_from_camera, other.world_from_camera, atol=tolerance)
     assert len(kept[0] & kept[1]) >= (0.9 if name == 'anchors' else 0.95) * len(kept[0])
@@ -77,9 +82,7 @@ def test_a_recorded_stream_answers_as_one_that_is_not(networks, name):
             torch.testing.assert_close(ours.depth, other.depth, rtol=1e-3, atol=1e-3)
             np.testing.assert_allclose(ours.world_from_camera, other.world_from_camera, atol=1e-2)
         for layer in range(4):
-            kept = [
-                {tuple(token) for token in stream.cache.ledger.kept(layer).tolist()} for stream in (recorded, plain)
-            ]
+            kept = [{tuple(token) for token in stream.cache.kept(layer).tolist()} for stream in (recorded, plain)]
             assert len(kept[0] & kept[1]) >= 0.98 * len(kept[1])
 
 
@@ -101,6 +104,39 @@ def test_a_steady_frame_neither_asks_nor_allocates(networks, name):
         after = torch.cuda.memory_stats()
     assert after['segment.all.allocated'] == before['segment.all.allocated']
     assert after['allocation.all.allocated'] - before['allocation.all.allocated'] == 3 * 10
+
+
+def test_stages_are_timed_in_every_replay_of_a_graph(networks):
+    """A graph recorded while a clock listens answers as one that is not timed, and each replay has all stages."""
+    rng = np.random.default_rng(4)
+    clock = StageClock(torch.device('cuda'))
+    with Stream(networks[1], CONFIGS['evict3r'], SIZE) as timed, Stream(networks[1], CONFIGS['evict3r'], SIZE) as plain:
+        for number in range(9):
+            image = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+            if number == 5:
+                timed.forget_graph()
+            with on_stage(clock) if number >= 5 else nullcontext():
+                ours = timed.step(image)
+            if number >= 5:
+                clock.end_frame()
+            torch.testing.assert_close(ours.depth, plain.step(image).depth, rtol=1e-3, atol=1e-3)
+    expected = {
+        'copy of the image',
+        'patch encoder',
+        'frame blocks',
+        'global blocks',
+        'attention with cache, in global blocks',
+        'quantization, in attention',
+        'unpacking, in attention',
+        'scoring by keys, in attention',
+        'eviction',
+        'camera head',
+        'depth head',
+        *(['scoring by attention'] if kernels.engine_for(torch.device('cuda')) == 'triton' else []),
+    }
+    assert clock.frames.keys() == expected
+    assert all(len(times) == 4 and min(times) >= 0.0 for times in clock.frames.values())
+    assert min(clock.frames['depth head']) > 0.0
 
 
 @pytest.mark.parametrize(('preset', 'size', 'tokens'), [('small', SIZE, 1000), ('official', (392, 518), 8192)])

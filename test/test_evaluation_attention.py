@@ -128,7 +128,7 @@ def test_on_every_policy_what_is_kept_is_what_the_cache_keeps_and_nothing_is_dis
         for index, image in enumerate(images):
             stream.step(image)
             for layer in range(network.preset.pairs):
-                for frame, token in stream.cache.ledger.kept(layer).tolist():
+                for frame, token in stream.cache.kept(layer).tolist():
                     kept[index, frame, token] += 1
     assert np.array_equal(maps.kept, kept)
     # All attention goes to frames that have come, and none to what a frame before has evicted.

@@ -74,7 +74,8 @@ def test_interpolated_poses_are_scipys(first, second, share):
     ends = Rotation.from_quat([first, second])
     if (ends[0].inv() * ends[1]).magnitude() > 3.1:
         return  # two ways round
-    a, b = (geometry.transform(turn.as_matrix(), np.array(place)) for turn, place in zip(ends, ([1, 2, 3], [5, 2, 1])))
+    places = [1, 2, 3], [5, 2, 1]
+    a, b = (geometry.transform(turn.as_matrix(), np.array(place)) for turn, place in zip(ends, places, strict=True))
     middle = geometry.interpolate_pose(a, b, share)
     np.testing.assert_allclose(middle[:3, :3], Slerp([0, 1], ends)(share).as_matrix(), atol=1e-7)
     np.testing.assert_allclose(middle[:3, 3], [1 + 4 * share, 2, 3 - 2 * share], atol=1e-12)

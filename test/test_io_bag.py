@@ -9,9 +9,10 @@ import pytest
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import matrix_from_quaternion
-from evict3r_ros.io.bag import STORAGES, BagReader, BagWriter, header_stamp_ns, message_types, stamp_ns
+from evict3r_ros.io.bag import STORAGES, BagReader, BagWriter, header_stamp_ns, message_types
 from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE, CameraTopics, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
+from evict3r_ros.io.stamps import nanoseconds
 
 START = 1403638538577829376
 STATUS = 'string weights\nuint32[] tokens\nstd_msgs/Header header\n'
@@ -47,7 +48,7 @@ def test_image_bag_round_trip(tmp_path, storage):
         assert times == sorted(times) and len(times) == 11
         assert everything[0][0] == '/tf_static'
         for (stamp, image), (_, time, message) in zip(pictures(5), bag.messages([topics.image]), strict=True):
-            assert time == stamp == stamp_ns(message.header.stamp)
+            assert time == stamp == nanoseconds(message.header.stamp)
             assert message.header.frame_id == 'cam0'
             assert (message.encoding, message.step) == (('rgb8', 96) if image.ndim == 3 else ('mono8', 32))
             assert np.array_equal(message.data.reshape(image.shape), image)

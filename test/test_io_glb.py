@@ -14,8 +14,9 @@ import trimesh
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import BODY_FROM_OPTICAL, transform
-from evict3r_ros.io.glb import GLTF_FROM_BODY, GLTF_FROM_OPTICAL, SceneCamera, linear_from_srgb, write_glb
+from evict3r_ros.io.glb import GLTF_FROM_BODY, GLTF_FROM_OPTICAL, linear_from_srgb, write_glb
 from evict3r_ros.io.ply import PointCloud
+from evict3r_ros.io.scene_camera import SceneCamera
 
 K = np.array([[100.0, 0.0, 80.0], [0.0, 100.0, 60.0], [0.0, 0.0, 1.0]])
 # RGB of a red, a green, a blue and a dark grey point: right, up, forward and at the camera, with OpenCV's axes.

@@ -27,10 +27,10 @@ class Triton:
 
         self.write_packed, self.read_packed = triton_codec.write_packed, triton_codec.read_packed
         self.copy_pair = triton_codec.copy_pair
-        self.norm_turn, self.add_norm, self.enlarge = (
-            triton_layers.norm_turn,
+        self.qk_norm_rotary_embedding, self.add_norm, self.bilinear_upsample = (
+            triton_layers.qk_norm_rotary_embedding,
             triton_layers.add_norm,
-            triton_layers.enlarge,
+            triton_layers.bilinear_upsample,
         )
         self._attention, self.self_attention = triton_attention, triton_attention.self_attention
 
@@ -192,13 +192,13 @@ def test_copies(engine):
 
 @pytest.mark.parametrize('dtype', dtypes())
 @pytest.mark.parametrize(('batch', 'frames', 'grid', 'heads', 'head_dim'), [(1, 1, 17, 2, 64), (2, 3, 7, 3, 16)])
-def test_norm_and_turn(engine, dtype, batch, frames, grid, heads, head_dim):
+def test_qk_norm_and_rotary_embedding(engine, dtype, batch, frames, grid, heads, head_dim):
     qkv = numbers(batch, frames * grid, 3, heads, head_dim).to(dtype)
     weights = [numbers(head_dim).to(dtype) for _ in range(4)]
     angle = torch.rand(grid, head_dim // 2, device=DEVICE, dtype=torch.float64) * 6
     row, column = angle.chunk(2, dim=1)
     angle = torch.cat((row, row, column, column), dim=1)
-    query, key, value = engine.norm_turn(qkv, *weights, 1e-5, angle.cos().float(), angle.sin().float())
+    query, key, value = engine.qk_norm_rotary_embedding(qkv, *weights, 1e-5, angle.cos().float(), angle.sin().float())
     for kind, found in enumerate((query, key)):
         x = torch.nn.functional.layer_norm(
             qkv[:, :, kind].double(), (head_dim,), weights[2 * kind].double(), weights[2 * kind + 1].double(), 1e-5
@@ -239,12 +239,12 @@ def test_sum_and_norm(engine, dtype, shape):
     ('channels', 'small', 'large'),
     [(3, (5, 7), (9, 14)), (16, (4, 6), (4, 6)), (24, (6, 9), (17, 30)), (8, (1, 1), (3, 2))],
 )
-def test_enlarging(engine, dtype, channels, small, large):
+def test_bilinear_upsampling(engine, dtype, channels, small, large):
     x, position = numbers(1, channels, *small).to(dtype), numbers(1, channels, *large).to(dtype)
     tolerance = {'rtol': 1e-4, 'atol': 1e-5} if dtype == torch.float32 else {'rtol': 0.02, 'atol': 0.05}
     expected = torch.nn.functional.interpolate(x.double(), large, mode='bilinear', align_corners=True)
-    torch.testing.assert_close(engine.enlarge(x, large).double(), expected, **tolerance)
+    torch.testing.assert_close(engine.bilinear_upsample(x, large).double(), expected, **tolerance)
     last = x.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(
-        engine.enlarge(last, large, position).double(), expected + position.double(), **tolerance
+        engine.bilinear_upsample(last, large, position).double(), expected + position.double(), **tolerance
     )

@@ -16,14 +16,14 @@ from evict3r_ros.network import PRESETS, StreamVGGT, load_network
 
 @pytest.fixture(scope='module')
 def state():
-    """A complete state of the small network, and a little of the tracking head that is ignored."""
+    """Return a complete state of the small network, and a little of the tracking head that is ignored."""
     state = load_network('random', 'small', seed=3, heads=('camera', 'depth', 'point')).state_dict()
     return {key: value.half() for key, value in state.items()}
 
 
 @pytest.fixture(scope='module')
 def files(state, tmp_path_factory):
-    """The same weights in each form that is read."""
+    """Return the same weights in each form that is read."""
     folder = tmp_path_factory.mktemp('weights')
     tracked = {**state, 'track_head.norm.weight': torch.zeros(3)}
     save_file(tracked, folder / 'good.safetensors')
@@ -180,7 +180,7 @@ def test_random_weights_are_the_seeds():
 def test_without_the_hub_the_official_weights_say_so(monkeypatch, tmp_path):
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
-    with pytest.raises(UserError, match='lch01/StreamVGGT.*give its path'):
+    with pytest.raises(UserError, match=r'lch01/StreamVGGT.*give its path'):
         load_network('official')
 
 

@@ -22,7 +22,7 @@ TOLERANCE = 5e-6
 
 
 def relative_error(ours, published) -> float:
-    """max |a - b| / max |b|."""
+    """Return max |a - b| / max |b|."""
     ours, published = np.asarray(ours, dtype=np.float64), np.asarray(published, dtype=np.float64)
     assert ours.shape == published.shape
     return float(np.abs(ours - published).max() / np.abs(published).max())
@@ -30,7 +30,7 @@ def relative_error(ours, published) -> float:
 
 @pytest.fixture(scope='module')
 def network():
-    """The scaled-down network with the fixture's weights: one numpy stream of noise a key."""
+    """Return the scaled-down network with the fixture's weights: one numpy stream of noise a key."""
     network = StreamVGGT(PRESETS['small'])
     state = {}
     for key, value in network.state_dict().items():
@@ -76,7 +76,7 @@ def test_causal_pass(parity_dir, network, frames, record_property):
 
 
 def streamed(network, frames, config):
-    """The network's outputs, frame by frame, through the real cache, and that cache."""
+    """Yield the network's outputs, frame by frame, through the real cache, and that cache."""
     with Stream(network, config, camera_size=tuple(frames.shape[-2:])) as stream:
         for frame in frames:
             output = stream.run(frame)

@@ -1,13 +1,13 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Preset tiny: what is trained in passes over whole clips is what streams; gradients of the enlargement."""
+"""Preset tiny: what is trained in passes over whole clips is what streams; gradients of the upsampling."""
 
 from __future__ import annotations
 
 import torch
 
 from evict3r_ros.cache import CacheConfig
-from evict3r_ros.kernels.torch_enlarge import enlarge
+from evict3r_ros.kernels.torch_upsample import bilinear_upsample
 from evict3r_ros.network import load_network
 from evict3r_ros.stream import Stream
 
@@ -25,6 +25,6 @@ def test_streaming_is_the_causal_pass():
     assert not torch.allclose(whole.pose_encoding[0, 0], whole.pose_encoding[0, 3], rtol=1e-2)
 
 
-def test_the_gradient_of_enlarging_is_the_usual_one():
+def test_the_gradient_of_bilinear_upsampling_is_the_usual_one():
     x = torch.randn(2, 3, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: enlarge(x, (9, 16)), x)
+    assert torch.autograd.gradcheck(lambda x: bilinear_upsample(x, (9, 16)), x)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ CAMERA = (
 )
 UNIT, METRIC = ScaleState(), ScaleState(2.0, 0.1, True, 'depth')
 STEP_NS = 100_000_000
+IDENTITY = np.eye(4)
 
 
 def pose(seed):
@@ -32,14 +34,14 @@ def pose(seed):
     )
 
 
-def camera_at(odom_from_base, scale=1.0, world=np.eye(4)):
+def camera_at(odom_from_base, scale=1.0, world=IDENTITY):
     """world_from_camera in the network's unit, for a base that started at odom's origin."""
     moved = geometry.invert(CAMERA) @ odom_from_base @ CAMERA
     moved[:3, 3] /= scale
     return world @ moved
 
 
-def along(trajectory, poses, state=UNIT, scale=1.0, confidence=2.0, first=0, world=np.eye(4)):
+def along(trajectory, poses, state=UNIT, scale=1.0, confidence=2.0, first=0, world=IDENTITY):
     return [
         trajectory.advance((first + index) * STEP_NS, camera_at(base, scale, world), state, confidence)
         for index, base in enumerate(poses)
@@ -56,7 +58,7 @@ def test_odom_starts_at_the_base_and_follows_it():
         geometry.transform(Rotation.from_euler('z', 0.1 * i).as_matrix(), np.array([0.2 * i, 0.02 * i, 0.0]))
         for i in range(20)
     ]
-    for state, truth in zip(along(trajectory, arc, world=pose(3)), arc):
+    for state, truth in zip(along(trajectory, arc, world=pose(3)), arc, strict=True):
         np.testing.assert_allclose(state.odom_from_child, truth, atol=1e-9)
 
 
@@ -133,7 +135,7 @@ def test_the_covariance_grows_with_distance_and_falls_with_confidence():
     metric = ScaleState(1.0, 0.01, True, 'depth')
     states, doubtful = along(sure, line(101), metric, confidence=5.0), along(unsure, line(101), metric, confidence=1.2)
     variances = [np.diag(state.pose_covariance) for state in states]
-    assert all((after >= before).all() for before, after in zip(variances, variances[1:]))
+    assert all((after >= before).all() for before, after in pairwise(variances))
     assert (variances[100][:3] > 3 * variances[10][:3]).all()
     assert (np.diag(doubtful[-1].pose_covariance) > 2 * variances[-1]).all()
     for state in states[::10]:
@@ -156,7 +158,7 @@ def test_the_covariance_is_that_of_what_was_simulated():
         geometry.transform(Rotation.from_euler('z', 0.05 * i).as_matrix(), np.array([0.2 * i, 0.1 * i, 0.0]))
         for i in range(21)
     ]
-    steps = [geometry.invert(a) @ b for a, b in zip(way, way[1:])]
+    steps = [geometry.invert(a) @ b for a, b in pairwise(way)]
     metric = ScaleState(1.0, 0.02, True, 'depth')
     trajectory = OdometryIntegrator(np.eye(4), drift=drift)
     for index, base in enumerate(way):

@@ -28,7 +28,7 @@ BASE_FROM_CAMERA = TILT @ geometry.BODY_FROM_OPTICAL
 def frame(
     index=0, depth=None, pose=None, confidence=None, base_from_camera=BASE_FROM_CAMERA, seen_rows=(0.0, 1.0), K=K
 ):
-    """A frame of the network; by default of a wall two units away, all equally sure."""
+    """Return a frame of the network; by default of a wall two units away, all equally sure."""
     depth = np.full(SIZE, 2.0, np.float32) if depth is None else depth
     return ScaleFrame(
         index * FRAME_NS,
@@ -77,7 +77,7 @@ def drive(
                 slipped = slipped + random.normal(size=3) * (0.15, 0.15, 0)
             pose = arc(next_odometry)
             pose[:3, 3] += slipped + random.normal(size=3) * 5e-4
-            scale.hear_odometry(round(next_odometry * 1e9), pose)
+            scale.add_odometry(round(next_odometry * 1e9), pose)
             next_odometry += 1 / odometry_hz
         if random.random() < jumps:
             offset = offset + random.normal(size=3) * 0.5
@@ -119,7 +119,7 @@ def test_odometry_gives_the_scale_within_seconds(what, error, seed):
 def test_a_robot_that_stands_has_no_scale():
     scale = MetricScale(ScaleSettings('odometry'))
     for index in range(300):
-        scale.hear_odometry(index * FRAME_NS, np.eye(4))
+        scale.add_odometry(index * FRAME_NS, np.eye(4))
         noisy = geometry.transform(np.eye(3), np.random.default_rng(index).normal(size=3) * 0.01)
         state = scale.observe(frame(index, pose=noisy))
     assert state == scale.state and not state.is_metric and state.scale == 1.0 and state.source == ''
@@ -128,16 +128,16 @@ def test_a_robot_that_stands_has_no_scale():
 def test_motion_that_has_nothing_to_do_with_the_odometry_gives_no_scale():
     scale, random = MetricScale(ScaleSettings('odometry')), np.random.default_rng(3)
     for index in range(600):
-        scale.hear_odometry(index * FRAME_NS, arc(index / 30))
+        scale.add_odometry(index * FRAME_NS, arc(index / 30))
         state = scale.observe(frame(index, pose=geometry.transform(np.eye(3), random.normal(size=3))))
     assert not state.is_metric
 
 
 def test_odometry_without_frames_in_time_order_is_survived():
     scale = MetricScale(ScaleSettings('odometry'))
-    scale.hear_odometry(10**12, np.eye(4))
-    scale.hear_odometry(10**12 - 5, np.eye(4))
-    scale.hear_odometry(10**12, np.full((4, 4), np.nan))
+    scale.add_odometry(10**12, np.eye(4))
+    scale.add_odometry(10**12 - 5, np.eye(4))
+    scale.add_odometry(10**12, np.full((4, 4), np.nan))
     states, locked = drive(scale, 10)  # a clock that was set back by a quarter of an hour
     assert locked is not None and abs(states[-1].scale / SCALE - 1) < 0.02
 
@@ -145,7 +145,7 @@ def test_odometry_without_frames_in_time_order_is_survived():
 def test_what_waits_is_bounded():
     scale = MetricScale(ScaleSettings('odometry'))
     for index in range(5000):
-        scale.hear_odometry(index, np.eye(4))
+        scale.add_odometry(index, np.eye(4))
         scale.observe(frame(10**9 + index))
     estimator = scale._estimator
     assert len(estimator._waiting) <= 64 and len(estimator._poses) <= 2000
@@ -158,7 +158,7 @@ def room(frames, seed=4):
 
 
 def by_network(depth, random, noise=0.03, outliers=0.2):
-    """The same depth in the network's unit, with noise, a wavy bias and outliers, and a confidence that knows some."""
+    """Return the same depth in the network's unit, with noise, a wavy bias, outliers, and a confidence."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     wave = 0.03 * np.sin(rows / 25 + random.uniform(0, 6)) * np.cos(columns / 30)
     answer = depth / SCALE * np.exp(wave + noise * random.normal(size=SIZE))
@@ -179,7 +179,7 @@ def test_depth_gives_the_scale_within_three_frames(seed, sensor):
         metric = seen.depth[rows][:, columns] * (1 + 0.01 * random.normal(size=sensor))
         metric[random.random(sensor) < 0.3] = random.choice([0.0, np.nan])  # holes
         metric[random.random(sensor) < 0.1] = 8.0
-        scale.hear_depth(index * FRAME_NS + 10_000_000, metric.astype(np.float32))
+        scale.add_depth(index * FRAME_NS + 10_000_000, metric.astype(np.float32))
         depth, confidence = by_network(seen.depth, random)
         state = scale.observe(frame(index, depth, confidence=confidence))
         locked = index + 1 if state.is_metric and locked is None else locked
@@ -192,10 +192,10 @@ def test_depth_of_another_time_or_another_scene_gives_no_scale():
     seen, random = room(1)[0][0], np.random.default_rng(0)
     late, other, empty = (MetricScale(ScaleSettings('depth')) for _ in range(3))
     for index in range(10):
-        late.hear_depth(index * FRAME_NS - 10**9, seen.depth)
-        other.hear_depth(index * FRAME_NS, np.exp(random.normal(size=SIZE) * 2))
-        empty.hear_depth(index * FRAME_NS, np.full(SIZE, np.nan, np.float32))
-        empty.hear_depth(index * FRAME_NS, np.zeros((0, 0), np.float32))
+        late.add_depth(index * FRAME_NS - 10**9, seen.depth)
+        other.add_depth(index * FRAME_NS, np.exp(random.normal(size=SIZE) * 2))
+        empty.add_depth(index * FRAME_NS, np.full(SIZE, np.nan, np.float32))
+        empty.add_depth(index * FRAME_NS, np.zeros((0, 0), np.float32))
         for scale in (late, other, empty):
             assert not scale.observe(frame(index, seen.depth / SCALE)).is_metric
 
@@ -205,7 +205,7 @@ def test_a_portrait_image_that_was_cut_is_compared_where_it_was_cut():
     whole = np.repeat(height[:, None], SIZE[1], axis=1)
     scale = MetricScale(ScaleSettings('depth'))
     for index in range(3):
-        scale.hear_depth(index * FRAME_NS, whole)
+        scale.add_depth(index * FRAME_NS, whole)
         state = scale.observe(frame(index, whole[SIZE[0] : 2 * SIZE[0]] / SCALE, seen_rows=(1 / 3, 2 / 3)))
     assert abs(state.scale / SCALE - 1) < 0.01
 
@@ -268,7 +268,7 @@ def test_a_changed_estimate_is_approached_slowly_and_the_lag_is_told():
     scale = MetricScale(ScaleSettings('depth', max_slew=0.05))
     for index in range(150):
         network = SCALE if index < 30 else SCALE / 1.5
-        scale.hear_depth(index * FRAME_NS, np.full(SIZE, 2.0 * SCALE, np.float32))
+        scale.add_depth(index * FRAME_NS, np.full(SIZE, 2.0 * SCALE, np.float32))
         before = scale.state
         state = scale.observe(frame(index, np.full(SIZE, 2.0 * SCALE / network, np.float32)))
         if before.is_metric:
@@ -281,12 +281,12 @@ def test_a_changed_estimate_is_approached_slowly_and_the_lag_is_told():
 def test_a_new_stream_begins_anew_with_the_last_scale_as_a_guess():
     scale = MetricScale(ScaleSettings('depth'))
     for index in range(5):
-        scale.hear_depth(index * FRAME_NS, np.full(SIZE, 2.0 * SCALE, np.float32))
+        scale.add_depth(index * FRAME_NS, np.full(SIZE, 2.0 * SCALE, np.float32))
         scale.observe(frame(index))
     scale.restart()
     assert not scale.state.is_metric and scale.state.scale == pytest.approx(SCALE) and math.isnan(scale.state.stddev)
     for index in range(5, 8):
-        scale.hear_depth(index * FRAME_NS, np.full(SIZE, 4.0 * SCALE, np.float32))
+        scale.add_depth(index * FRAME_NS, np.full(SIZE, 4.0 * SCALE, np.float32))
         state = scale.observe(frame(index))
     assert state.is_metric and state.scale == pytest.approx(2 * SCALE), 'a new unit is no change to be smoothed'
 
@@ -313,7 +313,7 @@ def test_settings_that_cannot_be_are_refused(settings):
 def test_no_source_minds_a_frame_without_depth(source, depth):
     scale = MetricScale(ScaleSettings(source, fixed=2.0, camera_height=1.0))
     for index in range(10):
-        scale.hear_depth(index * FRAME_NS, np.ones(SIZE, np.float32))
+        scale.add_depth(index * FRAME_NS, np.ones(SIZE, np.float32))
         state = scale.observe(
             frame(index, np.full(SIZE, depth, np.float32), confidence=np.full(SIZE, np.nan, np.float32))
         )

@@ -16,8 +16,8 @@ from ros_images import encode, rows_message
 from sensor_msgs.msg import CompressedImage
 
 from evict3r_ros.errors import MessageError
+from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS
 from evict3r_ros.ros.messages import conversions
-from evict3r_ros.ros.messages.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS
 
 # What keeps each pixel apart; bayer and yuv, which don't, are tested on their own.
 WHOLE = [name for name in COLOUR_ENCODINGS if not name.startswith(('bayer', 'yuv', 'uyvy', 'yuyv'))]

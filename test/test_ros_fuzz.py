@@ -20,8 +20,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from evict3r_ros.camera.rectify import Rectifier
 from evict3r_ros.errors import MessageError
+from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS
 from evict3r_ros.ros.messages import conversions
-from evict3r_ros.ros.messages.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS
 from evict3r_ros.ros.perception.transforms import StaticTransforms
 
 COUNT = 10_000

@@ -28,7 +28,7 @@ from evict3r_ros.cache import CacheConfig
 from evict3r_ros.cli.main import main
 from evict3r_ros.network import PRESETS, preset_of
 from evict3r_ros.ros.node.lifecycle_node import Evict3rNode
-from evict3r_ros.ros.settings.parameters import PARAMETERS, Settings, field_name
+from evict3r_ros.ros.settings.parameters import PARAMETERS, Settings
 from evict3r_ros.ros.tools import middleware
 from evict3r_ros.stream.planning import plan
 
@@ -53,7 +53,7 @@ def test_parameter_file_holds_every_parameter_with_its_default():
 
 
 def test_settings_hold_every_parameter():
-    assert set(Settings.__annotations__) == {field_name(name) for name in DEFAULTS}
+    assert set(Settings.__annotations__) == {name.replace('.', '_') for name in DEFAULTS}
 
 
 @pytest.mark.parametrize('parameter', PARAMETERS, ids=lambda parameter: parameter.name)

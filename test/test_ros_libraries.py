@@ -19,8 +19,8 @@ from ros_images import HEADER, encode
 from scipy.spatial.transform import Rotation
 
 from evict3r_ros import geometry
+from evict3r_ros.io.encodings import COLOUR_ENCODINGS, pixels_of, rgb_by_opencv
 from evict3r_ros.ros.messages import conversions, robot_libraries
-from evict3r_ros.ros.messages.encodings import COLOUR_ENCODINGS, pixels_of, rgb_by_opencv
 
 
 @pytest.fixture(autouse=True)

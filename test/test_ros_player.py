@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.io.bag import BagReader, BagWriter, header_stamp_ns, stamp_ns
+from evict3r_ros.io.bag import BagReader, BagWriter, header_stamp_ns
 from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE, TF, CameraTopics, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
+from evict3r_ros.io.stamps import nanoseconds
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
 from evict3r_ros.msg import StreamStatus
@@ -22,7 +24,7 @@ from rosgraph_msgs.msg import Clock
 
 from evict3r_ros.ros.messages.message_types import definition_text, message_class, message_name
 from evict3r_ros.ros.tools.answer_timer import AnswerTimer
-from evict3r_ros.ros.tools.middleware import free_domain
+from evict3r_ros.ros.tools.middleware import Domain
 from evict3r_ros.ros.tools.player import Player
 from evict3r_ros.ros.tools.recorder import Recorder
 from evict3r_ros.ros.tools.session import Session
@@ -99,10 +101,10 @@ def test_the_clock_is_told_before_the_data_and_the_pace_is_held(played):
         player = Player(here.node, bag, [TOPICS.image])
 
         def hear_clock(message, info):
-            sent_at['clock'].append((stamp_ns(message.clock), info['source_timestamp']))
+            sent_at['clock'].append((nanoseconds(message.clock), info['source_timestamp']))
 
         def hear_image(message, info):
-            sent_at['image'].append((stamp_ns(message.header.stamp), info['source_timestamp']))
+            sent_at['image'].append((nanoseconds(message.header.stamp), info['source_timestamp']))
 
         there.node.create_subscription(Clock, '/clock', hear_clock, 100)
         there.node.create_subscription(message_class(IMAGE), TOPICS.image, hear_image, 100)
@@ -181,10 +183,20 @@ def test_definitions_made_from_classes_are_the_real_ones(name):
     assert ours[name][1] == known.fielddefs[name][1]
 
 
-def test_a_free_domain_has_nobody_in_it():
-    with Session('somebody', free_domain()) as session:
-        taken = session.node.context.get_domain_id()
-        assert taken not in {free_domain() for _ in range(200)}
+def test_a_domain_of_our_own_has_nobody_in_it():
+    with Domain() as domain:
+        taken = domain.number
+    with Session('somebody', taken) as session:
+        assert session.node.context.get_domain_id() == taken
+        for _ in range(200):
+            with Domain() as other:
+                assert other.number != taken
+
+
+def test_no_two_programs_have_the_same_domain():
+    with contextlib.ExitStack() as stack:
+        numbers = [stack.enter_context(Domain()).number for _ in range(30)]
+        assert len(set(numbers)) == 30
 
 
 def test_the_timer_pairs_answers_with_what_was_sent(played):

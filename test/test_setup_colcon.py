@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COLCON = Path(sys.prefix, 'bin', 'colcon')
 # What git does not have, and what would make the copy slow.
 NOT_SOURCE = shutil.ignore_patterns(
-    '.git', '.venv', 'build', 'install', 'log', 'out', '__pycache__', '.hypothesis', '.pytest_cache', '*.egg-info'
+    '.git', '.venv*', 'build', 'install', 'log', 'out', '__pycache__', '.hypothesis', '.pytest_cache', '*.egg-info'
 )
 
 pytestmark = [
@@ -41,7 +41,7 @@ for module in pkgutil.walk_packages([sys.argv[1]], 'evict3r_ros.'):
 
 
 def workspace_environment() -> dict[str, str]:
-    """The variables with which colcon finds ROS in this Python's environment."""
+    """Return the variables with which colcon finds ROS in this Python's environment."""
     # colcon's selection of the tests has no parity test in it
     kept = {name: value for name, value in os.environ.items() if name != 'EVICT3R_REQUIRE_PARITY'}
     return {
@@ -76,7 +76,7 @@ def options(request) -> tuple[str, ...]:
 
 @pytest.fixture(scope='module')
 def workspace(options, tmp_path_factory) -> Path:
-    """A workspace with this tree in src/, built."""
+    """Build a workspace with this tree in src/."""
     folder = tmp_path_factory.mktemp('workspace')
     shutil.copytree(ROOT, source(folder), ignore=NOT_SOURCE)
     colcon(folder, 'build', *options)
@@ -97,7 +97,7 @@ def sourced(workspace: Path, *command: str) -> subprocess.CompletedProcess:
 
 
 def source(workspace: Path) -> Path:
-    """The workspace's copy of this tree."""
+    """Return the workspace's copy of this tree."""
     return workspace / 'src' / 'evict3r_ros'
 
 

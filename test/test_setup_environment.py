@@ -19,19 +19,21 @@ ROOT = Path(__file__).resolve().parent.parent
 DONE = {'environment': 'a', 'packages': 'b', 'interfaces': 'c'}
 
 needs_make = pytest.mark.skipif(shutil.which('make') is None, reason='no make here')
+OURS = {Path(setup_environment.Setup(distro).venv): distro for distro in setup_environment.DISTROS}
+DISTRO = OURS.get(Path(sys.prefix), setup_environment.NEWEST)
 needs_venv = pytest.mark.skipif(
-    Path(sys.prefix) != ROOT / '.venv' or not (ROOT / '.venv' / '.setup').is_dir(),
-    reason='about the .venv that make setup makes',
+    Path(sys.prefix) not in OURS or not setup_environment.Setup(DISTRO).stamps.is_dir(),
+    reason='about the environment that make setup makes',
 )
 
 
 def plain_environment(path: str) -> dict[str, str]:
-    """The variables of a bare login."""
+    """Return the variables of a bare login."""
     return {'PATH': path, 'HOME': os.environ['HOME']}
 
 
 def path_with(tmp_path: Path, *programs: str) -> str:
-    """A PATH on which there are these programs alone."""
+    """Make a PATH on which there are these programs alone."""
     folder = tmp_path / 'bin'
     folder.mkdir()
     for program in programs:
@@ -76,7 +78,7 @@ def test_missing_python_is_named(tmp_path):
 def test_wrong_python(monkeypatch, version, word):
     monkeypatch.setattr(sys, 'version_info', version)
     (line,) = check_prerequisites.missing()
-    assert line.startswith('Python 3.%d is' % version[1]) and word in line and 'make setup PYTHON=' in line
+    assert line.startswith(f'Python 3.{version[1]} is') and word in line and 'make setup PYTHON=' in line
 
 
 def test_other_processor(monkeypatch):
@@ -119,15 +121,17 @@ def test_no_venv_module(monkeypatch):
     ],
 )
 def test_due_steps(changed, steps):
-    assert setup_environment.due(DONE, {**DONE, **changed}) == steps
+    assert setup_environment.Setup().due(DONE, {**DONE, **changed}) == steps
 
 
 @pytest.fixture
 def small_tree(tmp_path, monkeypatch):
-    """A tree with a space in its path that has what the stamps depend on, and the tool working on it."""
+    """Make a tree with a space in its path that has what the stamps depend on, and the tool working on it."""
     root = tmp_path / 'a tree'
     for name in (
-        'tools/constraints.txt',
+        'tools/constraints/common.txt',
+        'tools/constraints/kilted.txt',
+        'tools/constraints/jazzy.txt',
         'tools/build_interfaces.py',
         'tools/tf2_msgs/msg/TFMessage.msg',
         'msg/StreamStatus.msg',
@@ -137,9 +141,7 @@ def small_tree(tmp_path, monkeypatch):
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
-    for name in ('VENV', 'STAMPS', 'LOG', 'PYTHON', 'CONSTRAINTS', 'SETUP_PY', 'VERSION', 'BUILDER', 'THIS', 'ROOT'):
-        path = getattr(setup_environment, name).relative_to(ROOT)
-        monkeypatch.setattr(setup_environment, name, root / path)
+    monkeypatch.setattr(setup_environment, 'ROOT', root)
     return root
 
 
@@ -152,43 +154,68 @@ def small_tree(tmp_path, monkeypatch):
         ('setup.py', {'packages'}),
         ('evict3r_ros/__init__.py', {'packages'}),
         ('tools/setup_environment.py', {'packages'}),
-        ('tools/constraints.txt', {'packages', 'interfaces'}),
+        ('tools/constraints/common.txt', {'packages', 'interfaces'}),
+        ('tools/constraints/kilted.txt', {'packages', 'interfaces'}),
+        ('tools/constraints/jazzy.txt', set()),
     ],
 )
 def test_a_change_is_noticed_by_content(small_tree, file, steps):
-    before = setup_environment.keys()
+    setup = setup_environment.Setup()
+    before = setup.keys()
     os.utime(small_tree / file)
-    assert setup_environment.keys() == before
+    assert setup.keys() == before
     with (small_tree / file).open('a') as changed:
         changed.write('\n# more\n')
-    after = setup_environment.keys()
+    after = setup.keys()
     assert {step for step in before if before[step] != after[step]} == steps
 
 
 def test_a_new_message_is_noticed(small_tree):
-    before = setup_environment.keys()
+    setup = setup_environment.Setup()
+    before = setup.keys()
     (small_tree / 'msg' / 'More.msg').write_text('bool more\n')
-    assert setup_environment.keys()['interfaces'] != before['interfaces']
+    assert setup.keys()['interfaces'] != before['interfaces']
+
+
+def test_each_distribution_has_an_environment_of_its_own():
+    kilted, jazzy = setup_environment.Setup('kilted'), setup_environment.Setup('jazzy')
+    assert (kilted.venv.name, jazzy.venv.name) == ('.venv', '.venv-jazzy')
+    assert kilted.keys()['packages'] != jazzy.keys()['packages']
+
+
+@pytest.mark.parametrize('distro', setup_environment.DISTROS)
+def test_the_extras_of_a_distribution_are_those_of_setup_py_and_pinned(distro):
+    """setup.py is read as text: importing it would run it."""
+    text = (ROOT / 'setup.py').read_text()
+    setup = setup_environment.Setup(distro)
+    assert [extra for extra in ','.join(setup.extras).split(',') if f"'{extra}'" not in text] == []
+    pins = setup.constraints[1].read_text()
+    assert f'ros-{distro}-rclpy==' in pins and 'numpy==' in pins
+
+
+@needs_make
+def test_an_unknown_distribution_is_refused(tmp_path):
+    done = make_setup(os.environ['PATH'], 'DISTRO=noetic')
+    assert done.returncode != 0
+    assert "invalid choice: 'noetic'" in done.stderr
 
 
 @pytest.mark.slow
 def test_environment_is_made_and_made_anew(small_tree, monkeypatch):
     monkeypatch.setattr(sys, 'executable', sys._base_executable)
-    wanted = setup_environment.keys()
-    setup_environment.make_environment(wanted)
-    assert setup_environment.stamp('environment') == wanted['environment']
+    setup = setup_environment.Setup()
+    wanted = setup.keys()
+    setup.make_environment(wanted)
+    assert setup.stamp('environment') == wanted['environment']
     assert (
         subprocess.run(
-            [setup_environment.PYTHON, '-m', 'pip', '--version'],
-            capture_output=True,
-            env=plain_environment(os.defpath),
-            timeout=60,
+            [setup.python, '-m', 'pip', '--version'], capture_output=True, env=plain_environment(os.defpath), timeout=60
         ).returncode
         == 0
     )
     leftover = small_tree / '.venv' / 'half-installed'
     leftover.touch()
-    setup_environment.make_environment(wanted)
+    setup.make_environment(wanted)
     assert not leftover.exists()
 
 
@@ -196,7 +223,7 @@ def test_an_environment_of_someone_else_is_kept(small_tree):
     (small_tree / '.venv').mkdir()
     (small_tree / '.venv' / 'precious').touch()
     with pytest.raises(setup_environment.SetupError, match='not made by make setup'):
-        setup_environment.make_environment(setup_environment.keys())
+        setup_environment.Setup().make_environment({})
     assert (small_tree / '.venv' / 'precious').exists()
 
 
@@ -205,31 +232,34 @@ def test_an_environment_of_someone_else_is_kept(small_tree):
 )
 def test_what_fails_is_not_stamped(small_tree, step, gone):
     """There is no Python in the environment, so the step fails; its old stamp does not outlive that."""
-    setup_environment.STAMPS.mkdir(parents=True)
+    setup = setup_environment.Setup()
+    setup.stamps.mkdir(parents=True)
     for name, text in DONE.items():
-        setup_environment.write_stamp(name, text)
+        setup.write_stamp(name, text)
     with pytest.raises(OSError):
-        getattr(setup_environment, step)(setup_environment.keys())
-    assert {name for name in DONE if not setup_environment.stamp(name)} == gone
+        getattr(setup, step)(setup.keys())
+    assert {name for name in DONE if not setup.stamp(name)} == gone
 
 
 def test_a_failing_command_is_reported_with_its_words(small_tree):
-    setup_environment.STAMPS.mkdir(parents=True)
-    with pytest.raises(setup_environment.SetupError, match='(?s)trying failed.*no such thing'):
-        setup_environment.call(['sh', '-c', 'echo no such thing >&2; exit 3'], 'trying')
+    setup = setup_environment.Setup()
+    setup.stamps.mkdir(parents=True)
+    with pytest.raises(setup_environment.SetupError, match=r'(?s)trying failed.*no such thing'):
+        setup.call(['sh', '-c', 'echo no such thing >&2; exit 3'], 'trying')
 
 
 @needs_venv
 def test_second_run_does_nothing():
     """As a stranger would run it: a bare environment."""
-    stamps = sorted((ROOT / '.venv' / '.setup').iterdir())
+    setup = setup_environment.Setup(DISTRO)
+    stamps = sorted(setup.stamps.iterdir())
     before = [(path, path.stat().st_mtime_ns) for path in stamps]
-    wanted = setup_environment.keys()
-    if setup_environment.due(wanted, {step: setup_environment.stamp(step) for step in wanted}):
-        pytest.skip('.venv is not up to date: run make setup first')
-    done = make_setup(os.environ['PATH'])
+    wanted = setup.keys()
+    if setup.due(wanted, {step: setup.stamp(step) for step in wanted}):
+        pytest.skip(f'{setup.venv.name} is not up to date: run make setup first')
+    done = make_setup(os.environ['PATH'], f'DISTRO={DISTRO}')
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == '.venv is up to date'
+    assert done.stdout.strip() == f'{setup.venv.name} is up to date'
     assert [(path, path.stat().st_mtime_ns) for path in stamps] == before
 
 
@@ -254,5 +284,5 @@ def test_exports_name_folders_that_exist():
 
 def test_a_message_that_cannot_be_built_is_an_error(tmp_path):
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(build_interfaces.BuildError, match='holds no .msg file'):
+    with pytest.raises(build_interfaces.BuildError, match=r'holds no \.msg file'):
         build_interfaces.build('nothing_msgs', tmp_path / 'empty', tmp_path)

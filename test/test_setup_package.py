@@ -71,7 +71,7 @@ def test_metadata_has_the_version():
 @pip_only
 @pytest.mark.parametrize('package', ['evict3r_ros', 'tf2_msgs'])
 def test_interface_wheel_owns_what_it_says(package):
-    """pip knows every file; and ours does not bring an __init__.py to fight over with the sources."""
+    """Let pip know every file; ours does not bring an __init__.py to fight over with the sources."""
     files = importlib.metadata.files(f'{package}-interfaces')
     assert any(file.parts[-2:] == ('msg', '__init__.py') for file in files)
     assert any(file.name == f'lib{package}__rosidl_generator_c.so' for file in files)

@@ -26,7 +26,7 @@ CARD = ROOT / 'docs' / 'model_card.md'
 
 @pytest.fixture(scope='module')
 def network():
-    """What a newcomer gets."""
+    """Load what a newcomer gets."""
     return load_network()
 
 

@@ -5,8 +5,6 @@
 Written so that an old Python 3 can run it too, and say that it is too old.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A budget that follows the scene: less to look at, and nothing to forget, while nothing new comes."""
+"""A budget that follows the scene: while nothing new is seen, less is attended to and nothing is evicted."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ class AdaptiveBudget:
         self._motion = torch.zeros((), device=shape.device)
         self._level = torch.ones((), device=shape.device)
         self.admitted = torch.ones((), dtype=torch.bool, device=shape.device)
-        """(,) bool: the last decision."""
+        """(,) bool: whether the last frame was admitted."""
 
     def reset(self) -> None:
-        """A new stream begins."""
+        """Forget the stream."""
         self._own_share.zero_()
         self._motion.zero_()
         self._level.fill_(1.0)
 
     def observe(self, mass: torch.Tensor, frame_tokens: int) -> None:
-        """All layers have attended; mass (L, M) of their keys, the frame's own last."""
+        """Take in the attention mass (L, M) of all layers' keys, the frame's own last."""
         self._own_share.copy_(mass[:, -frame_tokens:].sum(1) / frame_tokens)
 
-    def moved(self, motion: torch.Tensor) -> None:
-        """How far the camera is from where the last admitted frame was taken: radians plus shares of depth, (,)."""
+    def observe_motion(self, motion: torch.Tensor) -> None:
+        """Take in how far the camera moved since the last admitted frame: radians plus shares of depth, (,)."""
         self._motion.copy_(motion)
 
     def decide(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whether the frame is admitted, (,) bool, and what share of its budget a layer attends to, (,) float32."""
+        """Return whether the frame is admitted, (,) bool, and what share of its budget a layer attends to, (,)."""
         self.admitted.copy_((self._own_share.mean() > self.config.novelty) | (self._motion > self.config.motion))
         self._level.copy_(torch.where(self.admitted, 1.0, self._level * DECAY))
         least = self.least / self.config.tokens

@@ -64,7 +64,7 @@ class CameraCache:
 
     def begin_frame(self, anchors: torch.Tensor) -> None:
         """Find a place for a frame; anchors (k,): frames that must stay, -1 for none."""
-        place = torch.where(self._frame < self.capacity, self._frame, self._least_needed(anchors))
+        place = torch.where(self._frame < self.capacity, self._frame, self._place_to_evict(anchors))
         self._place.copy_(place)
         self.frame_of.scatter_(0, self._place.view(1), self._frame.view(1))
         self._entries.copy_(self._place * self.rounds + self._rounds)
@@ -73,7 +73,7 @@ class CameraCache:
         self._valid.copy_(earlier | own)
         self._rounds_done = [0] * len(self._rounds_done)
 
-    def _least_needed(self, anchors: torch.Tensor) -> torch.Tensor:
+    def _place_to_evict(self, anchors: torch.Tensor) -> torch.Tensor:
         pinned = (self.frame_of == 0) | (self.frame_of[:, None] == anchors).any(1)
         rank = self.frame_of.float() if self.policy == 'recent' else evenness(self.frame_of, self._frame)
         return rank.masked_fill(pinned, torch.inf).argmin()
@@ -91,5 +91,5 @@ class CameraCache:
         """See network.Memory.observe_residual: nobody here asks for it."""
 
     def end_frame(self) -> None:
-        """The frame is complete."""
+        """Count the frame, which is complete."""
         self._frame += 1

@@ -4,9 +4,9 @@
 
 Asymmetric uniform quantization with a float minimum (KIVI, arXiv 2402.02750): s = (max - min) / (2^b - 1),
 q = round((x - min) / s), x' = q s + min. A token's numbers share one range a head, so that no neighbour's eviction can
-disturb it. What the published grouping (one range a channel for 64 tokens) gets from the channels' differences is learnt
-here, once, from the first frames: each channel is centred, and scaled by the square root of its spread. Keys are
-LayerNormed and hold still, so this lasts; where it does not fit, the token's own range still does.
+disturb it. The published grouping (one range a channel for 64 tokens) follows the channels' differences; here they are
+learnt once, from the first frames: each channel is centred, and scaled by the square root of its spread. Keys are
+LayerNormed and change little, so this lasts; where it does not fit, the token's own range still does.
 
 Special tokens are much alike from frame to frame. One whose error repeats in every frame would shift every attention
 output, so each has a centre of its own: one for a stream's first frame, whose specials differ, and one for all others.
@@ -21,7 +21,6 @@ import torch
 
 from evict3r_ros import kernels
 from evict3r_ros.cache.config import CacheShape
-from evict3r_ros.kernels.torch_engine import HALF
 
 ALIGNMENT = 16
 """Bytes: rows begin where a wide load may."""
@@ -32,7 +31,10 @@ PATCH_CENTRE = 0
 
 
 def centre_of(frame: torch.Tensor, token: torch.Tensor, special_tokens: int) -> torch.Tensor:
-    """Which centre a token has, int64: 0 for patches, 1 ... S for the first frame's specials, S + 1 ... 2 S for others."""
+    """Return the centre of each token, int64.
+
+    0: patches; 1 ... S: special tokens of the first frame; S + 1 ... 2 S: those of all other frames.
+    """
     special = (token >= 0) & (token < special_tokens)
     return torch.where(special, 1 + token + (frame > 0) * special_tokens, PATCH_CENTRE).long()
 
@@ -94,7 +96,7 @@ class PackedCodec:
     def __init__(self, shape: CacheShape, bits: int, first_slot: int = 0, alone: bool = True):
         heads, width = shape.heads, shape.head_dim
         self.bits = bits
-        codes, ranges = heads * width * bits // 8, heads * 2 * HALF.itemsize
+        codes, ranges = heads * width * bits // 8, heads * 2 * kernels.RANGE_DTYPE.itemsize
         self._layout = kernels.PackedLayout(bits, codes, first_slot, alone)
         self.row_bytes = -(-(2 * codes + 2 * ranges) // ALIGNMENT) * ALIGNMENT
         self._specials = shape.special_tokens
@@ -129,7 +131,7 @@ class PackedCodec:
         key: torch.Tensor,
         value: torch.Tensor,
     ) -> None:
-        """Key and value (n, heads, head_dim) of a layer into slots (n,); those of slots that are not the tier's are dropped.
+        """Write key and value (n, heads, head_dim) of a layer into slots (n,); slots of other tiers are skipped.
 
         rows: (slots + 1, row_bytes) uint8, the last row standing for tokens that are not there;
         centres: (n,) of ``centre_of``, here and in ``read``.
@@ -148,7 +150,7 @@ class PackedCodec:
         key: torch.Tensor,
         value: torch.Tensor,
     ) -> None:
-        """What slots (n,) of the tier hold into key and value (n, heads, head_dim); the others are left alone.
+        """Read slots (n,) of the tier into key and value (n, heads, head_dim); rows of other tiers stay as they are.
 
         The first ``count`` (,) int64 slots hold tokens; what the rest becomes is finite, and of no interest.
         """
@@ -158,5 +160,5 @@ class PackedCodec:
 
 
 def make_codec(shape: CacheShape, bits: int, first_slot: int = 0, alone: bool = True) -> FloatCodec | PackedCodec:
-    """The codec of a tier with that many bits a number; alone: there is no other tier."""
+    """Return the codec of a tier with that many bits a number; alone: there is no other tier."""
     return (FloatCodec if bits >= 16 else PackedCodec)(shape, bits, first_slot, alone)

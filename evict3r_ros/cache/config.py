@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass, replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from evict3r_ros.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 BITS = (32, 16, 8, 4, 2)
 MOST_TOKENS = 2**30
@@ -30,7 +32,7 @@ class TierBits:
 
 
 def parse_bits(text: str) -> int | TierBits:
-    """Bits from text: one number, or three as PINNED/RECENT/REST. Raises UserError for anything else."""
+    """Return bits from text: one number, or three as PINNED/RECENT/REST. Raises UserError for anything else."""
     numbers = text.split('/')
     if len(numbers) not in (1, 3) or not all(number.isascii() and number.isdecimal() for number in numbers):
         raise UserError(f'cache bits {text!r}: give one of {", ".join(map(str, BITS))}, or three as 16/8/4')
@@ -78,7 +80,7 @@ class CacheConfig:
     camera_policy: str = 'uniform'
     """Which: ``uniform`` (evenly spaced over the stream) or ``recent``; the first one and the anchors in any case."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         bits = (self.bits.pinned, self.bits.recent, self.bits.rest) if isinstance(self.bits, TierBits) else (self.bits,)
         if not set(bits) <= set(BITS):
             raise UserError(f'cache bits {self.bits} are not among {", ".join(map(str, BITS))}')
@@ -88,7 +90,7 @@ class CacheConfig:
             raise UserError(f'bits must fall with age, and at least one frame must be recent: {self.bits}')
         if (self.share is None) != (self.sequence_length is None):
             raise UserError('share (P) and sequence_length go together: P is a share of a known number of frames')
-        if self.share is not None and not (0.0 < self.share <= 1.0 and self.sequence_length >= 1):
+        if self.share is not None and not (0.0 < self.share <= 1.0 and (self.sequence_length or 0) >= 1):
             raise UserError(f'share {self.share} must be in (0, 1] and sequence_length {self.sequence_length} positive')
         if self.memory_mb is not None and self.share is not None:
             raise UserError('memory_mb and share (P) both set the budget: give one')
@@ -143,9 +145,13 @@ class Budget:
 
     @classmethod
     def of(cls, config: CacheConfig, shape: CacheShape, fixed_bytes: int, token_bytes: int) -> Budget:
-        """The budget for a shape, where a pool takes ``fixed_bytes`` and ``token_bytes`` for each token of a layer."""
+        """Return the budget for a shape.
+
+        The pool takes ``fixed_bytes``, and ``token_bytes`` for each token of a layer. Raises UserError for a budget
+        that cannot work.
+        """
         layers = shape.layers
-        if config.share is not None:
+        if config.share is not None and config.sequence_length is not None:
             total = math.ceil(config.share * config.sequence_length * shape.frame_tokens * layers)
             return cls(replace(config, tokens=-(-total // layers)), total, layers)
         if config.memory_mb is not None:

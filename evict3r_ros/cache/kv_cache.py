@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from typing import TypeVar
 
 import torch
 
@@ -12,21 +14,25 @@ from evict3r_ros import kernels
 from evict3r_ros.cache.adaptive import AdaptiveBudget
 from evict3r_ros.cache.codec import centre_of, make_codec
 from evict3r_ros.cache.config import Budget, CacheConfig, CacheShape, TierBits
+from evict3r_ros.cache.inspection import AttendedTokens, CacheObserver, CacheUsage
 from evict3r_ros.cache.ledger import Ledger
 from evict3r_ros.cache.policies import POLICIES, Policy
-from evict3r_ros.cache.policies.policy import Observation, choose
+from evict3r_ros.cache.policies.policy import Observation, select_tokens
 from evict3r_ros.cache.policies.pooled_queries import pool_queries
 from evict3r_ros.cache.pool import ALIGNMENT, Pool
 from evict3r_ros.errors import UserError
+from evict3r_ros.stages import stage
 
 LARGEST_SHARE = 2
 """Where layers lend each other budget, none gets more than this many times the mean."""
 PINNED, RECENT, REST = 0, 1, 2
 """Tiers of a pool of mixed precision."""
 
+AnyPolicy = TypeVar('AnyPolicy', bound=Policy)
+
 
 def _tiers(config: CacheConfig, shape: CacheShape, policy: type[Policy], total: int) -> list[tuple[int, int]]:
-    """(slots, bits) of each tier, for ``total`` tokens that survive a frame and a frame that enters."""
+    """Return (slots, bits) of each tier, for ``total`` tokens that survive a frame and a frame that enters."""
     frame = shape.layers * shape.frame_tokens
     if not isinstance(config.bits, TierBits):
         return [(total + frame, config.bits)]
@@ -38,7 +44,7 @@ def _tiers(config: CacheConfig, shape: CacheShape, policy: type[Policy], total: 
 
 
 def resolve_budget(config: CacheConfig, shape: CacheShape) -> Budget:
-    """The tokens that a config gives a shape; UserError for a policy, or a budget, that cannot work."""
+    """Return the tokens that a config gives a shape. Raises UserError for a policy or a budget that cannot work."""
     if config.policy not in POLICIES:
         raise UserError(f'policy {config.policy!r} is not one of {", ".join(POLICIES)}')
     policy = POLICIES[config.policy]
@@ -56,7 +62,8 @@ class KeyValueCache:
 
     A frame's tokens enter the pool as their layer attends, each into a slot where it stays until it is evicted; at the
     frame's end the policy says which candidates stay. Nothing is allocated for good after construction, unless the
-    policy is ``unbounded``.
+    policy is ``unbounded``. ``pool``, ``ledger``, ``policy`` and ``adaptive`` belong to this package and its tests;
+    everybody else uses the methods.
     """
 
     def __init__(self, config: CacheConfig, shape: CacheShape):
@@ -68,12 +75,13 @@ class KeyValueCache:
         tiers = _tiers(config, shape, policy, self.budget.total + self.budget.rounding)
         self.pool = Pool(shape, tiers)
         self.ledger = Ledger(shape, capacity, [slots for slots, _ in tiers], config.anchors)
-        self.policy = policy(self.budget, shape, self.pool.nowhere)
+        self.policy = policy(self.budget, shape, self.pool.null_slot)
         self.adaptive = AdaptiveBudget(self.config, shape) if config.budget == 'adaptive' else None
         self.wants_residual = self.policy.needs_residual
+        self.observers: list[CacheObserver] = []
+        """Told of every frame that is not replayed as a CUDA graph."""
         self._mass_of_all = self.policy.needs_mass == 'exact' or self.adaptive is not None
-        self.aside = kernels.Aside(shape.device)
-        """What a frame leaves to do beside its main line; whoever ends a frame aside joins it."""
+        self._side_stream = kernels.SideStream(shape.device)
         self._all = torch.full((), shape.frame_tokens, device=shape.device)
         self._make_scratch()
 
@@ -88,14 +96,104 @@ class KeyValueCache:
         self._mass = torch.zeros(shape.layers, columns, device=shape.device) if needed else None
 
     @property
-    def scratch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """One layer's unpacked keys and values, (capacity + N, heads, head_dim) each; every layer's in turn."""
-        return self._keys, self._values
-
-    @property
     def bytes(self) -> int:
         """Bytes of the stored keys and values."""
         return self.pool.bytes
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes that hold one layer's unpacked keys and values, every layer's in turn."""
+        return self._keys.nbytes + self._values.nbytes
+
+    @property
+    def frames(self) -> int:
+        """Frames that have ended since the stream's first."""
+        return self.ledger.frames
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Rows and columns of patches of the stream's frames."""
+        return self.ledger.patches
+
+    @property
+    def frame_tokens(self) -> int:
+        """Tokens N of each of the stream's frames."""
+        return self.ledger.frame_tokens
+
+    @property
+    def is_first_frame(self) -> torch.Tensor:
+        """(1,) bool, on the device: whether the current frame is the stream's first."""
+        return (self.ledger.frame == 0).view(1)
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether the policy may ask for more memory as frames come: for comparisons only."""
+        return self.policy.grows
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether every coming frame does what this one did, so that one CUDA graph can serve them all."""
+        if self.policy.grows:
+            return False
+        # Codecs learn from the first two frames; in a pool of tiers, frames must have begun to age.
+        first = 2 if isinstance(self.config.bits, int) else 2 + self.config.bits.recent_frames
+        return self.ledger.frames >= first
+
+    @property
+    def wants_motion(self) -> bool:
+        """Whether ``observe_motion`` must be called in each frame before it ends."""
+        return self.adaptive is not None
+
+    @property
+    def admitted(self) -> bool:
+        """Whether the tokens of the last frame were admitted; reads from the device if the budget is adaptive."""
+        return self.adaptive is None or bool(self.adaptive.admitted)
+
+    @property
+    def anchors(self) -> torch.Tensor:
+        """(anchors,) int32, on the device: frames pinned besides the first, oldest first; -1 for none."""
+        return self.ledger.anchors
+
+    def pin(self, frame: torch.Tensor | int) -> None:
+        """Keep what is there of a frame until ``unpin``; the oldest anchor goes when all places are taken."""
+        self.ledger.pin(frame)
+
+    def unpin(self, frame: int) -> None:
+        """Let a pinned frame compete like any other."""
+        self.ledger.unpin(frame)
+
+    def usage(self) -> CacheUsage:
+        """Return how full the layers are; reads from the device."""
+        return CacheUsage(self.ledger.lengths.tolist(), self.policy.budgets(self.ledger).tolist())
+
+    def kept(self, layer: int) -> torch.Tensor:
+        """Return (tokens, 2) int32 of (frame, token): what a layer keeps, in order; reads from the device."""
+        return self.ledger.kept(layer)
+
+    def attended_tokens(self, layer: int) -> AttendedTokens:
+        """Return what a layer attended to; call it before the next layer attends."""
+        slots = self.ledger.attended[layer]
+        return AttendedTokens(
+            self._keys[: len(slots)],
+            self.ledger.frame_of[slots],
+            self.ledger.token_of[slots],
+            self.ledger.attended_valid[layer],
+        )
+
+    def specialise_policy(self, policy: type[AnyPolicy]) -> AnyPolicy:
+        """Let a subclass of the policy decide from now on, and return it: for studies, before the first frame.
+
+        Raises TypeError for another class.
+        """
+        if not issubclass(policy, type(self.policy)):
+            raise TypeError(f'{policy.__name__} is no {type(self.policy).__name__}')
+        special = policy(self.budget, self.shape, self.pool.null_slot)
+        self.policy = special
+        return special
+
+    def assume_full(self) -> None:
+        """Give every frame from now on the shapes of a full cache: for planning and for CUDA graphs."""
+        self.ledger.assume_full()
 
     def reset(self, patches: tuple[int, int]) -> None:
         """Forget the stream; coming frames have that many rows and columns of patches, at most the shape's tokens."""
@@ -118,72 +216,95 @@ class KeyValueCache:
             self.pool.grow(slots)
             self._make_scratch()
         ledger.begin_frame(self._entry_tier())
-        self._centres[:, : ledger.seen.shape[1]] = self._centres_of(ledger.seen)
+        self._centres[:, : ledger.attended.shape[1]] = self._centres_of(ledger.attended)
 
     def _entry_tier(self) -> int:
         return RECENT if len(self.pool.tiers) > 1 and self.ledger.frames > 0 else PINNED
 
-    @property
-    def is_steady(self) -> bool:
-        """Whether every coming frame does what this one did, so that one CUDA graph can serve them all."""
-        if self.policy.grows:
-            return False
-        # Codecs learn from the first two frames; in a pool of tiers, frames must have begun to age.
-        first = 2 if isinstance(self.config.bits, int) else 2 + self.config.bits.recent_frames
-        return self.ledger.frames >= first
-
     def count_frame(self) -> None:
-        """A CUDA graph has done a frame's work, which the host did not see."""
+        """Count a frame whose work a CUDA graph does, so that the host does not see it."""
         self.ledger.frames += 1
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """See network.Memory.attend; one frame of one stream at a time: (1, heads, N, head_dim)."""
-        query, key, value = query[0], key[0].transpose(0, 1), value[0].transpose(0, 1)
-        # The layer before may still be scoring in the scratch.
-        self.aside.join()
-        keys, values = self._store_and_load(layer, key, value)
-        mass = None if self._mass is None else self._mass[layer, : len(keys)]
-        kept, fresh = self.ledger.seen_lengths[layer], self.ledger.frame_tokens
-        answer = kernels.cache_attention(
-            query, keys, values, kept, fresh, mass if self._mass_of_all else None, self.aside
-        )
-        if mass is not None and not self._mass_of_all:
-            with self.aside.beside(query):
-                pooled, counts = pool_queries(query, self.shape.special_tokens)
-                kernels.cache_mass(pooled, counts, keys, kept, fresh, mass)
-        self.policy.observe(layer, self.ledger, Observation(query, keys))
+        with stage('attention with cache, in global blocks'):
+            answer = self._attend(layer, query[0], key[0].transpose(0, 1), value[0].transpose(0, 1))
+        for observer in self.observers:
+            observer.attended(layer, query, key, value)
         return answer[None]
 
+    def _attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        # The layer before may still be scoring in the scratch.
+        self._side_stream.join()
+        keys, values = self._store_and_load(layer, key, value)
+        mass = None if self._mass is None else self._mass[layer, : len(keys)]
+        kept, fresh = self.ledger.attended_lengths[layer], self.ledger.frame_tokens
+        answer = kernels.cache_attention(
+            query, keys, values, kept, fresh, mass if self._mass_of_all else None, self._side_stream
+        )
+        if mass is not None and not self._mass_of_all:
+            with self._side_stream.fork(query):
+                pooled, counts = pool_queries(query, self.shape.special_tokens)
+                kernels.cache_mass(pooled, counts, keys, kept, fresh, mass)
+        with stage('scoring by keys, in attention'):
+            self.policy.observe(layer, self.ledger, Observation(query, keys))
+        return answer
+
     def _store_and_load(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pack the frame's key and value (N, heads, head_dim); all that it attends to, (M, heads, head_dim) each."""
+        """Store the frame's key and value (N, heads, head_dim); return all that it attends to, (M, heads, head_dim)."""
         ledger = self.ledger
         self.pool.calibrate(layer, ledger.frames, key, value)
-        slots = ledger.seen[layer]
+        slots = ledger.attended[layer]
         centres = self._centres[layer, : len(slots)]
         width = len(slots) - ledger.frame_tokens
-        with self.aside.beside(key, value):
+        with self._side_stream.fork(key, value):
             self.pool.write(layer, self._entry_tier(), slots[width:], centres[width:], key, value)
         keys, values = self._keys[: len(slots)], self._values[: len(slots)]
-        self.pool.read(layer, slots[:width], centres[:width], ledger.seen_lengths[layer], keys[:width], values[:width])
+        self.pool.read(
+            layer, slots[:width], centres[:width], ledger.attended_lengths[layer], keys[:width], values[:width]
+        )
         # A frame sees its own tokens as they are; what is stored of them is for those that come.
         kernels.copy_pair(key, value, keys[width:], values[width:])
         return keys, values
 
     def _centres_of(self, slots: torch.Tensor) -> torch.Tensor:
-        """The centres of the tokens in slots, in their shape."""
+        """Return the centres of the tokens in slots, in their shape."""
         return centre_of(self.ledger.frame_of[slots], self.ledger.token_of[slots], self.shape.special_tokens)
 
     def observe_residual(self, layer: int, residual: torch.Tensor) -> None:
         """See network.Memory.observe_residual: (1, N, C)."""
         self.policy.observe_residual(layer, self.ledger, residual[0])
 
-    def end_frame(self) -> None:
-        """Evict, and let the precision of what has aged fall."""
+    def observe_motion(self, motion: float) -> None:
+        """Take in how far the camera is from where the last admitted frame was taken: radians plus shares of depth.
+
+        Raises ValueError where no motion is wanted.
+        """
+        if self.adaptive is None:
+            raise ValueError('a fixed budget does not ask for motion')
+        self.adaptive.observe_motion(torch.tensor(motion))
+
+    def end_frame(self, on_side_stream: bool = False) -> None:
+        """Evict, and requantize the tokens that are no longer recent.
+
+        on_side_stream: beside what the caller does next; ``join`` before the next frame begins.
+        """
+        with self._side_stream.fork() if on_side_stream else nullcontext():
+            with stage('eviction'):
+                self._evict()
+            for observer in self.observers:
+                observer.frame_ended()
+
+    def join(self) -> None:
+        """Let the current CUDA stream wait for what was begun on the side stream."""
+        self._side_stream.join()
+
+    def _evict(self) -> None:
         ledger, policy = self.ledger, self.policy
-        self.aside.join()
-        mass = None if self._mass is None else self._mass[:, : ledger.seen.shape[1]]
+        self._side_stream.join()
+        mass = None if self._mass is None else self._mass[:, : ledger.attended.shape[1]]
         policy.frame_done(ledger, mass if policy.needs_mass else None)
-        if self.adaptive is not None:
+        if self.adaptive is not None and mass is not None:
             self.adaptive.observe(mass, ledger.frame_tokens)
         priorities = policy.priorities(ledger).masked_fill(policy.pinned(ledger), torch.inf)
         budgets = policy.budgets(ledger)
@@ -194,13 +315,13 @@ class KeyValueCache:
             ledger.protected[ledger.fresh] = best
             priorities[:, ledger.width :].masked_fill_(policy.pinned(ledger)[:, ledger.width :], torch.inf)
         if self.adaptive is None:
-            ledger.settle(choose(priorities, ledger.valid, budgets))
+            ledger.retain(select_tokens(priorities, ledger.valid, budgets))
         else:
             admitted, level = self.adaptive.decide()
             is_first = ledger.frame == 0
             keep = ledger.valid & (admitted | is_first | (ledger.frame_of[ledger.slots] != ledger.frame))
-            keep = choose(priorities, keep, budgets)
-            ledger.settle(keep, choose(priorities, keep, (budgets * level).long()))
+            keep = select_tokens(priorities, keep, budgets)
+            ledger.retain(keep, select_tokens(priorities, keep, (budgets * level).long()))
         if isinstance(self.config.bits, TierBits) and ledger.frames - 1 > self.config.bits.recent_frames:
             self._age(ledger.frame - 1 - self.config.bits.recent_frames)
 

@@ -19,7 +19,7 @@ from evict3r_ros.cache.slots import SlotStack
 
 
 class Ledger:
-    """Owners of slots. Between ``begin_frame`` and ``settle`` a frame's tokens are candidates beside the kept ones.
+    """Owners of slots. Between ``begin_frame`` and ``retain`` a frame's tokens are candidates beside the kept ones.
 
     Candidate order, everywhere: a layer's kept tokens from old to new (``width`` columns of them, some empty), then the
     current frame's N tokens in their own order. ``tiers``: how many slots each precision has.
@@ -28,7 +28,7 @@ class Ledger:
     def __init__(self, shape: CacheShape, capacity: int, tiers: list[int], anchors: int = 0):
         device = shape.device
         self.layers, self.capacity, self.special_tokens = shape.layers, capacity, shape.special_tokens
-        self.nowhere = slots = sum(tiers)
+        self.null_slot = slots = sum(tiers)
         self.stacks = [SlotStack(sum(tiers[:number]), count, slots, device) for number, count in enumerate(tiers)]
         self._table = torch.empty(self.layers, capacity + 1, dtype=torch.int64, device=device)
         self._focus = torch.empty(self.layers, capacity + 1, dtype=torch.int64, device=device)
@@ -45,7 +45,7 @@ class Ledger:
         self.anchors = torch.empty(anchors, dtype=torch.int32, device=device)
         """(anchors,): frames pinned besides the first, oldest first; -1 where there is none."""
         self.frame = torch.empty((), dtype=torch.int32, device=device)
-        """(,): the current frame's number, counted from the stream's first. ``frames`` is the same, known to the host."""
+        """(,): the current frame's number, counted from the stream's first; ``frames`` is the same on the host."""
         self._columns = torch.arange(capacity, device=device)
         self._full = False
         self.reset(shape.patches)
@@ -56,13 +56,13 @@ class Ledger:
         self.frame_tokens = self.special_tokens + patches[0] * patches[1]
         self.frames = 0
         self._longest = self._longest_focus = self.capacity if self._full else 0
-        self._focus_is_all = True
+        self._attends_to_all = True
         self.frame.zero_()
         for stack in self.stacks:
             stack.reset()
         for tensor, value in (
-            (self._table, self.nowhere),
-            (self._focus, self.nowhere),
+            (self._table, self.null_slot),
+            (self._focus, self.null_slot),
             (self.lengths, 0),
             (self.focus_lengths, 0),
             (self.frame_of, -1),
@@ -71,8 +71,8 @@ class Ledger:
             (self.anchors, -1),
         ):
             tensor.fill_(value)
-        self.slots = self.seen = self._table[:, :0]
-        self.valid = self.seen_valid = self.slots.bool()
+        self.slots = self.attended = self._table[:, :0]
+        self.valid = self.attended_valid = self.slots.bool()
 
     @property
     def width(self) -> int:
@@ -80,9 +80,9 @@ class Ledger:
         return self.slots.shape[1] - self.frame_tokens
 
     @property
-    def seen_lengths(self) -> torch.Tensor:
-        """(L,): how many kept tokens, the first ones of ``seen``, the current frame attends to."""
-        return self.lengths if self._focus_is_all else self.focus_lengths
+    def attended_lengths(self) -> torch.Tensor:
+        """(L,): how many kept tokens, the first ones of ``attended``, the current frame attends to."""
+        return self.lengths if self._attends_to_all else self.focus_lengths
 
     @property
     def fresh(self) -> torch.Tensor:
@@ -96,26 +96,30 @@ class Ledger:
         self.frame_of[fresh] = self.frame
         self.token_of[fresh] = torch.arange(self.frame_tokens, dtype=torch.int32, device=device).expand_as(fresh)
         self.protected.index_fill_(0, fresh.flatten(), True)
-        self.slots, self.valid = self._beside(self._table, self.lengths, self._longest, fresh)
-        if self._focus_is_all:
-            self.seen, self.seen_valid = self.slots, self.valid
+        self.slots, self.valid = self._with_fresh(self._table, self.lengths, self._longest, fresh)
+        if self._attends_to_all:
+            self.attended, self.attended_valid = self.slots, self.valid
         else:
-            self.seen, self.seen_valid = self._beside(self._focus, self.focus_lengths, self._longest_focus, fresh)
+            self.attended, self.attended_valid = self._with_fresh(
+                self._focus, self.focus_lengths, self._longest_focus, fresh
+            )
 
-    def _beside(self, table: torch.Tensor, lengths: torch.Tensor, longest: int, fresh: torch.Tensor):
-        """A table's slots and the fresh ones, (L, longest + N), and which there are."""
+    def _with_fresh(
+        self, table: torch.Tensor, lengths: torch.Tensor, longest: int, fresh: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a table's slots and the fresh ones, (L, longest + N), and a mask of those that hold a token."""
         there = self._columns[:longest] < lengths[:, None]
-        slots = torch.cat((torch.where(there, table[:, :longest], self.nowhere), fresh), dim=1)
+        slots = torch.cat((torch.where(there, table[:, :longest], self.null_slot), fresh), dim=1)
         return slots, torch.cat((there, torch.ones_like(fresh, dtype=torch.bool)), dim=1)
 
-    def settle(self, keep: torch.Tensor, attend: torch.Tensor | None = None) -> None:
-        """keep (L, width + N): the candidates that stay, in their order, at most C a layer; other slots become free.
+    def retain(self, keep: torch.Tensor, attend: torch.Tensor | None = None) -> None:
+        """End the frame: keep the candidates in ``keep`` (L, width + N), at most C a layer, and free the other slots.
 
         attend: those that the next frame attends to, all that stay by default.
         """
         keep = keep & self.valid
         self._compact(keep, self._table, self.lengths)
-        self._focus_is_all = attend is None
+        self._attends_to_all = attend is None
         if attend is not None:
             self._compact(keep & attend, self._focus, self.focus_lengths)
         for stack in self.stacks:
@@ -143,7 +147,9 @@ class Ledger:
         self._longest = self._longest_focus = self.capacity
 
     def demote(self, frame: torch.Tensor, tier: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the kept tokens of a frame (,) slots of another tier: old and new slots, (L, N), ``nowhere`` where none moves.
+        """Give the kept tokens of a frame (,) slots of another tier.
+
+        Returns old and new slots, (L, N), ``null_slot`` where none moves.
 
         For the caller to move the bytes, between frames.
         """
@@ -155,7 +161,7 @@ class Ledger:
         columns = torch.where(inside, columns, self.capacity)
         old = self._table.gather(1, columns)
         moves = inside & (self.frame_of[old] == frame)
-        old = torch.where(moves, old, self.nowhere)
+        old = torch.where(moves, old, self.null_slot)
         new = self.stacks[tier].take(moves)
         for number, stack in enumerate(self.stacks):
             if number != tier:
@@ -163,20 +169,20 @@ class Ledger:
         for values in (self.frame_of, self.token_of, self.protected):
             self.move(values, old, new)
         self._table.scatter_(1, torch.where(moves, columns, self.capacity), new)
-        if not self._focus_is_all:
-            forwarding = torch.arange(self.nowhere + 1, device=old.device)
+        if not self._attends_to_all:
+            forwarding = torch.arange(self.null_slot + 1, device=old.device)
             forwarding[old] = new
             self._focus.copy_(forwarding[self._focus])
         return old, new
 
     def move(self, values: torch.Tensor, old: torch.Tensor, new: torch.Tensor) -> None:
-        """Carry per-slot values (S + 1,) from old to new slots; what stands for ``nowhere`` stays."""
+        """Carry per-slot values (S + 1,) from old to new slots; what stands for ``null_slot`` stays."""
         last = values[-1].clone()
         values[new] = values[old]
         values[-1] = last
 
     def pinned(self, slots: torch.Tensor) -> torch.Tensor:
-        """Which slots' tokens no policy may evict: the first frame's, and the protected ones of anchors."""
+        """Return which slots' tokens no policy may evict: the first frame's, and the protected ones of anchors."""
         frame = self.frame_of[slots]
         anchored = (frame[..., None] == self.anchors).any(-1) & self.protected[slots]
         return (frame == 0) | anchored
@@ -195,18 +201,21 @@ class Ledger:
         self.anchors.copy_(self.anchors[(self.anchors >= 0).int().argsort(stable=True)])
 
     def grow(self, capacity: int, slots: int) -> None:
-        """Room for more, between frames, in a ledger of one tier; slots keep their numbers. Only without a bound."""
+        """Make room for more, between frames, in a ledger of one tier; slots keep their numbers.
+
+        Only for caches without a bound.
+        """
         table = self._table.new_full((self.layers, capacity + 1), slots)
         table[:, : self.capacity] = self._table[:, : self.capacity]
         self._focus = torch.full_like(table, slots)
         self.stacks[0].grow(slots, slots)
-        more = (0, slots - self.nowhere)
+        more = (0, slots - self.null_slot)
         self.frame_of, self.token_of = F.pad(self.frame_of, more, value=-1), F.pad(self.token_of, more, value=-1)
         self.protected = F.pad(self.protected, more)
-        self._table, self.capacity, self.nowhere = table, capacity, slots
+        self._table, self.capacity, self.null_slot = table, capacity, slots
         self._columns = torch.arange(capacity, device=table.device)
 
     def kept(self, layer: int) -> torch.Tensor:
-        """(tokens, 2) int32 of (frame, token): what a layer keeps, in order. For tests and pictures, not for a frame."""
+        """Return (tokens, 2) int32 of (frame, token): what a layer keeps, in order; reads from the device."""
         slots = self._table[layer, : int(self.lengths[layer])]
         return torch.stack((self.frame_of[slots], self.token_of[slots]), dim=1)

@@ -10,6 +10,7 @@ import torch
 
 from evict3r_ros.cache.codec import FloatCodec, PackedCodec, make_codec
 from evict3r_ros.cache.config import CacheShape
+from evict3r_ros.stages import stage
 
 ALIGNMENT = 256
 """Bytes: where a tier of rows begins."""
@@ -29,8 +30,8 @@ class Tier:
 class Pool:
     """Room for tokens of any layer; a token's bytes stay in their slot until the slot is used again.
 
-    ``tiers``: (slots, bits) for each precision. Slot number ``nowhere`` stands for tokens that are not there: it may be
-    read, giving something finite, but not written.
+    ``tiers``: (slots, bits) for each precision. Slot number ``null_slot`` stands for tokens that are not there: it may
+    be read, giving something finite, but not written.
     """
 
     def __init__(self, shape: CacheShape, tiers: list[tuple[int, int]]):
@@ -51,7 +52,7 @@ class Pool:
             rows = self._storage[start : start + size].view(count + 1, codec.row_bytes)
             self.tiers.append(Tier(first, count, codec, rows))
             first += count
-        self.nowhere = first
+        self.null_slot = first
 
     @property
     def bytes(self) -> int:
@@ -59,19 +60,20 @@ class Pool:
         return self._storage.numel()
 
     def calibrate(self, layer: int, frame: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """A frame of a stream has come to a layer, before it is written: see PackedCodec.calibrate."""
+        """Learn from a frame before it is written: see PackedCodec.calibrate."""
         for tier in self.tiers:
             tier.codec.calibrate(layer, frame, key, value)
 
     def write(
         self, layer: int, tier: int, slots: torch.Tensor, centres: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> None:
-        """Key and value (n, heads, head_dim) into slots (n,) of a tier; a row for ``nowhere`` is dropped.
+        """Write key and value (n, heads, head_dim) into slots (n,) of a tier; a row for ``null_slot`` is skipped.
 
         centres: (n,) of ``codec.centre_of``, here and in ``read``.
         """
         place = self.tiers[tier]
-        place.codec.write(layer, place.rows, slots, centres, key, value)
+        with stage('quantization, in attention'):
+            place.codec.write(layer, place.rows, slots, centres, key, value)
 
     def read(
         self,
@@ -82,15 +84,19 @@ class Pool:
         key: torch.Tensor,
         value: torch.Tensor,
     ) -> None:
-        """Key and value of slots (n,) of a layer into (n, heads, head_dim) each.
+        """Read slots (n,) of a layer into key and value, (n, heads, head_dim) each.
 
         The first ``count`` (,) int64 hold tokens; what comes of the others is finite if key and value were.
         """
-        for tier in self.tiers:
-            tier.codec.read(layer, tier.rows, slots, centres, count, key, value)
+        with stage('unpacking, in attention'):
+            for tier in self.tiers:
+                tier.codec.read(layer, tier.rows, slots, centres, count, key, value)
 
     def grow(self, slots: int) -> None:
-        """Room for more in a pool of one tier; what is there stays in its slots. Only for caches without a bound."""
+        """Make room for more in a pool of one tier; what is there stays in its slots.
+
+        Only for caches without a bound.
+        """
         old = self.tiers[0]
         self._lay_out([slots], [old.codec])
         self.tiers[0].rows[: old.slots] = old.rows[:-1]

@@ -22,11 +22,11 @@ class SteadyFocal:
     running mean in which no answer pulls further than MOST_STEP.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._first: list[np.ndarray] = []
         self._mean: np.ndarray | None = None
 
-    def see(self, camera_matrix: np.ndarray) -> np.ndarray:
+    def update(self, camera_matrix: np.ndarray) -> np.ndarray:
         """Take in a prediction K (3, 3) and return the steadied one; the principal point is the prediction's."""
         focal = np.log([camera_matrix[0, 0], camera_matrix[1, 1]])
         if len(self._first) < FIRST:

@@ -24,12 +24,12 @@ def _sample(image: np.ndarray) -> np.ndarray:
 
 
 def contrast(image: np.ndarray) -> float:
-    """Standard deviation of the pixels of an image (h, w, 3) uint8, over a grid of them, of the strongest channel."""
+    """Return the standard deviation of a grid of pixels of an image (h, w, 3) uint8, of the strongest channel."""
     return float(_sample(image).reshape(-1, image.shape[2]).std(axis=0).max())
 
 
 def has_usable_shape(height: int, width: int) -> bool:
-    """Whether an image of this size has anything to see in it."""
+    """Return whether an image of this size has anything to see in it."""
     shorter, longer = sorted((height, width))
     return shorter >= LEAST_SIDE and longer <= MOST_ELONGATED * shorter
 
@@ -37,14 +37,14 @@ def has_usable_shape(height: int, width: int) -> bool:
 class FrozenWatch:
     """Counts images in a row with the same pixels: a real sensor's noise makes each one different."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.repeats = 0
         """How many images in a row were like the one before them."""
         self._last: int | None = None
 
-    def see(self, image: np.ndarray) -> int:
+    def update(self, image: np.ndarray) -> int:
         """Take in the next image (h, w, 3); returns ``repeats``."""
-        checksum = zlib.crc32(np.ascontiguousarray(_sample(image)))
+        checksum = zlib.crc32(np.ascontiguousarray(_sample(image)).data)
         self.repeats = self.repeats + 1 if checksum == self._last else 0
         self._last = checksum
         return self.repeats

@@ -19,17 +19,18 @@ COEFFICIENTS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidi
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a calibrated camera knows of itself. Hashable and comparable, so that a change is seen.
-
-    size: (height, width) in pixels. model: a key of COEFFICIENTS. K: 9 numbers, row by row. D: coefficients.
-    P: 12 numbers, row by row, or zeros: its left 3 x 3 is the camera matrix wished for the rectified image.
-    """
+    """A camera's calibration. Hashable and comparable, so that a change is noticed."""
 
     size: tuple[int, int]
+    """(height, width) in pixels."""
     model: str
+    """A key of COEFFICIENTS."""
     K: tuple[float, ...]
+    """The camera matrix: 9 numbers, row by row."""
     D: tuple[float, ...] = ()
+    """Distortion coefficients."""
     P: tuple[float, ...] = (0.0,) * 12
+    """12 numbers, row by row, or zeros: the left 3 x 3 is the camera matrix wanted for the rectified image."""
 
 
 class Rectifier:

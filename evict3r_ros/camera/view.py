@@ -32,7 +32,7 @@ class ImageView:
 
     @classmethod
     def of(cls, camera_size: tuple[int, int], network_width: int) -> ImageView:
-        """The view of a camera with images of ``camera_size`` for a network of that width (a multiple of 14)."""
+        """Return the view of a camera with images of ``camera_size`` for a network of that width (a multiple of 14)."""
         height, width = camera_size
         if height < 1 or width < 1:
             raise UserError(f'an image of {width} x {height} pixels has nothing to see')
@@ -44,7 +44,10 @@ class ImageView:
 
     @classmethod
     def whole(cls, size: tuple[int, int]) -> ImageView:
-        """The view of images that have the network's own ``size`` (height, width); UserError for one it cannot have."""
+        """Return the view of images of the network's own ``size`` (height, width).
+
+        Raises UserError for a size that the network cannot have.
+        """
         view = cls.of(size, size[1])
         if view.network_size != size:
             raise UserError(
@@ -72,15 +75,17 @@ class ImageView:
         )
 
     def to_network_K(self, camera_matrix: np.ndarray) -> np.ndarray:
-        """K (3, 3) of the network's image from K of the camera's."""
-        return self._network_from_camera() @ camera_matrix
+        """Return K (3, 3) of the network's image from K of the camera's."""
+        network_matrix: np.ndarray = self._network_from_camera() @ camera_matrix
+        return network_matrix
 
     def to_camera_K(self, network_matrix: np.ndarray) -> np.ndarray:
-        """K (3, 3) of the camera's image from K of the network's."""
-        return np.linalg.inv(self._network_from_camera()) @ network_matrix
+        """Return K (3, 3) of the camera's image from K of the network's."""
+        camera_matrix: np.ndarray = np.linalg.inv(self._network_from_camera()) @ network_matrix
+        return camera_matrix
 
     def to_camera(self, values: torch.Tensor) -> torch.Tensor:
-        """A map (H, W) of the network's size as one (h, w) of the camera's, NaN where the network saw nothing.
+        """Return a map (H, W) of the network's size as one (h, w) of the camera's, NaN where the network saw nothing.
 
         Each pixel takes its nearest neighbour: a mean of a near and a far surface would be a point in mid-air.
         """
@@ -108,7 +113,7 @@ class ImageView:
         return torch.where(inside[:, None], answer, torch.nan)
 
     def to_network(self, values: np.ndarray) -> np.ndarray:
-        """A map (h, w) of the camera's size as one (H, W) of the network's, each pixel its nearest neighbour."""
+        """Return a map (h, w) of the camera's size as one (H, W) of the network's, each pixel its nearest neighbour."""
         if tuple(values.shape) != self.camera_size:
             raise ValueError(f'a map of {tuple(values.shape)} is not of the camera size {self.camera_size}')
         rows = (
@@ -120,7 +125,7 @@ class ImageView:
         return values[rows][:, columns]
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """RGB (h, w, 3) uint8 of the camera's size as float32 (3, H, W) in [0, 1] of the network's size."""
+        """Return RGB (h, w, 3) uint8 of the camera's size as float32 (3, H, W) in [0, 1] of the network's size."""
         if tuple(image.shape) != (*self.camera_size, 3) or image.dtype != torch.uint8:
             raise ValueError(f'expected uint8 RGB {(*self.camera_size, 3)}, got {image.dtype} {tuple(image.shape)}')
         planes = image.permute(2, 0, 1)[None].to(torch.float32).div_(255.0)

@@ -8,6 +8,7 @@ import argparse
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from evict3r_ros.cli.options.cache import add_cache_options, cache_config
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.frames < 1 or (args.against_frames is not None and args.against_frames < 1):
         raise UserError('less than one frame leaves nothing to measure')
-    kernels.use(args.engine)
+    kernels.use_engine(args.engine)
     device, dtype = device_and_dtype(args)
     config = cache_config(args)
     runs = {args.policy: (config, args.frames)}
@@ -109,13 +110,13 @@ def run(args: argparse.Namespace) -> int:
     # From the command's beginning, its imports of torch included, to the first answer.
     measured[args.policy].extra['start_s'] = loaded + measured[args.policy].first_ms / 1e3
     if args.plot:
-        plot(measured, args.plot)
+        plot(measured, Path(args.plot))
     reports = {name: measurement.report() for name, measurement in measured.items()}
     if args.json:
         first, *others = reports.values()
         print(json.dumps({**first, 'against': {report['policy']: report for report in others}}))
     else:
-        print(kernels.why(network.device))
+        print(kernels.describe_engine(network.device))
         print('\n\n'.join(_table(report, reports[args.policy]) for report in reports.values()))
     return 0
 

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from evict3r_ros.cli.options.cache import add_cache_options, cache_config
+from evict3r_ros.network.precision import DTYPES
 
 
 def add_parser(subparsers: Any) -> None:
@@ -26,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--dtype',
         default='bfloat16',
-        choices=('float32', 'bfloat16', 'float16'),
+        choices=DTYPES,
         help='precision of weights and activations (default: %(default)s)',
     )
     parser.add_argument('--memory-gb', type=float, metavar='GIB', help='what the device has, in GiB')

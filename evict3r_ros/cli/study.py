@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.options.cache import DEFAULT_POLICY, add_cache_options, cache_config
+from evict3r_ros.cache.config import CacheConfig
+from evict3r_ros.cli.options.cache import add_cache_options, cache_config
 from evict3r_ros.cli.options.network import device_of
 
 SIZE = (112, 154)
@@ -49,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
     video = studies.add_parser('video', help='memory of `evict3r video` over a long video, as figures and a plot')
     video.add_argument('--minutes', type=float, default=10.0, metavar='M', help='(default: %(default)g)')
     video.add_argument('--fps', type=float, default=10.0, metavar='R', help='(default: %(default)g)')
-    video.add_argument('--policy', default=DEFAULT_POLICY, help='(default: %(default)s)')
+    video.add_argument('--policy', default=CacheConfig.policy, help='(default: %(default)s)')
     video.add_argument('--tokens', type=int, default=64, metavar='T', help='(default: %(default)s)')
     video.add_argument('--plot', type=Path, metavar='PNG', help='where to draw (default: nowhere)')
     video.add_argument('--json', action='store_true', help='print JSON instead of lines')

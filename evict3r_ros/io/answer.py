@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from evict3r_ros.errors import UserError
-from evict3r_ros.geometry import invert, matrix_from_quaternion, transform, transform_points
-from evict3r_ros.io.bag import BagReader, header_stamp_ns, stamp_ns
+from evict3r_ros.errors import MessageError, UserError
+from evict3r_ros.geometry import matrix_from_quaternion, transform, transform_points
+from evict3r_ros.io.bag import BagReader, header_stamp_ns
 from evict3r_ros.io.contact_sheet import SheetRow
+from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_of, rgb_by_opencv
+from evict3r_ros.io.frame_tree import FrameTree
 from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE, TF
 from evict3r_ros.io.ply import VoxelCloud
+from evict3r_ros.io.scene_camera import SceneCamera
+from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.io.tum import TumWriter, format_stamp
 
 # Clouds and poses of one frame come one after the other; more than this apart they don't belong together.
 _MOST_WAITING = 32
-_RGB_OF_ENCODING = {'rgb8': None, 'bgr8': cv2.COLOR_BGR2RGB, 'mono8': None}
 
 
 @dataclass(frozen=True)
@@ -74,35 +76,16 @@ class AnswerTopics:
         return {self.depth, self.depth_info, self.points, self.odometry}
 
 
-class StaticFrames:
+class StaticFrames(FrameTree):
     """Transforms of a bag's /tf_static, joined along the tree."""
 
     def __init__(self, bag: BagReader) -> None:
-        self._parents: dict[str, tuple[str, np.ndarray]] = {}
+        super().__init__()
         if '/tf_static' in bag.topics:
             for _, _, message in bag.messages(['/tf_static']):
                 for link in message.transforms:
-                    self._parents[link.child_frame_id] = (
-                        link.header.frame_id,
-                        _matrix(link.transform.translation, link.transform.rotation),
-                    )
-
-    def find(self, target: str, source: str) -> np.ndarray | None:
-        """The (4, 4) matrix target_from_source, or None where nothing joins the two."""
-        up_from_target, up_from_source = self._to_root(target), self._to_root(source)
-        for frame, frame_from_target in up_from_target.items():
-            if frame in up_from_source:
-                return invert(frame_from_target) @ up_from_source[frame]
-        return None
-
-    def _to_root(self, frame: str) -> dict[str, np.ndarray]:
-        """Each frame from here to the root, and the matrix from here to it."""
-        passed = {frame: np.eye(4)}
-        while frame in self._parents and self._parents[frame][0] not in passed:
-            parent, parent_from_frame = self._parents[frame]
-            passed[parent] = parent_from_frame @ passed[frame]
-            frame = parent
-        return passed
+                    matrix = _matrix(link.transform.translation, link.transform.rotation)
+                    self.add(link.header.frame_id, link.child_frame_id, matrix)
 
 
 def cloud_arrays(message: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -134,18 +117,17 @@ def cloud_arrays(message: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def image_array(message: Any) -> np.ndarray:
-    """Pixels of an Image: (h, w) or (h, w, 3) uint8 RGB, or (h, w) float32. Raises UserError for other encodings."""
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    if message.encoding == '32FC1':
-        row = np.ascontiguousarray(rows[:, : message.width * 4])
-        return row.view('>f4' if message.is_bigendian else '<f4').astype(np.float32)
-    if message.encoding not in _RGB_OF_ENCODING:
-        raise UserError(f'images of encoding {message.encoding!r} cannot be shown')
-    if message.encoding == 'mono8':
-        return rows[:, : message.width]
-    pixels = np.ascontiguousarray(rows[:, : message.width * 3]).reshape(message.height, message.width, 3)
-    code = _RGB_OF_ENCODING[message.encoding]
-    return pixels if code is None else cv2.cvtColor(pixels, code)
+    """Return an Image as (h, w, 3) uint8 RGB, (h, w) uint8 grey or (h, w) float32.
+
+    Raises UserError for an encoding that is none of these and no colour, and for sizes that disagree with the data.
+    """
+    try:
+        if message.encoding == '32FC1':
+            return pixels_of(message, DEPTH_ENCODINGS)
+        pixels = pixels_of(message, COLOUR_ENCODINGS)
+    except MessageError as error:
+        raise UserError(f'images of encoding {message.encoding!r} cannot be shown: {error}') from error
+    return pixels if message.encoding == 'mono8' else rgb_by_opencv(pixels, message.encoding)
 
 
 def write_trajectory(path: str | Path, recorded: BagReader, topics: AnswerTopics) -> int:
@@ -153,7 +135,7 @@ def write_trajectory(path: str | Path, recorded: BagReader, topics: AnswerTopics
     with TumWriter(path) as writer:
         for _, _, message in recorded.messages([topics.odometry]):
             pose = message.pose.pose
-            writer.write(stamp_ns(message.header.stamp), _vector(pose.position), _vector(pose.orientation))
+            writer.write(nanoseconds(message.header.stamp), _vector(pose.position), _vector(pose.orientation))
     return writer.count
 
 
@@ -167,7 +149,7 @@ def collect_cloud(cloud: VoxelCloud, recorded: BagReader, played: BagReader, top
     waiting: OrderedDict[int, dict[str, Any]] = OrderedDict()
     used = 0
     for topic, _, message in recorded.messages([topics.odometry, topics.points]):
-        stamp = stamp_ns(message.header.stamp)
+        stamp = nanoseconds(message.header.stamp)
         pair = waiting.setdefault(stamp, {})
         pair[topic] = message
         if len(pair) == 2:
@@ -179,6 +161,19 @@ def collect_cloud(cloud: VoxelCloud, recorded: BagReader, played: BagReader, top
         elif len(waiting) > _MOST_WAITING:
             waiting.popitem(last=False)
     return used
+
+
+def read_cameras(recorded: BagReader, played: BagReader, topics: AnswerTopics) -> list[SceneCamera]:
+    """Return the camera of each recorded odometry, in its frame. Raises UserError where nothing joins the two frames."""
+    static = StaticFrames(played)
+    info = next((message for _, _, message in recorded.messages([topics.depth_info])), None)
+    if info is None:
+        return []
+    camera_matrix, size = np.asarray(info.k, np.float64).reshape(3, 3), (info.height, info.width)
+    return [
+        SceneCamera(f'camera_{index:06d}', _odom_from(info.header.frame_id, odometry, static), camera_matrix, size)
+        for index, (_, _, odometry) in enumerate(recorded.messages([topics.odometry]))
+    ]
 
 
 def pick_rows(

@@ -22,9 +22,9 @@ from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typest
 from rosbags.typesys.store import Typestore
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.io.stamps import NANOSECONDS
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
-NANOSECONDS = 10**9
 _VERSION = 9
 
 
@@ -39,11 +39,6 @@ def header_stamp_ns(raw: bytes | memoryview) -> int:
     order = '<' if raw[1] & 1 else '>'
     sec, nanosec = struct.unpack_from(f'{order}iI', raw, 4)
     return sec * NANOSECONDS + nanosec
-
-
-def stamp_ns(stamp: Any) -> int:
-    """Nanoseconds of a builtin_interfaces/Time."""
-    return stamp.sec * NANOSECONDS + stamp.nanosec
 
 
 def quality_of_service(latched: bool) -> Qos:

@@ -5,17 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import trimesh
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import BODY_FROM_OPTICAL, invert
 from evict3r_ros.io.ply import PointCloud
+from evict3r_ros.io.scene_camera import FRUSTUM_SHARE, SceneCamera, frustum_corners, scene_extent, time_colours
 
 GLTF_FROM_OPTICAL = np.diag([1.0, -1.0, -1.0, 1.0])
 """glTF's axes (x right, y up, z towards the viewer) from OpenCV's (x right, y down, z forward): for a world that is a
@@ -25,23 +24,11 @@ GLTF_FROM_BODY = GLTF_FROM_OPTICAL @ invert(BODY_FROM_OPTICAL)
 
 CLOUD_NODE = 'points'
 _FLOAT = 5126
-_SHARE_OF_SCENE = 0.04
 # Corners of the image, the eye, and a point over the upper edge that tells which way up the camera was.
 _EYE, _TOP = 4, 5
 _EDGES = np.array([(0, 1), (1, 2), (2, 3), (3, 0), (0, _EYE), (1, _EYE), (2, _EYE), (3, _EYE), (0, _TOP), (1, _TOP)])
 _SIDES = 3
 _THICKNESS = 0.02
-
-
-@dataclass(frozen=True)
-class SceneCamera:
-    """A camera to be drawn: world_from_camera (4, 4), OpenCV's axes; K (3, 3) for images of size (height, width)."""
-
-    name: str
-    """Of its node in the file; each camera's own."""
-    world_from_camera: np.ndarray
-    camera_matrix: np.ndarray
-    size: tuple[int, int]
 
 
 def write_glb(
@@ -69,10 +56,12 @@ def write_glb(
             geom_name=CLOUD_NODE,
             transform=gltf_from_world,
         )
-    depth = _SHARE_OF_SCENE * _extent(cloud, cameras) if frustum_depth is None else frustum_depth
-    for camera, colour in zip(cameras, _colours(len(cameras)), strict=True):
+    if frustum_depth is None:
+        positions = np.array([camera.world_from_camera[:3, 3] for camera in cameras]).reshape(-1, 3)
+        frustum_depth = FRUSTUM_SHARE * scene_extent(np.concatenate([cloud.points, positions]))
+    for camera, colour in zip(cameras, time_colours(len(cameras)), strict=True):
         scene.add_geometry(
-            _frustum(camera, depth, colour),
+            _frustum(camera, frustum_depth, colour),
             node_name=camera.name,
             geom_name=camera.name,
             transform=gltf_from_world @ camera.world_from_camera @ GLTF_FROM_OPTICAL,
@@ -93,28 +82,9 @@ def linear_from_srgb(colours: np.ndarray) -> np.ndarray:
     return linear.astype('<f4')[colours]
 
 
-def _extent(cloud: PointCloud, cameras: Sequence[SceneCamera]) -> float:
-    """Size of the scene without its outliers, or 1 where it has none."""
-    places = [cloud.points] if len(cloud) else []
-    places += [camera.world_from_camera[None, :3, 3] for camera in cameras]
-    low, high = np.percentile(np.concatenate(places), (5, 95), axis=0)
-    extent = float(np.linalg.norm(high - low))
-    return extent if extent > 0.0 else 1.0
-
-
-def _colours(count: int) -> np.ndarray:
-    """(count, 3) uint8 RGB from blue to red."""
-    levels = np.round(np.linspace(20, 235, max(count, 1))).astype(np.uint8)[:, None]
-    return cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[:count, 0, ::-1]
-
-
 def _frustum(camera: SceneCamera, depth: float, colour: np.ndarray) -> trimesh.Trimesh:
     """The pyramid of what a camera sees up to a depth, its edges as thin bars, in a glTF camera's axes."""
-    height, width = camera.size
-    u = np.array([0.0, width, width, 0.0]) - 0.5
-    v = np.array([0.0, 0.0, height, height]) - 0.5
-    fx, fy, cx, cy = (camera.camera_matrix[i, j] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    corners = depth * np.stack([(u - cx) / fx, (v - cy) / fy, np.ones(4)], axis=1)
+    corners = frustum_corners(camera, depth)
     top = 0.5 * (corners[0] + corners[1]) + 0.3 * (corners[0] - corners[3])
     points = np.concatenate([corners, np.zeros((1, 3)), top[None]]) @ GLTF_FROM_OPTICAL[:3, :3].T
     vertices, faces = _bars(points[_EDGES[:, 0]], points[_EDGES[:, 1]], _THICKNESS * depth)

@@ -13,8 +13,9 @@ import numpy as np
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import quaternion_from_matrix
-from evict3r_ros.io.bag import NANOSECONDS, BagWriter, message_types
+from evict3r_ros.io.bag import BagWriter, message_types
 from evict3r_ros.io.image_folder import CameraModel
+from evict3r_ros.io.stamps import NANOSECONDS
 
 IMAGE, CAMERA_INFO, TF = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo', 'tf2_msgs/msg/TFMessage'
 

@@ -23,6 +23,7 @@ import numpy as np
 from evict3r_ros import geometry
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.ply import VoxelCloud, write_ply
+from evict3r_ros.io.scene_camera import SceneCamera
 from evict3r_ros.io.tum import TumWriter, format_stamp
 from evict3r_ros.odometry.thinned_path import ThinnedPath
 
@@ -115,7 +116,7 @@ class SceneRecord:
 
         Raises OSError or UserError when they cannot be written, and UserError when there is nothing yet.
         """
-        from evict3r_ros.io.glb import GLTF_FROM_BODY, SceneCamera, write_glb  # not for a robot that never saves
+        from evict3r_ros.io.glb import GLTF_FROM_BODY, write_glb  # not for a robot that never saves
 
         with self._lock:
             cloud, count = self._cloud.cloud(), self._poses

@@ -9,7 +9,7 @@ import csv
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -19,16 +19,20 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import quaternion_from_matrix, transform_points, unproject
 from evict3r_ros.io.array_archive import ArrayArchive
 from evict3r_ros.io.contact_sheet import SheetRow, colour_map, write_contact_sheet
-from evict3r_ros.io.glb import SceneCamera, write_glb
+from evict3r_ros.io.glb import write_glb
 from evict3r_ros.io.masks import SkyModel, black_pixels, white_pixels
 from evict3r_ros.io.ply import VoxelCloud, write_ply
 from evict3r_ros.io.prediction_folder import FrameArrays, FrameRecord, PredictionFolder
+from evict3r_ros.io.scene_camera import SceneCamera
+from evict3r_ros.io.scene_picture import UP_OF_OPTICAL, PictureScene, write_scene_picture
 from evict3r_ros.io.tum import TumWriter, format_stamp
 from evict3r_ros.io.video_file import VideoWriter
 
 TRAJECTORY, INTRINSICS, CLOUD, SCENE = 'trajectory.tum', 'intrinsics.csv', 'points.ply', 'scene.glb'
-DEPTH_VIDEO, SHEET, PREDICTIONS = 'depth.mp4', 'contact_sheet.png', 'predictions.npz'
+PICTURE, DEPTH_VIDEO, SHEET, PREDICTIONS = 'scene.png', 'depth.mp4', 'contact_sheet.png', 'predictions.npz'
 SHEET_ROWS = 8
+_PATH_POSES = 2000
+"""Most poses of the path in the picture of the scene."""
 _FRUSTUM_SHARE = 0.08
 """Length of a drawn camera in shares of the median depth."""
 VOXEL_SHARE = 1 / 200
@@ -125,6 +129,21 @@ class _Survey:
     last_ns: int = 0
 
 
+@dataclass
+class _Collected:
+    """What the second pass over the frames gathers beside the cloud."""
+
+    masked: int = 0
+    """Pixels that a mask took."""
+    pixels: int = 0
+    rows: list[SheetRow] = field(default_factory=list)
+    """Of the contact sheet."""
+    cameras: list[SceneCamera] = field(default_factory=list)
+    """Of the scene."""
+    path: list[np.ndarray] = field(default_factory=list)
+    """Positions (3,) of the camera for the picture of the scene."""
+
+
 def export(
     folder: PredictionFolder, settings: ExportSettings, untrained: bool, header: list[str], progress: Callable[[], None]
 ) -> Exported:
@@ -149,22 +168,25 @@ def export(
             )
         seconds = (survey.last_ns - survey.first_ns) / 1e9
         fps = min(max((folder.count - 1) / seconds if seconds > 0.0 else 0.0, SLOWEST_VIDEO), FASTEST_VIDEO)
-        masked, rows, cameras = _collect(folder, settings, least, survey, fps, untrained, cloud, progress)
+        found = _collect(folder, settings, least, survey, fps, untrained, cloud, progress)
         points = cloud.cloud()
         with _replacing(folder, SHEET) as path:
-            write_contact_sheet(path, rows, header, untrained)
+            write_contact_sheet(path, found.rows, header, untrained)
         with _replacing(folder, CLOUD) as path:
             write_ply(path, points)
-        if len(points) or cameras:
+        scene = PictureScene(points, cloud.voxel, np.array(found.path), found.cameras)
+        with _replacing(folder, PICTURE) as path:
+            write_scene_picture(path, scene, UP_OF_OPTICAL, untrained)
+        if len(points) or found.cameras:
             with _replacing(folder, SCENE) as path:
                 notes = {'weights': 'UNTRAINED' if untrained else 'trained'}
-                write_glb(path, points, cameras, frustum_depth=_FRUSTUM_SHARE * median, notes=notes)
+                write_glb(path, points, found.cameras, frustum_depth=_FRUSTUM_SHARE * median, notes=notes)
         if settings.predictions:
             with _replacing(folder, PREDICTIONS) as path:
                 _write_predictions(path, folder, settings)
     except OSError as error:
         raise UserError(f'{folder.path}: cannot be written: {error.strerror or error}') from error
-    return Exported(folder.count, len(points), cloud.voxel, least, masked, median, fps)
+    return Exported(folder.count, len(points), cloud.voxel, least, found.masked / found.pixels, median, fps)
 
 
 def _survey(folder: PredictionFolder, settings: ExportSettings, progress: Callable[[], None]) -> _Survey:
@@ -225,11 +247,12 @@ def _collect(
     untrained: bool,
     cloud: VoxelCloud,
     progress: Callable[[], None],
-) -> tuple[float, list[SheetRow], list[SceneCamera]]:
-    """Write the depth video and fill the cloud: the share that masks took, rows of the sheet, cameras of the scene."""
+) -> _Collected:
+    """Write the depth video and fill the cloud."""
     of_sheet, of_scene = _spread(SHEET_ROWS, folder.count), _spread(settings.most_cameras, folder.count)
     limits = survey.depths.percentile(2.0), survey.depths.percentile(98.0)
-    masked, pixels, rows, cameras, writer, batch = 0, 0, [], [], None, []
+    of_path = _spread(_PATH_POSES, folder.count)
+    found, writer, batch = _Collected(), None, []
     with _replacing(folder, DEPTH_VIDEO) as path, contextlib.ExitStack() as stack:
         for record in folder.records():
             arrays = folder.read(record.index, settings.points == 'head')
@@ -238,7 +261,7 @@ def _collect(
                 writer = stack.enter_context(VideoWriter(path, fps, picture.shape[:2]))
             writer.write(picture)
             mask = _mask(arrays.image, settings)
-            masked, pixels = masked + int(mask.sum()), pixels + mask.size
+            found.masked, found.pixels = found.masked + int(mask.sum()), found.pixels + mask.size
             taken = ~mask & (_confidence(arrays, settings) >= least)
             batch.append((_world_points(record, arrays, settings)[taken], arrays.image[taken]))
             if record.index == folder.count - 1 or sum(len(points) for points, _ in batch) >= _BATCH:
@@ -246,15 +269,17 @@ def _collect(
                 batch.clear()
             if record.index in of_sheet:
                 label = f'{record.name}   {format_stamp(record.stamp_ns)} s'
-                rows.append(SheetRow(label, arrays.image, arrays.depth, arrays.confidence))
+                found.rows.append(SheetRow(label, arrays.image, arrays.depth, arrays.confidence))
             if record.index in of_scene:
-                cameras.append(
+                found.cameras.append(
                     SceneCamera(
                         f'camera_{record.index:06d}', record.world_from_camera, record.camera_matrix, arrays.depth.shape
                     )
                 )
+            if record.index in of_path:
+                found.path.append(record.world_from_camera[:3, 3])
             progress()
-    return masked / pixels, rows, cameras
+    return found
 
 
 def _spread(count: int, total: int) -> set[int]:

@@ -3,7 +3,7 @@
 """One door to everything that is worth a kernel; behind it, engines that give the same answers.
 
 ``torch``: any device, and the reference. ``triton``: CUDA, where Triton is installed; forward only. Which one runs is
-decided for each call by where its tensors are, unless EVICT3R_ENGINE or ``use`` says ``torch``.
+decided for each call by where its tensors are, unless EVICT3R_ENGINE or ``use_engine`` says ``torch``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
 from contextlib import nullcontext
 from types import ModuleType
 
@@ -20,36 +19,39 @@ import torch.nn.functional as F
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.kernels import torch_engine
-from evict3r_ros.kernels.aside import Aside
-from evict3r_ros.kernels.layout import PackedLayout
+from evict3r_ros.kernels.layout import RANGE_DTYPE, PackedLayout
+from evict3r_ros.kernels.side_stream import SideStream
 from evict3r_ros.kernels.torch_engine import attention
+from evict3r_ros.stages import stage
 
 __all__ = [
     'ENGINES',
-    'Aside',
+    'RANGE_DTYPE',
     'PackedLayout',
+    'SideStream',
     'add_norm',
     'attention',
+    'bilinear_upsample',
     'cache_attention',
     'cache_mass',
     'copy_pair',
+    'describe_engine',
     'engine_for',
-    'enlarge',
-    'norm_turn',
+    'qk_norm_rotary_embedding',
     'read_packed',
     'self_attention',
-    'time_scoring',
-    'use',
-    'why',
+    'use_engine',
     'write_packed',
 ]
 
 ENGINES = ('auto', 'torch', 'triton')
+SCORING = 'scoring by attention'
+"""The stage of the kernel that computes attention masses, which on CUDA runs beside the rest."""
 HAS_TRITON = importlib.util.find_spec('triton') is not None
 _engine = 'auto'
 
 
-def use(engine: str) -> None:
+def use_engine(engine: str) -> None:
     """Choose the engine for all that follows in this process: ``auto`` or ``torch``; ``triton`` insists on it."""
     global _engine
     if engine not in ENGINES:
@@ -59,16 +61,16 @@ def use(engine: str) -> None:
     _engine = engine
 
 
-use(os.environ.get('EVICT3R_ENGINE', 'auto'))
+use_engine(os.environ.get('EVICT3R_ENGINE', 'auto'))
 
 
 def engine_for(device: torch.device) -> str:
-    """Which engine serves tensors of a device: ``torch`` or ``triton``."""
+    """Return which engine serves tensors of a device: ``torch`` or ``triton``."""
     return 'triton' if device.type == 'cuda' and HAS_TRITON and _engine != 'torch' else 'torch'
 
 
-def why(device: torch.device) -> str:
-    """The engine for a device and the reason, for a line in the log."""
+def describe_engine(device: torch.device) -> str:
+    """Return the engine for a device and the reason, for a line in the log."""
     if engine_for(device) == 'triton':
         return 'triton: a CUDA device, and Triton is installed'
     if device.type != 'cuda':
@@ -82,23 +84,8 @@ def _fused(tensor: torch.Tensor) -> bool:
 
 
 def _engine_of(tensor: torch.Tensor, kernels: str) -> ModuleType:
-    """Triton's module of that name where it serves a tensor, else the reference; Triton is imported only for use."""
+    """Return Triton's module of that name where it serves a tensor, else the reference engine."""
     return importlib.import_module(f'{__name__}.{kernels}') if _fused(tensor) else torch_engine
-
-
-def time_scoring(timed: Callable[[Callable], Callable]) -> Callable[[], None]:
-    """Put a clock around the kernel that scores keys by attention; the answer takes it off. For benchmarks."""
-    if not HAS_TRITON:
-        return lambda: None
-    from evict3r_ros.kernels import triton_attention
-
-    plain = triton_attention.mass
-    triton_attention.mass = timed(plain)
-
-    def restore() -> None:
-        triton_attention.mass = plain
-
-    return restore
 
 
 def cache_attention(
@@ -108,22 +95,22 @@ def cache_attention(
     kept: torch.Tensor,
     fresh: int,
     mass: torch.Tensor | None = None,
-    aside: Aside | None = None,
+    side_stream: SideStream | None = None,
 ) -> torch.Tensor:
-    """See torch_engine.cache_attention; the mass is complete only when ``aside``, if given, has been joined."""
+    """See torch_engine.cache_attention; the mass is complete only when ``side_stream``, if given, has been joined."""
     if not _fused(query):
         return torch_engine.cache_attention(query, keys, values, kept, fresh, mass)
     from evict3r_ros.kernels import triton_attention
 
     answer, lse = triton_attention.attention(query, keys, values, kept, fresh)
     if mass is not None:
-        with aside.beside(query, lse) if aside is not None else nullcontext():
+        with side_stream.fork(query, lse) if side_stream is not None else nullcontext(), stage(SCORING):
             triton_attention.mass(query, keys, kept, fresh, lse, mass)
     return answer
 
 
 def self_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention of tokens to each other: (batch, heads, tokens, head_dim) each."""
+    """Return the attention of tokens to each other: (batch, heads, tokens, head_dim) each."""
     if _fused(query) and query.shape[0] == 1 and query.shape[3] in (16, 32, 64, 128):
         from evict3r_ros.kernels import triton_attention
 
@@ -143,7 +130,8 @@ def cache_mass(
     query = query.to(keys.dtype)
     # What the pooled queries would get of the values is not needed, but little: there are few of them.
     _, lse = triton_attention.attention(query, keys, keys, kept, fresh)
-    triton_attention.mass(query, keys, kept, fresh, lse, mass, counts)
+    with stage(SCORING):
+        triton_attention.mass(query, keys, kept, fresh, lse, mass, counts)
 
 
 def write_packed(
@@ -180,7 +168,7 @@ def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, val
     _engine_of(key, 'triton_codec').copy_pair(key, value, key_out, value_out)
 
 
-def norm_turn(
+def qk_norm_rotary_embedding(
     qkv: torch.Tensor,
     q_weight: torch.Tensor,
     q_bias: torch.Tensor,
@@ -190,19 +178,26 @@ def norm_turn(
     cos: torch.Tensor,
     sin: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """See torch_engine.norm_turn."""
-    return _engine_of(qkv, 'triton_layers').norm_turn(qkv, q_weight, q_bias, k_weight, k_bias, eps, cos, sin)
+    """See torch_engine.qk_norm_rotary_embedding."""
+    engine = _engine_of(qkv, 'triton_layers')
+    answer: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = engine.qk_norm_rotary_embedding(
+        qkv, q_weight, q_bias, k_weight, k_bias, eps, cos, sin
+    )
+    return answer
 
 
 def add_norm(
     x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See torch_engine.add_norm."""
-    return _engine_of(x, 'triton_layers').add_norm(x, added, gamma, weight, bias, eps)
+    engine = _engine_of(x, 'triton_layers')
+    answer: tuple[torch.Tensor, torch.Tensor] = engine.add_norm(x, added, gamma, weight, bias, eps)
+    return answer
 
 
-def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
-    """See torch_engine.enlarge."""
+def bilinear_upsample(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
+    """See torch_engine.bilinear_upsample."""
     # Triton's takes one map: many at a time come only from passes over whole clips.
     engine = _engine_of(x, 'triton_layers') if x.shape[0] == 1 else torch_engine
-    return engine.enlarge(x, size, position)
+    upsampled: torch.Tensor = engine.bilinear_upsample(x, size, position)
+    return upsampled

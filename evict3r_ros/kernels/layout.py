@@ -6,10 +6,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+RANGE_DTYPE = torch.float16
+"""Of minimum and step of packed numbers: ten bits of mantissa for ranges of at most a few hundred."""
+
 
 @dataclass(frozen=True)
 class PackedLayout:
-    """A tier's rows of bytes: key codes, value codes, each head's key minimum and step in half precision, and values'."""
+    """How a tier's rows of bytes are laid out.
+
+    Key codes, value codes, then minimum and step of each head's keys, and of its values, in RANGE_DTYPE.
+    """
 
     bits: int
     code_bytes: int

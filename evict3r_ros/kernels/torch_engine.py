@@ -4,22 +4,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 
-from evict3r_ros.kernels import torch_enlarge
-from evict3r_ros.kernels.layout import PackedLayout
+from evict3r_ros.kernels import torch_upsample
+from evict3r_ros.kernels.layout import RANGE_DTYPE, PackedLayout
 
 TILE_BYTES = 32 * 2**20
 """Scores held at one time while the attention mass is collected."""
-HALF = torch.float16
-"""Minimum and step of packed numbers: ten bits of mantissa for ranges of at most a few hundred."""
 
 
 def attention(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, valid: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Softmax attention: query (heads, N, head_dim), keys and values (heads, M, head_dim) -> (heads, N, head_dim).
+    """Compute softmax attention.
+
+    query: (heads, N, head_dim); keys, values: (heads, M, head_dim). Returns (heads, N, head_dim).
 
     valid: (M,) bool, False for keys that are not there; what lies under them must be finite.
     """
@@ -27,8 +29,8 @@ def attention(
     return F.scaled_dot_product_attention(query[None], keys[None], values[None], attn_mask=mask)[0]
 
 
-def _there(keys: torch.Tensor, kept: torch.Tensor, fresh: int) -> torch.Tensor | None:
-    """(M,) bool: the first ``kept`` and the last ``fresh`` of the keys; None for all of them, where the host can know."""
+def _valid_mask(keys: torch.Tensor, kept: torch.Tensor, fresh: int) -> torch.Tensor | None:
+    """Return a mask (M,) of the first ``kept`` and the last ``fresh`` keys; None for all, where the host can know."""
     width = keys.shape[0] - fresh
     if kept.device.type == 'cpu' and int(kept) == width:
         return None
@@ -44,19 +46,19 @@ def cache_attention(
     fresh: int,
     mass: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Attention of a frame to the cache and itself: query (heads, N, head_dim) -> (heads, N, head_dim).
+    """Compute the attention of a frame to the cache and itself: query (heads, N, head_dim) -> (heads, N, head_dim).
 
     keys, values: (M, heads, head_dim), of which the first ``kept`` (,) int64 and the last ``fresh`` are there; the rest
     may be anything finite. mass: (M,) float32 or None, takes each key's attention mass, the mean over heads of the sum
     over queries of the softmax; 0 for keys that are not there.
     """
-    valid = _there(keys, kept, fresh)
+    valid = _valid_mask(keys, kept, fresh)
     keys, values = keys.transpose(0, 1), values.transpose(0, 1)
     if mass is None:
         return attention(query, keys, values, valid)
     mass.zero_()
     answers = []
-    for weights in _weights(query, keys, valid):
+    for weights in _softmax_weights(query, keys, valid):
         mass += weights.sum(dim=(0, 1))
         answers.append((weights @ values.float()).to(query.dtype))
     mass /= query.shape[0]
@@ -66,42 +68,48 @@ def cache_attention(
 def cache_mass(
     query: torch.Tensor, counts: torch.Tensor, keys: torch.Tensor, kept: torch.Tensor, fresh: int, mass: torch.Tensor
 ) -> None:
-    """The mass of ``cache_attention`` alone, where query i of (heads, n, head_dim) stands for counts (n,)[i] queries."""
-    valid = _there(keys, kept, fresh)
+    """Compute the mass of ``cache_attention`` alone.
+
+    Query i of (heads, n, head_dim) stands for counts[i] queries; counts: (n,).
+    """
+    valid = _valid_mask(keys, kept, fresh)
     mass.zero_()
     first = 0
-    for weights in _weights(query, keys.transpose(0, 1), valid):
+    for weights in _softmax_weights(query, keys.transpose(0, 1), valid):
         last = first + weights.shape[1]
         mass += torch.einsum('hnm,n->m', weights, counts[first:last])
         first = last
     mass /= query.shape[0]
 
 
-def _weights(query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None):
-    """Softmax weights (heads, tile, M) in float32, a tile of queries at a time.
+def _softmax_weights(query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor | None) -> Iterator[torch.Tensor]:
+    """Yield softmax weights (heads, tile, M) in float32, a tile of queries at a time.
 
-    A query's weights need its own row of scores alone, so one pass suffices and the matrix (heads, N, M) is never whole.
+    A query's weights need its own row of scores alone, so one pass is enough, and the matrix (heads, N, M) is never
+    held as a whole.
     """
     heads, _, head_dim = query.shape
     tile = max(16, TILE_BYTES // (4 * heads * keys.shape[1]))
-    turned = keys.float().transpose(1, 2)
+    transposed = keys.float().transpose(1, 2)
     for rows in query.split(tile, dim=1):
-        scores = (rows.float() * head_dim**-0.5) @ turned
+        scores = (rows.float() * head_dim**-0.5) @ transposed
         if valid is not None:
             scores.masked_fill_(~valid, -torch.inf)
         yield scores.softmax(dim=-1)
 
 
 def pack(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """x (n, heads, w) float32 -> packed codes (n, heads * w * bits / 8) uint8, and (n, heads, 2) half: minimum and step.
+    """Quantize x (n, heads, w) float32.
+
+    Returns packed codes (n, heads * w * bits / 8) uint8, and minimum and step (n, heads, 2) in half precision.
 
     A byte's codes lie w * bits / 8 channels apart.
     """
     levels = 2**bits - 1
     low, high = x.aminmax(dim=-1, keepdim=True)
-    limit = torch.finfo(HALF).max
-    low = low.clamp(-limit, limit).to(HALF)
-    step = ((high - low.float()) / levels).clamp(max=limit).to(HALF)
+    limit = torch.finfo(RANGE_DTYPE).max
+    low = low.clamp(-limit, limit).to(RANGE_DTYPE)
+    step = ((high - low.float()) / levels).clamp(max=limit).to(RANGE_DTYPE)
     # Where all numbers are the same the step is zero, and so is every code.
     steps = torch.where(step > 0.0, (x - low.float()) / step.float(), 0.0)
     parts = steps.round().clamp(0, levels).to(torch.uint8).chunk(8 // bits, dim=-1)
@@ -112,10 +120,10 @@ def pack(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def unpack(codes: torch.Tensor, ranges: torch.Tensor, bits: int) -> torch.Tensor:
-    """The inverse of ``pack``, as far as the bits go: (n, heads, w) float32."""
+    """Return the inverse of ``pack``, as far as the bits go: (n, heads, w) float32."""
     codes = codes.unflatten(1, (ranges.shape[1], -1))
     parts = [(codes >> (bits * number)) & (2**bits - 1) for number in range(8 // bits)]
-    low, step = ranges.float().split(1, dim=-1)
+    low, step = ranges[..., :1].float(), ranges[..., 1:].float()
     return torch.cat(parts, dim=-1).float() * step + low
 
 
@@ -158,7 +166,7 @@ def read_packed(
     scale: torch.Tensor,
     layout: PackedLayout,
 ) -> None:
-    """The inverse of ``write_packed`` for slots (n,), into key and value (n, heads, w).
+    """Read slots (n,) that ``write_packed`` wrote into key and value (n, heads, w).
 
     The first ``count`` (,) int64 of them hold tokens. A token of another tier is left alone; what has none becomes
     anything finite.
@@ -170,7 +178,9 @@ def read_packed(
         local = torch.where(inside, local, last)
     found = rows.index_select(0, local)
     size, heads = layout.code_bytes, key.shape[1]
-    ranges = found[:, 2 * size : 2 * size + 4 * heads * HALF.itemsize].view(HALF).unflatten(1, (2, heads, 2))
+    ranges = (
+        found[:, 2 * size : 2 * size + 4 * heads * RANGE_DTYPE.itemsize].view(RANGE_DTYPE).unflatten(1, (2, heads, 2))
+    )
     for kind, out in enumerate((key, value)):
         x = unpack(found[:, kind * size : (kind + 1) * size], ranges[:, kind], layout.bits)
         x = x * scale[kind] + table[kind][centres]
@@ -178,12 +188,12 @@ def read_packed(
 
 
 def copy_pair(key: torch.Tensor, value: torch.Tensor, key_out: torch.Tensor, value_out: torch.Tensor) -> None:
-    """Key and value (n, heads, w), of any strides, as they are into contiguous tensors of the same shape."""
+    """Copy key and value (n, heads, w), of any strides, into contiguous tensors of the same shape."""
     key_out.copy_(key)
     value_out.copy_(value)
 
 
-def norm_turn(
+def qk_norm_rotary_embedding(
     qkv: torch.Tensor,
     q_weight: torch.Tensor,
     q_bias: torch.Tensor,
@@ -193,31 +203,37 @@ def norm_turn(
     cos: torch.Tensor,
     sin: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Query, key and value (batch, heads, tokens, head_dim) from qkv (batch, tokens, 3, heads, head_dim).
+    """Return query, key and value (batch, heads, tokens, head_dim) of qkv (batch, tokens, 3, heads, head_dim).
 
-    Query and key get a LayerNorm over the head, then the turn of 2-D RoPE: channels of the first half by the row's
-    angle, of the second by the column's, and inside a half channel i pairs with i + quarter. cos, sin: (grid tokens,
-    head_dim) float32; tokens may be those of several frames in a row.
+    Query and key get a LayerNorm over the head, then the rotary embedding (2-D RoPE): channels of the first half rotate
+    by the row's angle, of the second by the column's, and inside a half channel i pairs with i + quarter.
+    cos, sin: (grid tokens, head_dim) float32; tokens may be those of several frames in a row.
     """
     query, key, value = qkv.permute(2, 0, 3, 1, 4)
+    query = F.layer_norm(query, query.shape[-1:], q_weight, q_bias, eps)
+    key = F.layer_norm(key, key.shape[-1:], k_weight, k_bias, eps)
+    query = apply_rotary_embedding(query, cos, sin).to(qkv.dtype)
+    key = apply_rotary_embedding(key, cos, sin).to(qkv.dtype)
+    return query, key, value
 
-    def turn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        x = F.layer_norm(x, x.shape[-1:], weight, bias, eps).unflatten(-2, (-1, cos.shape[0]))
-        a, b, c, d = x.chunk(4, dim=-1)
-        return (x * cos + torch.cat((-b, a, -d, c), dim=-1) * sin).flatten(-3, -2).to(qkv.dtype)
 
-    return turn(query, q_weight, q_bias), turn(key, k_weight, k_bias), value
+def apply_rotary_embedding(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotate x (batch, heads, tokens, head_dim): see ``qk_norm_rotary_embedding``."""
+    frames = x.unflatten(-2, (-1, cos.shape[0]))
+    a, b, c, d = frames.chunk(4, dim=-1)
+    rotated: torch.Tensor = frames * cos + torch.cat((-b, a, -d, c), dim=-1) * sin
+    return rotated.flatten(-3, -2)
 
 
 def add_norm(
     x: torch.Tensor, added: torch.Tensor, gamma: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """x + gamma * added, and its LayerNorm: x, added (..., C); gamma, weight, bias (C,)."""
+    """Return x + gamma * added, and its LayerNorm: x, added (..., C); gamma, weight, bias (C,)."""
     x = torch.addcmul(x, added, gamma)
     return x, F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
 
-def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
-    """x (batch, C, h, w) to (batch, C, *size), bilinear with aligned corners; plus position (1, C, *size)."""
-    x = torch_enlarge.enlarge(x, size)
+def bilinear_upsample(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
+    """Upsample x (batch, C, h, w) to (batch, C, *size), corners aligned, and add position (1, C, *size)."""
+    x = torch_upsample.bilinear_upsample(x, size)
     return x if position is None else x + position

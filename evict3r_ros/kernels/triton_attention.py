@@ -39,7 +39,7 @@ def _step(
     MASKED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """BN more keys from row ``first``, those before ``limit`` where MASKED; scores are in powers of two."""
+    """Attend to BN more keys from row ``first``, those before ``limit`` where MASKED; scores are in powers of two."""
     rows = first + tl.arange(0, BN)
     channels = tl.arange(0, D)
     if MASKED:
@@ -85,7 +85,7 @@ def _attend(
     WHOLE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One split's softmax-weighted values, divided by its own sum of weights, and that sum's logarithm to base 2.
+    """Store a split's softmax-weighted values over its own sum of weights, and that sum's logarithm to base 2.
 
     WHOLE: all keys are there and one split has them; then the values are the answer, (queries, heads, D).
     """
@@ -100,7 +100,7 @@ def _attend(
     key_ptr += head * key_head
     value_ptr += head * value_head
 
-    if WHOLE:
+    if WHOLE:  # noqa: SIM108  # decided where Triton compiles
         kept = 0
     else:
         kept = tl.load(kept_ptr).to(tl.int32)
@@ -185,7 +185,7 @@ def _attend(
 def _combine(
     part_ptr, part_lse_ptr, answer_ptr, lse_ptr, heads, queries, D: tl.constexpr, BM: tl.constexpr, SPLITS: tl.constexpr
 ):
-    """The splits' answers weighted by their sums: (queries, heads, D), and the logarithm of the whole sum."""
+    """Join the splits' answers, weighted by their sums, (queries, heads, D), and the logarithm of the whole sum."""
     head = tl.program_id(1)
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
     channels = tl.arange(0, D)
@@ -235,7 +235,7 @@ def _mass(
     COUNTED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """What BM keys of one head receive from all queries; zero for keys that are not there."""
+    """Sum what BM keys of one head receive from all queries; zero for keys that are not there."""
     head = tl.program_id(1)
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
     channels = tl.arange(0, D)
@@ -281,7 +281,7 @@ def _precision(tensor: torch.Tensor) -> str:
 def attention(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, kept: torch.Tensor, fresh: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """See torch_engine.cache_attention; and for each query the logarithm to base 2 of its sum of weights, (heads, N)."""
+    """See torch_engine.cache_attention; returns the logarithm to base 2 of each query's sum of weights as well."""
     heads, queries, width = query.shape
     first_fresh = keys.shape[0] - fresh
     answer = torch.empty(queries, heads, width, dtype=query.dtype, device=query.device)
@@ -321,7 +321,7 @@ def attention(
 
 
 def self_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Attention of a frame's tokens to each other: all (heads, N, head_dim), of any strides but the last."""
+    """Compute the attention of a frame's tokens to each other: (heads, N, head_dim), of any strides but the last."""
     heads, queries, width = query.shape
     answer = torch.empty(queries, heads, width, dtype=query.dtype, device=query.device)
     _attend[(triton.cdiv(queries, QUERIES), heads, 1)](
@@ -362,7 +362,7 @@ def mass(
     out: torch.Tensor,
     counts: torch.Tensor | None = None,
 ) -> None:
-    """Each key's attention mass into out (M,) float32, given the ``lse`` of ``attention`` over the same keys."""
+    """Write each key's attention mass into out (M,) float32, given the ``lse`` of ``attention`` over the same keys."""
     heads, queries, width = query.shape
     count = keys.shape[0]
     part = torch.empty(heads, count, dtype=torch.float32, device=query.device)

@@ -51,7 +51,7 @@ def _pack(
     TOKENS: tl.constexpr,
     LINES: tl.constexpr,
 ):
-    """TOKENS tokens into their rows, keys where program axis 1 is 0, else values; a line is one head of one token."""
+    """Pack TOKENS tokens, keys where program axis 1 is 0, else values; a line is one head of one token."""
     PARTS: tl.constexpr = 8 // BITS
     CHUNK: tl.constexpr = D // PARTS
     LEVELS: tl.constexpr = (1 << BITS) - 1
@@ -125,14 +125,14 @@ def _unpack(
     TOKENS: tl.constexpr,
     LINES: tl.constexpr,
 ):
-    """TOKENS of the first ``count`` tokens, keys where program axis 1 is 0, else values; a line is one head of one."""
+    """Unpack TOKENS of the first ``count`` tokens, keys where program axis 1 is 0, else values; a line is one head."""
     PARTS: tl.constexpr = 8 // BITS
     CHUNK: tl.constexpr = D // PARTS
     count = tl.load(count_ptr).to(tl.int32)
     start = tl.program_id(0) * TOKENS
     if start < count:
         kind = tl.program_id(1)
-        if kind == 0:
+        if kind == 0:  # noqa: SIM108  # a branch of pointers, as Triton compiles it
             out_ptr = key_ptr
         else:
             out_ptr = value_ptr

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 LINES = 32
-"""Heads of tokens that one program norms and turns."""
+"""Heads of tokens that one program norms and rotates."""
 
 
 @triton.jit
@@ -21,7 +21,7 @@ def _quarter(ptr, places, weight_ptr, bias_ptr, quarter, mean, deviation, channe
 
 
 @triton.jit
-def _norm_turn(
+def _qk_norm_rotary_embedding(
     qkv_ptr,
     q_ptr,
     k_ptr,
@@ -38,7 +38,7 @@ def _norm_turn(
     D: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """LayerNorm over a head, then the turn by row and column: program axis 1 says query or key."""
+    """Apply LayerNorm over a head, then the rotary embedding; program axis 1 says query or key."""
     Q: tl.constexpr = D // 4
     line = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = line < lines
@@ -60,7 +60,7 @@ def _norm_turn(
     b = _quarter(qkv_ptr, places, weight, bias, 1, mean, deviation, channels, mask, Q)
     c = _quarter(qkv_ptr, places, weight, bias, 2, mean, deviation, channels, mask, Q)
     d = _quarter(qkv_ptr, places, weight, bias, 3, mean, deviation, channels, mask, Q)
-    # Both quarters of a half turn by the same angles.
+    # Both quarters of a half rotate by the same angles.
     angles = (token % grid_tokens)[:, None] * D + channels[None, :]
     row_cos = tl.load(cos_ptr + angles, mask=mask, other=0.0)
     row_sin = tl.load(sin_ptr + angles, mask=mask, other=0.0)
@@ -97,7 +97,7 @@ def _add_norm(x_ptr, added_ptr, gamma_ptr, weight_ptr, bias_ptr, sum_ptr, normed
 
 
 @triton.jit
-def _enlarge(
+def _bilinear_upsample(
     x_ptr,
     position_ptr,
     out_ptr,
@@ -112,7 +112,7 @@ def _enlarge(
     BLOCK: tl.constexpr,
     POSITION: tl.constexpr,
 ):
-    """COLUMNS pixels of one output row; all maps have their channels innermost."""
+    """Compute COLUMNS pixels of one output row; all maps have their channels innermost."""
     row = tl.program_id(1)
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     channel = tl.arange(0, BLOCK)
@@ -138,7 +138,7 @@ def _enlarge(
     tl.store(out_ptr + places, value.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-def norm_turn(
+def qk_norm_rotary_embedding(
     qkv: torch.Tensor,
     q_weight: torch.Tensor,
     q_bias: torch.Tensor,
@@ -148,12 +148,12 @@ def norm_turn(
     cos: torch.Tensor,
     sin: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """See torch_engine.norm_turn."""
+    """See torch_engine.qk_norm_rotary_embedding."""
     batch, tokens, _, heads, width = qkv.shape
     query = torch.empty(batch, tokens, heads, width, dtype=qkv.dtype, device=qkv.device)
     key = torch.empty_like(query)
     lines = batch * tokens * heads
-    _norm_turn[(triton.cdiv(lines, LINES), 2)](
+    _qk_norm_rotary_embedding[(triton.cdiv(lines, LINES), 2)](
         qkv,
         query,
         key,
@@ -197,8 +197,8 @@ def add_norm(
     return total, normed
 
 
-def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
-    """See torch_engine.enlarge; the answer has its channels innermost."""
+def bilinear_upsample(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:
+    """See torch_engine.bilinear_upsample; the answer has its channels innermost."""
     x = x.contiguous(memory_format=torch.channels_last)
     (height, width), (_, channels, in_height, in_width) = size, x.shape
     out = torch.empty(1, channels, height, width, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
@@ -206,7 +206,7 @@ def enlarge(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | Non
         position = position.contiguous(memory_format=torch.channels_last)
     block = triton.next_power_of_2(channels)
     columns = max(1, 4096 // block)
-    _enlarge[(triton.cdiv(width, columns), height)](
+    _bilinear_upsample[(triton.cdiv(width, columns), height)](
         x,
         x if position is None else position,
         out,

@@ -37,7 +37,9 @@ class CameraHead(nn.Module):
         self.pose_branch = Mlp(width, width // 2, POSE)
 
     def forward(self, tokens: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """tokens: (batch, frames, 2C) -> pose encodings (batch, frames, 9) in float32, fields of view not negative.
+        """Return pose encodings (batch, frames, 9) in float32 of tokens (batch, frames, 2C).
+
+        No field of view is negative.
 
         The memory's attend is called ``rounds`` times a frame for each trunk block. Published, a streaming memory keeps
         what every round brought in one place, so that a round sees the earlier rounds of its own frame too; with
@@ -47,20 +49,21 @@ class CameraHead(nn.Module):
         return torch.cat((pose[..., :7], pose[..., 7:].relu()), dim=-1)
 
     def estimates(self, tokens: torch.Tensor, memory: Memory) -> list[torch.Tensor]:
-        """As ``forward``: the raw estimate after each round, which training judges one by one."""
+        """Return the raw estimate after each round, which the loss of training is computed from."""
         token = self.token_norm(tokens)
         normed = F.layer_norm(token, token.shape[-1:], eps=MODULATION_EPS)
         # The estimate begins at zero and stays in float32: half precision would round a translation at every round.
-        # What the first round is told of it is a learned stand-in.
+        # The first round sees a learned token in its place.
         pose = token.new_zeros(*token.shape[:2], POSE, dtype=torch.float32)
-        told = self.empty_pose_tokens
+        previous = self.empty_pose_tokens
         estimates = []
         for number_of_round in range(self.rounds):
             first = number_of_round * len(self.trunk) if self.rounds_apart else 0
-            shift, scale, gate = self.poseLN_modulation(self.embed_pose(told)).chunk(3, dim=-1)
+            shift, scale, gate = self.poseLN_modulation(self.embed_pose(previous)).chunk(3, dim=-1)
             x = token + gate * (normed * (1 + scale) + shift)
-            x = run_blocks(self.trunk, x, self.trunk_norm, lambda number: partial(memory.attend, first + number))
+            attend = [partial(memory.attend, first + number) for number in range(len(self.trunk))]
+            x = run_blocks(self.trunk, x, self.trunk_norm, attend)
             pose = pose + self.pose_branch(x).float()
-            told = pose.to(token.dtype)
+            previous = pose.to(token.dtype)
             estimates.append(pose)
         return estimates

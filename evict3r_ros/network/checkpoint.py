@@ -12,6 +12,7 @@ import torch
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import int8
+from evict3r_ros.network.precision import torch_dtype
 from evict3r_ros.network.presets import PRESETS, Preset
 from evict3r_ros.network.random_weights import random_tensor
 from evict3r_ros.network.streamvggt import HEADS, StreamVGGT
@@ -20,12 +21,16 @@ TINY, AUTO = 'tiny', 'auto'
 """This package's own weights, and the preset that follows the weights."""
 PRESET_KEY = 'evict3r_preset'
 """Where a .safetensors file's metadata name the preset."""
-OFFICIAL = {'repo_id': 'lch01/StreamVGGT', 'filename': 'checkpoints.pth'}
-DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+OFFICIAL_REPOSITORY, OFFICIAL_FILE = 'lch01/StreamVGGT', 'checkpoints.pth'
 UNUSED = ('track_head.',)
 """Parts of the published weights that this project has no use for."""
 NAMED_KEYS = 3
 """How many keys an error names before it counts the rest."""
+
+Shapes = dict[str, tuple[int, ...]]
+"""By key."""
+Reader = Callable[[str], torch.Tensor]
+"""Key to tensor."""
 
 
 def load_network(
@@ -36,27 +41,27 @@ def load_network(
     seed: int = 0,
     heads: tuple[str, ...] = ('camera', 'depth'),
 ) -> StreamVGGT:
-    """A network in evaluation mode, on its device and in its precision.
+    """Return a network in evaluation mode, on its device and in its precision.
 
     weights: ``tiny`` (this package's own), ``official`` (downloaded through huggingface_hub, with progress), ``random``
     (by rule from ``seed``; marked ``untrained``), or the path of a ``.safetensors`` or ``.pth`` file. preset: see
     ``preset_of``. dtype: float32, bfloat16 or float16. Raises UserError, in one line, for weights that are not this
     network's.
     """
-    if dtype not in DTYPES:
-        raise UserError(f'dtype {dtype!r} is not one of {", ".join(DTYPES)}')
+    precision = torch_dtype(dtype)
     preset = preset_of(weights, preset)
     if not set(heads) <= set(HEADS):
         raise UserError(f'heads {heads} are not among {", ".join(HEADS)}')
-    device = torch.device(device)
+    place = torch.device(device)
     with torch.device('meta'):
         network = StreamVGGT(PRESETS[preset], heads)
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     if weights == 'random':
 
-        def read(key: str) -> torch.Tensor:
-            return random_tensor(key, shapes[key], seed, device)
+        def random(key: str) -> torch.Tensor:
+            return random_tensor(key, shapes[key], seed, place)
 
+        read: Reader = random
         network.untrained = True
         network.source = f'random weights, seed {seed} (UNTRAINED)'
     else:
@@ -66,16 +71,16 @@ def load_network(
     # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
     # gives is the file itself, mapped into memory, and who overwrites that would end this process with a bus error.
     copy = weights != 'random'
-    state = {key: read(key).to(device=device, dtype=DTYPES[dtype], copy=copy) for key in shapes}
+    state = {key: read(key).to(device=place, dtype=precision, copy=copy) for key in shapes}
     network.load_state_dict(state, strict=True, assign=True)
-    if device.type == 'cuda':
+    if place.type == 'cuda':
         # Convolutions in half precision run on tensor cores in this layout, and tokens come in it anyway.
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     return network.eval().requires_grad_(False)
 
 
 def preset_of(weights: str, preset: str = AUTO) -> str:
-    """The preset that a network with these weights has: the one named, or for ``auto`` that of the weights.
+    """Return the preset of a network with these weights: the one named, or for ``auto`` that of the weights.
 
     Files that this package wrote say theirs; others are taken for ``official``, and ``random`` is ``tiny``. Raises
     UserError for a preset that contradicts the weights.
@@ -96,7 +101,7 @@ def preset_of(weights: str, preset: str = AUTO) -> str:
 
 
 def find_weights(weights: str) -> Path:
-    """The file of these weights, downloaded if they are ``official`` ones. Raises UserError where there is none."""
+    """Return the file of these weights; downloads ``official`` ones. Raises UserError where there is none."""
     if weights == 'official':
         return _download()
     if weights == TINY:
@@ -123,45 +128,47 @@ def _download() -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(huggingface_hub.hf_hub_download(**OFFICIAL))
+        return Path(huggingface_hub.hf_hub_download(OFFICIAL_REPOSITORY, OFFICIAL_FILE))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f'the official weights ({OFFICIAL["repo_id"]}, {OFFICIAL["filename"]}) could not be fetched: '
+            f'the official weights ({OFFICIAL_REPOSITORY}, {OFFICIAL_FILE}) could not be fetched: '
             f'{first_line}; fetch the file elsewhere and give its path'
         ) from error
 
 
-def _checked(path: Path, shapes: dict[str, tuple[int, ...]], preset: Preset) -> Callable[[str], torch.Tensor]:
-    """A reader of single tensors from ``path``, after its keys and shapes have been compared with ``shapes``."""
+def _checked(path: Path, shapes: Shapes, preset: Preset) -> Reader:
+    """Return a reader of single tensors from ``path``, whose keys and shapes are compared with ``shapes`` before."""
     expected = f'expected StreamVGGT weights of preset {preset.name!r}'
     found, read = _open(path, expected)
     ours = {key: shape for key, shape in found.items() if not key.startswith(UNUSED)}
     missing = [key for key in shapes if key not in ours]
     if len(missing) > len(shapes) // 2:
         raise UserError(
-            f"{path}: another model's weights ({len(found)} tensors, such as {_some(list(found))}); "
-            f'{expected}, with {_some(missing)}'
+            f"{path}: another model's weights ({len(found)} tensors, such as {_first_names(list(found))}); "
+            f'{expected}, with {_first_names(missing)}'
         )
     if missing and all(key.startswith('point_head.') for key in missing):
         raise UserError(f'{path}: these weights have no point head, take the points from depth')
     if missing:
-        raise UserError(f'{path}: {len(missing)} of {len(shapes)} weights are missing: {_some(missing)}; {expected}')
+        raise UserError(
+            f'{path}: {len(missing)} of {len(shapes)} weights are missing: {_first_names(missing)}; {expected}'
+        )
     different = [key for key in shapes if ours[key] != shapes[key]]
     if different:
-        told = [f'{key} {list(ours[key])} instead of {list(shapes[key])}' for key in different]
+        shown = [f'{key} {list(ours[key])} instead of {list(shapes[key])}' for key in different]
         raise UserError(
-            f'{path}: {len(different)} of {len(shapes)} weights have another shape: {_some(told)}; {expected}'
+            f'{path}: {len(different)} of {len(shapes)} weights have another shape: {_first_names(shown)}; {expected}'
         )
     # A head that was not built is left in the file.
     foreign = [key for key in ours if key not in shapes and not key.startswith('point_head.')]
     if foreign:
-        raise UserError(f'{path}: {len(foreign)} weights are not of this network: {_some(foreign)}; {expected}')
+        raise UserError(f'{path}: {len(foreign)} weights are not of this network: {_first_names(foreign)}; {expected}')
     return read
 
 
-def _open(path: Path, expected: str) -> tuple[dict[str, tuple[int, ...]], Callable[[str], torch.Tensor]]:
-    """Shapes by key, and a reader by key; UserError for what is no weights file."""
+def _open(path: Path, expected: str) -> tuple[Shapes, Reader]:
+    """Return shapes by key, and a reader by key. Raises UserError for what is no weights file."""
     size = path.stat().st_size
     with path.open('rb') as file:
         head = file.read(256)
@@ -177,7 +184,7 @@ def _open(path: Path, expected: str) -> tuple[dict[str, tuple[int, ...]], Callab
     return _open_torch(path, size, expected)
 
 
-def _open_safetensors(path: Path, size: int, expected: str):
+def _open_safetensors(path: Path, size: int, expected: str) -> tuple[Shapes, Reader]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -192,7 +199,7 @@ def _open_safetensors(path: Path, size: int, expected: str):
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """What a .safetensors file says of itself; nothing for a damaged one, which opening it will tell."""
+    """Return a .safetensors file's metadata; nothing for a damaged file, which opening it will report."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -202,7 +209,7 @@ def _metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def _open_torch(path: Path, size: int, expected: str):
+def _open_torch(path: Path, size: int, expected: str) -> tuple[Shapes, Reader]:
     import pickle
 
     if not zipfile.is_zipfile(path):
@@ -226,7 +233,7 @@ def _open_torch(path: Path, size: int, expected: str):
     return {key: tuple(value.shape) for key, value in tensors.items()}, tensors.__getitem__
 
 
-def _some(names: list[str]) -> str:
-    """The first few of a list, and how many more."""
+def _first_names(names: list[str]) -> str:
+    """Return the first few of a list, and how many more there are."""
     rest = len(names) - NAMED_KEYS
     return ', '.join(names[:NAMED_KEYS]) + (f' and {rest} more' if rest > 0 else '')

@@ -16,7 +16,7 @@ POSITION_BASE = 100.0
 
 
 def position_map(channels: int, size: tuple[int, int], aspect: float) -> torch.Tensor:
-    """Sines and cosines of a pixel's place: (channels, height, width) float32, computed in float64.
+    """Return sines and cosines of a pixel's place: (channels, height, width) float32, computed in float64.
 
     aspect = W / H of the image; x spans +-(a/d)(w-1)/w and y +-(1/d)(h-1)/h with d = sqrt(a^2 + 1). The first half of
     the channels tells x, the second y; each half is [sin(p f_k), cos(p f_k)], f_k = 100^(-k / (channels / 4)).
@@ -41,13 +41,14 @@ class ResidualUnit(nn.Module):
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (batch, features, h, w) -> the same shape."""
+        """Apply the unit to x (batch, features, h, w); the shape stays."""
         x = x.relu()
-        return self.conv2(self.conv1(x).relu()) + x
+        y: torch.Tensor = self.conv2(self.conv1(x).relu())
+        return y + x
 
 
 class Fusion(nn.Module):
-    """Joins a coarser map with a layer's own and enlarges the sum."""
+    """Joins a coarser map with a layer's own and upsamples the sum."""
 
     def __init__(self, features: int, deepest: bool):
         super().__init__()
@@ -57,11 +58,11 @@ class Fusion(nn.Module):
         self.out_conv = nn.Conv2d(features, features, 1)
 
     def forward(self, coarser: torch.Tensor | None, own: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """coarser, own: (batch, features, h, w) -> (batch, features, *size)."""
+        """Join coarser and own, (batch, features, h, w) each, and upsample to (batch, features, *size)."""
         x = own if coarser is None else coarser + self.resConfUnit1(own)
         # A 1x1 convolution and an interpolation whose weights sum to 1 commute; in this order it costs a quarter.
         x = self.out_conv(self.resConfUnit2(x))
-        return kernels.enlarge(x, size)
+        return kernels.bilinear_upsample(x, size)
 
 
 class Scratch(nn.Module):
@@ -79,13 +80,13 @@ class Scratch(nn.Module):
         )
 
     def fuse(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """Four maps, finest first, to one (batch, features, 8h, 8w), h and w in patches."""
+        """Join four maps, finest first, to one (batch, features, 8h, 8w), h and w in patches."""
         own = [self.get_submodule(f'layer{number}_rn')(x) for number, x in enumerate(maps, start=1)]
-        fused = None
-        for number in range(len(own), 0, -1):
-            finest = own[0].shape[-2:]
-            size = own[number - 2].shape[-2:] if number > 1 else (2 * finest[0], 2 * finest[1])
-            fused = self.get_submodule(f'refinenet{number}')(fused, own[number - 1], size)
+        finest = own[0].shape[-2:]
+        sizes = [(2 * finest[0], 2 * finest[1]), *(tuple(x.shape[-2:]) for x in own[:-1])]
+        fused: torch.Tensor = self.get_submodule(f'refinenet{len(own)}')(None, own[-1], sizes[-1])
+        for number in range(len(own) - 1, 0, -1):
+            fused = self.get_submodule(f'refinenet{number}')(fused, own[number - 1], sizes[number - 1])
         return fused
 
 
@@ -107,10 +108,10 @@ class DenseHead(nn.Module):
             )
         )
         self.scratch = Scratch(preset, outputs)
-        self._positions: dict[tuple, torch.Tensor] = {}
+        self._positions: dict[tuple[object, ...], torch.Tensor] = {}
 
     def _position(self, like: torch.Tensor, size: tuple[int, int], aspect: float) -> torch.Tensor:
-        """(1, C, *size), in the layout of ``like`` (batch, C, h, w)."""
+        """Return the position map (1, C, *size) in the layout of ``like`` (batch, C, h, w)."""
         # Few entries: one for each of the five grids of an image size, and sizes change at a stream's start only.
         last = like.is_contiguous(memory_format=torch.channels_last)
         key = (like.shape[1], size, aspect, like.device, like.dtype, last)
@@ -124,7 +125,7 @@ class DenseHead(nn.Module):
         return self._positions[key]
 
     def forward(self, tapped: list[torch.Tensor], patches: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
-        """tapped: four (batch, N, 2C) -> raw maps (batch, outputs, *size) in float32."""
+        """Return raw maps (batch, outputs, *size) in float32 of the tokens of four layers, (batch, N, 2C) each."""
         aspect = size[1] / size[0]
         maps = []
         for tokens, project, resize in zip(tapped, self.projects, self.resize_layers, strict=True):
@@ -132,16 +133,20 @@ class DenseHead(nn.Module):
             x = project(x)
             maps.append(resize(x + self._position(x, patches, aspect)))
         x = self.scratch.output_conv1(self.scratch.fuse(maps))
-        x = kernels.enlarge(x, size, self._position(x, size, aspect))
-        return self.scratch.output_conv2(x).float()
+        x = kernels.bilinear_upsample(x, size, self._position(x, size, aspect))
+        raw: torch.Tensor = self.scratch.output_conv2(x)
+        return raw.float()
 
 
 def depth_and_confidence(raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """raw: (batch, 2, H, W) -> depth exp(x) and confidence 1 + exp(x), each (batch, H, W)."""
+    """Return depth exp(x) and confidence 1 + exp(x), each (batch, H, W), of raw (batch, 2, H, W)."""
     return raw[:, 0].exp(), 1.0 + raw[:, 1].exp()
 
 
 def points_and_confidence(raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """raw: (batch, 4, H, W) -> points sign(x)(exp|x| - 1) (batch, H, W, 3) in the first camera's frame, confidence."""
+    """Return points sign(x)(exp|x| - 1) (batch, H, W, 3), in the first camera's frame, and confidence (batch, H, W).
+
+    raw: (batch, 4, H, W).
+    """
     points = raw[:, :3].sign() * raw[:, :3].abs().expm1()
     return points.permute(0, 2, 3, 1), 1.0 + raw[:, 3].exp()

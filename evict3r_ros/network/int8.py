@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matrices and kernels as int8, one scale an output channel: how the package's own weights lie in their file.
 
-The file is .safetensors. Beside a tensor ``x`` of int8 lies ``x.scale`` (rows,) float32; a row is what ``x`` holds along
-its first axis, for a transposed convolution an input channel. All other tensors are as they are.
+The file is .safetensors. Beside a tensor ``x`` of int8 lies ``x.scale`` (rows,) float32; a row is what ``x`` holds
+along its first axis, for a transposed convolution an input channel. All other tensors are as they are.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _LEAST_NUMBERS = 4096
 
 
 def is_packed(key: str, tensor: torch.Tensor) -> bool:
-    """Whether a weight is worth packing: a matrix or kernel; tables and vectors are small, and read as numbers."""
+    """Return whether a weight is worth packing: a large matrix or kernel, not a table or a vector."""
     return key.endswith('.weight') and tensor.ndim >= 2 and tensor.numel() >= _LEAST_NUMBERS
 
 
 def pack(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights as they go into the file: int8 with scales, or float16."""
+    """Return weights as they go into the file: int8 with scales, or float16."""
     packed = {}
     for key, tensor in weights.items():
         if is_packed(key, tensor):
@@ -37,7 +37,7 @@ def pack(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def unpacking(keys: Iterable[str], read: Callable[[str], torch.Tensor]) -> Callable[[str], torch.Tensor]:
-    """A reader of single tensors as float32, from one of a file that ``pack`` made; keys: all of that file."""
+    """Return a reader of tensors as float32 from a reader of a file that ``pack`` made; keys: all of that file."""
     scaled = {key.removesuffix(SCALE) for key in keys if key.endswith(SCALE)}
 
     def unpacked(key: str) -> torch.Tensor:

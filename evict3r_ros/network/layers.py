@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +20,10 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class RotaryTable:
-    """Cosines and sines that turn queries and keys by a patch's row and column.
+    """Cosines and sines that rotate queries and keys by a patch's row and column.
 
-    The first half of a head's channels turns with the row, the second with the column; inside a half, channel i pairs
-    with i + quarter and turns by position * 100^(-i / quarter). Special tokens sit at (0, 0), patch (r, c) at
+    The first half of a head's channels rotates with the row, the second with the column; inside a half, channel i pairs
+    with i + quarter and rotates by position * 100^(-i / quarter). Special tokens sit at (0, 0), patch (r, c) at
     (r + 1, c + 1).
     """
 
@@ -44,7 +45,7 @@ class RotaryTable:
 class Attention(nn.Module):
     """Multi-head attention; whom the queries attend to is the caller's ``attend``.
 
-    With ``norm_eps`` queries and keys are LayerNormed a head, and turned by a RotaryTable.
+    With ``norm_eps`` queries and keys are LayerNormed head by head (QK norm), and rotated by a RotaryTable.
     """
 
     def __init__(self, width: int, heads: int, norm_eps: float | None = None):
@@ -56,12 +57,15 @@ class Attention(nn.Module):
             self.k_norm = nn.LayerNorm(width // heads, eps=norm_eps)
         self.proj = nn.Linear(width, width)
 
-    def split(self, x: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
-        """x: (batch, tokens, width) -> query, key and value, normed and turned: (batch, heads, tokens, head_dim) each."""
+    def project_qkv(self, x: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
+        """Return query, key and value of x (batch, tokens, width): (batch, heads, tokens, head_dim) each.
+
+        With ``rotary`` queries and keys are normed and rotated.
+        """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         if rotary is None:
             return tuple(qkv.permute(2, 0, 3, 1, 4))
-        return kernels.norm_turn(
+        return kernels.qk_norm_rotary_embedding(
             qkv,
             self.q_norm.weight,
             self.q_norm.bias,
@@ -72,9 +76,10 @@ class Attention(nn.Module):
             rotary.sin,
         )
 
-    def join(self, answers: torch.Tensor) -> torch.Tensor:
-        """What attention answered, (batch, heads, tokens, head_dim) -> (batch, tokens, width)."""
-        return self.proj(answers.transpose(1, 2).flatten(-2))
+    def project_output(self, answers: torch.Tensor) -> torch.Tensor:
+        """Project what attention answered, (batch, heads, tokens, head_dim) -> (batch, tokens, width)."""
+        projected: torch.Tensor = self.proj(answers.transpose(1, 2).flatten(-2))
+        return projected
 
 
 class Mlp(nn.Module):
@@ -86,8 +91,9 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (..., width) -> (..., out)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        """Apply the layers to x (..., width) -> (..., out)."""
+        x = self.fc2(F.gelu(self.fc1(x)))
+        return x
 
 
 class LayerScale(nn.Module):
@@ -117,51 +123,53 @@ class Block(nn.Module):
         rotary: RotaryTable | None = None,
         observe_residual: Callable[[torch.Tensor], None] | None = None,
         normed: torch.Tensor | None = None,
-        then: nn.LayerNorm | None = None,
+        next_norm: nn.LayerNorm | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """x: (batch, tokens, width) -> the same shape; without ``attend`` the tokens attend to each other.
+        """Apply the block to x (batch, tokens, width); without ``attend`` the tokens attend to each other.
 
         A sum and the norm of it that comes next are one kernel, also across blocks: normed is ``norm1(x)``, where the
-        block before has made it, and then is the norm that the next one wants, the second part of the answer.
-        observe_residual: told what the MLP adds, (batch, tokens, width).
+        block before has made it, and next_norm is the norm that the next one wants, the second part of the answer.
+        observe_residual: called with what the MLP adds, (batch, tokens, width).
         """
         answers = attend(*self.before(self.norm1(x) if normed is None else normed, rotary))
-        x, normed, added = self.after(x, answers, then)
+        x, normed, added = self.after(x, answers, next_norm)
         if observe_residual is not None:
             observe_residual(added * self.ls2.gamma)
         return x, normed
 
     def before(self, normed: torch.Tensor, rotary: RotaryTable | None = None) -> tuple[torch.Tensor, ...]:
-        """Query, key and value that the block asks with."""
-        return self.attn.split(normed, rotary)
+        """Return the query, key and value that the block attends with."""
+        return self.attn.project_qkv(normed, rotary)
 
     def after(
-        self, x: torch.Tensor, answers: torch.Tensor, then: nn.LayerNorm | None
+        self, x: torch.Tensor, answers: torch.Tensor, next_norm: nn.LayerNorm | None
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-        """The tokens that leave the block, their norm, and what the MLP added, before its LayerScale."""
-        x, normed = add_and_norm(x, self.attn.join(answers), self.ls1, self.norm2)
+        """Return the tokens that leave the block, their norm, and what the MLP added, before its LayerScale."""
+        x, normed = add_and_norm(x, self.attn.project_output(answers), self.ls1, self.norm2)
         added = self.mlp(normed)
-        return *add_and_norm(x, added, self.ls2, then), added
+        return *add_and_norm(x, added, self.ls2, next_norm), added
 
 
 def add_and_norm(
     x: torch.Tensor, added: torch.Tensor, scale: LayerScale, norm: nn.LayerNorm | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """x + scale * added, and its norm, if one is given; (batch, tokens, width)."""
+    """Return x + scale * added, and its norm, if one is given; (batch, tokens, width)."""
     if norm is None:
         return torch.addcmul(x, added, scale.gamma), None
     return kernels.add_norm(x, added, scale.gamma, norm.weight, norm.bias, norm.eps)
 
 
 def run_blocks(
-    blocks: Sequence[Block],
-    x: torch.Tensor,
-    then: nn.LayerNorm,
-    attend: Callable[[int], Attend] = lambda _: kernels.self_attention,
+    blocks: nn.ModuleList, x: torch.Tensor, next_norm: nn.LayerNorm, attend: Sequence[Attend] | None = None
 ) -> torch.Tensor:
-    """A stack of blocks over x (batch, tokens, width), and a norm of what comes out; attend: by the block's number."""
-    normed = None
-    for number, block in enumerate(blocks):
-        following = blocks[number + 1].norm1 if number + 1 < len(blocks) else then
-        x, normed = block(x, attend(number), normed=normed, then=following)
+    """Run a stack of blocks over x (batch, tokens, width); return the norm of what comes out.
+
+    attend: of each block; by default tokens attend to each other.
+    """
+    stack = cast('Sequence[Block]', blocks)
+    norms = [*(block.norm1 for block in stack), next_norm]
+    normed: torch.Tensor = norms[0](x)
+    for number, block in enumerate(stack):
+        how = kernels.self_attention if attend is None else attend[number]
+        x, normed = block(x, how, normed=normed, next_norm=norms[number + 1])
     return normed

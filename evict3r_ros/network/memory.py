@@ -21,7 +21,7 @@ class Memory(Protocol):
     """Whether ``observe_residual`` is to be called."""
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Attention of the frames' own queries to the past and to themselves.
+        """Return the attention of the frames' own queries to the past and to themselves.
 
         query, key, value: (batch, heads, tokens, head_dim), after norm and RoPE. Returns (batch, heads, tokens,
         head_dim).
@@ -29,7 +29,7 @@ class Memory(Protocol):
         ...
 
     def observe_residual(self, layer: int, residual: torch.Tensor) -> None:
-        """A block is done; residual (batch, tokens, C): what its MLP added to the tokens, after LayerScale."""
+        """Take in what a block's MLP added to the tokens, (batch, tokens, C), after LayerScale."""
         ...
 
 

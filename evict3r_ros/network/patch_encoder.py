@@ -22,8 +22,9 @@ class PatchProjection(nn.Module):
         self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """images: (batch, 3, H, W) -> (batch, patches, width), in raster order."""
-        return self.proj(images).flatten(2).transpose(1, 2)
+        """Return tokens (batch, patches, width), in raster order, of images (batch, 3, H, W)."""
+        tokens: torch.Tensor = self.proj(images)
+        return tokens.flatten(2).transpose(1, 2)
 
 
 class PatchEncoder(nn.Module):
@@ -44,7 +45,7 @@ class PatchEncoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
 
     def positions(self, patches: tuple[int, int]) -> torch.Tensor:
-        """The positional table resized to ``patches`` (rows, columns): (1, 1 + rows * columns, width)."""
+        """Return the positional table resized to ``patches`` (rows, columns): (1, 1 + rows * columns, width)."""
         if patches == (self.grid, self.grid):
             return self.pos_embed
         own, table = self.pos_embed[:, :1], self.pos_embed[:, 1:]
@@ -53,7 +54,10 @@ class PatchEncoder(nn.Module):
         return torch.cat((own, table.flatten(2).transpose(1, 2).to(own.dtype)), dim=1)
 
     def forward(self, images: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """images: (batch, 3, H, W), normalised; positions: of ``positions`` -> (batch, patches, width)."""
+        """Return tokens (batch, patches, width) of normalised images (batch, 3, H, W).
+
+        positions: from ``self.positions``, for the images' size.
+        """
         x = self.patch_embed(images)
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1) + positions
         x = torch.cat((x[:, :1], self.register_tokens.expand(x.shape[0], -1, -1), x[:, 1:]), dim=1)

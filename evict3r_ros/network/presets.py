@@ -39,7 +39,7 @@ class Preset:
     """Side of the encoder's learned positional table, in patches."""
     camera_rounds_apart: bool = False
     """Whether a refinement round remembers the same round of earlier frames only. The published camera head, streaming,
-    lets all rounds share one memory, which no pass over whole clips can train; apart, streaming is that pass exactly."""
+    lets all rounds share one memory, which a pass over whole clips cannot train; apart, streaming equals that pass."""
 
     @property
     def head_dim(self) -> int:
@@ -124,5 +124,5 @@ PRESETS = {
     )
 }
 """``official``: the published weights' sizes. ``small``: the same network scaled down, for tests and the CPU. ``tiny``:
-the sizes of this package's own weights. ``nano``: as
-narrow as it gets, to run the same code for thousands of frames where the numbers don't matter."""
+the sizes of this package's own weights. ``nano``: as narrow as possible, to run the same code for thousands of frames
+where the numbers do not matter."""

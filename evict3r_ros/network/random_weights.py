@@ -11,7 +11,7 @@ import torch
 
 
 def scale_by_rule(key: str, noise: torch.Tensor) -> torch.Tensor:
-    """Standard normal noise scaled so that activations keep their size through the network.
+    """Scale standard normal noise so that activations keep their size through the network.
 
     LayerScale 0.2 + 0.05 x; matrices and kernels x / sqrt(inputs); norm weights 1 + 0.1 x; biases 0.02 x; tokens and
     positional tables 0.5 x.
@@ -24,6 +24,6 @@ def scale_by_rule(key: str, noise: torch.Tensor) -> torch.Tensor:
 
 
 def random_tensor(key: str, shape: tuple[int, ...], seed: int, device: torch.device) -> torch.Tensor:
-    """The float32 weight of that name; numbers differ between kinds of device, not between machines."""
+    """Return the float32 weight of that name; numbers differ between kinds of device, not between machines."""
     generator = torch.Generator(device).manual_seed((zlib.crc32(key.encode()) + seed) % 2**63)
     return scale_by_rule(key, torch.randn(shape, generator=generator, device=device))

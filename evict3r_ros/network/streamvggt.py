@@ -15,6 +15,7 @@ from evict3r_ros.network.camera_head import CameraHead
 from evict3r_ros.network.dense_head import DenseHead, depth_and_confidence, points_and_confidence
 from evict3r_ros.network.memory import CausalMemory, Memory
 from evict3r_ros.network.presets import MEAN, STD, Preset
+from evict3r_ros.stages import stage
 
 HEADS = ('camera', 'depth', 'point')
 
@@ -47,7 +48,7 @@ class StreamVGGT(nn.Module):
         super().__init__()
         self.preset = preset
         self.untrained = False
-        """Set by whoever fills the weights with noise, told to users by whoever shows results."""
+        """Set where the weights are random numbers, shown to users with the results."""
         self.source = ''
         """Where the weights came from, in a few words for logs and status."""
         self.aggregator = Aggregator(preset)
@@ -55,7 +56,7 @@ class StreamVGGT(nn.Module):
         self.depth_head = DenseHead(preset, outputs=2)
         self.point_head = DenseHead(preset, outputs=4) if 'point' in heads else None
         self._mean_and_std: torch.Tensor | None = None
-        self._aside: kernels.Aside | None = None
+        self._side_stream: kernels.SideStream | None = None
 
     @property
     def device(self) -> torch.device:
@@ -68,39 +69,45 @@ class StreamVGGT(nn.Module):
         return self.aggregator.camera_token.dtype
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """images: (..., 3, H, W) RGB in [0, 1] -> the network's input, in its precision."""
+        """Return images (..., 3, H, W) RGB in [0, 1] as the network's input, in its precision."""
         # Kept, because a copy from the host has no place in a CUDA graph.
         if self._mean_and_std is None or self._mean_and_std.device != images.device:
             self._mean_and_std = torch.tensor((MEAN, STD), device=images.device)[..., None, None]
         mean, std = self._mean_and_std
-        return ((images - mean) / std).to(self.dtype)
+        normalised: torch.Tensor = (images - mean) / std
+        return normalised.to(self.dtype)
 
     def forward(
         self, images: torch.Tensor, is_first: torch.Tensor, grid: FrameGrid, memory: Memory, camera_memory: Memory
     ) -> NetworkOutput:
-        """images: (batch, frames, 3, H, W) normalised; is_first: (frames,) bool; grid: of ``aggregator.grid``."""
-        tokens = self.aggregator(images, is_first, grid, memory)
-        return self.read(tokens, grid, tuple(images.shape[-2:]), camera_memory)
+        """Run the network on normalised images (batch, frames, 3, H, W).
 
-    def read(
+        is_first: (frames,) bool; grid: from ``aggregator.grid``.
+        """
+        tokens = self.aggregator(images, is_first, grid, memory)
+        return self.run_heads(tokens, grid, (images.shape[-2], images.shape[-1]), camera_memory)
+
+    def run_heads(
         self, tokens: list[torch.Tensor], grid: FrameGrid, size: tuple[int, int], camera_memory: Memory
     ) -> NetworkOutput:
-        """What the heads say of the aggregator's tokens, for images of ``size`` (height, width)."""
+        """Return what the heads say of the aggregator's tokens, for images of ``size`` (height, width)."""
         *tapped, last = tokens
         batch_frames = last.shape[:2]
         # The camera head moves weights, the dense heads compute: side by side they take little more than one of them.
-        if self._aside is None:
-            self._aside = kernels.Aside(last.device)
-        with self._aside.beside(last):
+        if self._side_stream is None:
+            self._side_stream = kernels.SideStream(last.device)
+        with self._side_stream.fork(last), stage('camera head'):
             pose_encoding = self.camera_head(last[:, :, 0], camera_memory)
         tapped = [tokens.flatten(0, 1) for tokens in tapped]
-        depth, confidence = depth_and_confidence(self.depth_head(tapped, grid.patches, size))
+        with stage('depth head'):
+            raw = self.depth_head(tapped, grid.patches, size)
+        depth, confidence = depth_and_confidence(raw)
         points = points_confidence = None
         if self.point_head is not None:
             points, points_confidence = points_and_confidence(self.point_head(tapped, grid.patches, size))
             points = points.unflatten(0, batch_frames)
             points_confidence = points_confidence.unflatten(0, batch_frames)
-        self._aside.join()
+        self._side_stream.join()
         return NetworkOutput(
             pose_encoding,
             depth.unflatten(0, batch_frames),
@@ -111,13 +118,16 @@ class StreamVGGT(nn.Module):
         )
 
     def causal(self, images: torch.Tensor, patches: tuple[int, int]) -> NetworkOutput:
-        """One frame-causal pass over whole clips: images (batch, frames, 3, H, W) RGB in [0, 1], frame 0 a stream's first.
+        """Run one frame-causal pass over whole clips (batch, frames, 3, H, W), RGB in [0, 1].
+
+        Frame 0 is a stream's first.
 
         The same as streaming with everything remembered, but for the camera head where a preset lets its rounds share
         one memory: here a round sees the same round of earlier frames.
         """
         frames = images.shape[1]
         is_first = torch.arange(frames, device=images.device) == 0
-        return self(
+        output: NetworkOutput = self(
             self.normalise(images), is_first, self.aggregator.grid(patches), CausalMemory(frames), CausalMemory(frames)
         )
+        return output

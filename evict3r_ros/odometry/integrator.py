@@ -26,32 +26,36 @@ _QUATERNION_EVERY = 100  # frames between two makings of an exact rotation
 class DriftModel:
     """How uncertain the motion between two frames is: a random walk, in the robot's axes.
 
-    position: standard deviation of the position in metres, after a metre. position_by_turn: the same after a radian.
-    rotation: that of the attitude in radians, after a metre; rotation_by_turn: after a radian. All for a confidence of
-    2; the variance is over (confidence - 1), within a factor of 10. floor: standard deviation of each single pose, in
-    metres and radians, which does not add up. These are assumptions on the safe side, not measurements.
+    Standard deviations, all for a confidence of 2; the variance is divided by (confidence - 1), within a factor of 10.
+    These are assumptions on the safe side, not measurements.
     """
 
     position: float = 0.05
+    """Of the position, in metres, after a metre."""
     position_by_turn: float = 0.05
+    """Of the position, in metres, after a radian."""
     rotation: float = 0.02
+    """Of the attitude, in radians, after a metre."""
     rotation_by_turn: float = 0.05
+    """Of the attitude, in radians, after a radian."""
     floor: float = 0.01
+    """Of each single pose, in metres and radians; it does not add up."""
 
 
 @dataclass(frozen=True)
 class OdometryState:
-    """A pose and how the robot moves.
-
-    odom_from_child: (4, 4). twist: (6,), linear m/s then angular rad/s, in the child frame's axes (REP-103's order).
-    pose_covariance, twist_covariance: (6, 6), x y z and rotations about x y z; the pose's about the odom frame's axes.
-    """
+    """A pose and how the robot moves."""
 
     stamp_ns: int
+    """Of the image."""
     odom_from_child: np.ndarray
+    """(4, 4): the pose, in metres."""
     twist: np.ndarray
+    """(6,): linear m/s, then angular rad/s, in the child frame's axes (REP-103's order)."""
     pose_covariance: np.ndarray
+    """(6, 6): x y z and rotations about x y z, in the odom frame's axes."""
     twist_covariance: np.ndarray
+    """(6, 6): x y z and rotations about x y z, in the child frame's axes."""
 
 
 class OdometryIntegrator:
@@ -62,11 +66,15 @@ class OdometryIntegrator:
     """
 
     def __init__(
-        self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None, drift: DriftModel = DriftModel()
+        self, child_from_camera: np.ndarray, odom_from_child: np.ndarray | None = None, drift: DriftModel | None = None
     ) -> None:
         self.path = ThinnedPath()
-        self._drift = drift
+        self._drift = drift if drift is not None else DriftModel()
         self._frames = 0
+        self._world_from_camera: np.ndarray | None = None
+        self._stamp_ns: int | None = None
+        self._covariance: np.ndarray = np.zeros((6, 6))
+        self._scale_error: np.ndarray = np.zeros(3)
         self._mount(child_from_camera, np.eye(4) if odom_from_child is None else odom_from_child)
         self._begin()
 
@@ -78,7 +86,7 @@ class OdometryIntegrator:
         world_from_camera: (4, 4), in the stream's world and unit. scale: of this frame. confidence: the network's, of a
         typical pixel, 1 and more. The first frame of a stream stays where the last stream ended.
         """
-        if self._world_from_camera is None:
+        if self._world_from_camera is None or self._stamp_ns is None:
             self._bridge(stamp_ns)
         else:
             moved = geometry.invert(self._world_from_camera) @ world_from_camera
@@ -112,8 +120,8 @@ class OdometryIntegrator:
 
     def _begin(self) -> None:
         self._pose = self._origin.copy()
-        self._world_from_camera: np.ndarray | None = None
-        self._stamp_ns: int | None = None
+        self._world_from_camera = None
+        self._stamp_ns = None
         self._covariance = np.zeros((6, 6))
         self._scale_error = np.zeros(3)
         self._forget_twist()
@@ -123,7 +131,7 @@ class OdometryIntegrator:
         self._twist, self._twist_covariance = np.zeros(6), _UNKNOWN * np.eye(6)
 
     def _bridge(self, stamp_ns: int) -> None:
-        """Account for the time between two streams: nobody saw the robot move, and it may have gone on as it went."""
+        """Account for the time between two streams: the robot may have gone on as it moved before."""
         if self._stamp_ns is not None and stamp_ns > self._stamp_ns:
             seconds = (stamp_ns - self._stamp_ns) * 1e-9
             linear, angular = (float(np.linalg.norm(part)) * seconds for part in (self._twist[:3], self._twist[3:]))

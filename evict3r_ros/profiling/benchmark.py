@@ -4,23 +4,24 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from evict3r_ros import kernels
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.network import StreamVGGT
+from evict3r_ros.profiling.stage_clock import StageClock
+from evict3r_ros.stages import on_stage
 from evict3r_ros.stream import Stream
-from evict3r_ros.stream.recorded import Transfer
 
 GIB = 2**30
 EARLY = 500
@@ -45,10 +46,10 @@ class Measurement:
     """The stream's first frame, with whatever had to be compiled or loaded."""
     tokens: int
     """The budget a layer, resolved."""
-    extra: dict = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
 
-    def report(self) -> dict:
-        """The figures, by the names that scripts rely on."""
+    def report(self) -> dict[str, Any]:
+        """Return the figures, by the names that scripts rely on."""
         times = self.frames_ms
         return {
             'median_ms': statistics.median(times),
@@ -70,82 +71,8 @@ class Measurement:
         }
 
 
-class StageClock:
-    """Times calls by stage: wall time on a CPU, events on a GPU, so that nothing waits inside a frame.
-
-    Calls made while a CUDA graph is recorded are timed in each of its replays.
-    """
-
-    def __init__(self, device: torch.device):
-        self._cuda = device.type == 'cuda'
-        self._spans: list[tuple[str, object, object]] = []
-        self._recorded: list[tuple[str, object, object]] = []
-        self.frames: dict[str, list[float]] = {}
-
-    def _now(self):
-        if not self._cuda:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True, external=torch.cuda.is_current_stream_capturing())
-        event.record()
-        return event
-
-    def timed(self, stage: str, call: Callable) -> Callable:
-        """The call, timed as part of a stage; inner stages count in outer ones too."""
-
-        @functools.wraps(call)
-        def wrapper(*args, **kwargs):
-            start = self._now()
-            answer = call(*args, **kwargs)
-            spans = self._recorded if self._cuda and torch.cuda.is_current_stream_capturing() else self._spans
-            spans.append((stage, start, self._now()))
-            return answer
-
-        return wrapper
-
-    def end_frame(self) -> None:
-        """Add the frame's calls up; on a GPU only once all that was launched is done."""
-        sums: dict[str, float] = {}
-        for stage, start, end in self._spans + self._recorded:
-            span = start.elapsed_time(end) if self._cuda else 1e3 * (end - start)
-            sums[stage] = sums.get(stage, 0.0) + span
-        for stage, total in sums.items():
-            self.frames.setdefault(stage, []).append(total)
-        self._spans.clear()
-
-
-def _time_stages(clock: StageClock, network: StreamVGGT, stream: Stream) -> Callable[[], None]:
-    """Time the parts of a stream; call the answer to take the clocks off what outlives the stream."""
-    aggregator, cache = network.aggregator, stream.cache
-    modules = {
-        'patch encoder': [aggregator.patch_embed],
-        'frame blocks': list(aggregator.frame_blocks),
-        'global blocks': list(aggregator.global_blocks),
-        'camera head': [network.camera_head],
-        'depth head': [network.depth_head],
-    }
-    for stage, parts in modules.items():
-        for part in parts:
-            part.forward = clock.timed(stage, part.forward)
-    cache.attend = clock.timed('attention with cache, in global blocks', cache.attend)
-    cache.pool.write = clock.timed('quantization, in attention', cache.pool.write)
-    cache.pool.read = clock.timed('unpacking, in attention', cache.pool.read)
-    cache.policy.observe = clock.timed('scoring by keys, in attention', cache.policy.observe)
-    cache.end_frame = clock.timed('eviction', cache.end_frame)
-    send, Transfer.send = Transfer.send, clock.timed('copy of the image', Transfer.send)
-    engines = kernels.time_scoring(functools.partial(clock.timed, 'scoring by attention'))
-
-    def restore() -> None:
-        engines()
-        Transfer.send = send
-        for parts in modules.values():
-            for part in parts:
-                del part.forward
-
-    return restore
-
-
 def random_images(size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Images of noise (h, w, 3) uint8 without end, no two alike; made from a few dozen, so that making them is cheap."""
+    """Yield images of noise (h, w, 3) uint8 without end, no two alike; rolling a few dozen makes them cheap."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (32, *size, 3), dtype=np.uint8)
     while True:
@@ -166,7 +93,7 @@ def measure(
     Then, with a cache as full as it was, a few more with clocks between the stages.
     """
     device = network.device
-    # The clocks of a run before this one hold its stream in circles, which only the collector undoes.
+    # What a run before this one left in cycles must not count as this one's memory.
     gc.collect()
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
@@ -184,14 +111,11 @@ def measure(
         tokens = stream.config.tokens
         peak = torch.cuda.max_memory_allocated(device) if device.type == 'cuda' else memory[-1]
         clock = StageClock(device)
-        restore = _time_stages(clock, network, stream)
-        try:
+        with on_stage(clock):
             stream.forget_graph()
             for _ in range(min(STAGE_FRAMES, frames)):
                 stream.step(next(images))
                 clock.end_frame()
-        finally:
-            restore()
     stages = {stage: statistics.median(values) for stage, values in clock.frames.items()}
     return Measurement(times[warm_up:], memory[warm_up:], stages, peak / GIB, times[0], tokens)
 
@@ -202,8 +126,8 @@ def _memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def plot(runs: dict[str, Measurement], path: str) -> None:
-    """Latency and memory against the frame number, a line for each run, as PNG."""
+def plot(runs: dict[str, Measurement], path: Path) -> None:
+    """Draw latency and memory against the frame number, a line for each run, as PNG."""
     figure = new_figure(9, 6)
     above, below = figure.subplots(2, sharex=True)
     for name, run in runs.items():

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,8 +40,8 @@ class Soak:
     tensors: np.ndarray
     """(looks,): bytes of all living tensors' storages."""
 
-    def summary(self) -> dict:
-        """The figures that say whether anything grows, and by how much, after the warm-up.
+    def summary(self) -> dict[str, Any]:
+        """Return the figures that say whether anything grows, and by how much, after the warm-up.
 
         Times are quartiles of frames 100 to 200 (early) and of the last 100 (late).
         """
@@ -64,7 +65,7 @@ class Soak:
 
 
 def living_tensor_bytes() -> int:
-    """Bytes of all storages that any living tensor has, each counted once."""
+    """Return the bytes of all storages that any living tensor has, each counted once."""
     storages = {}
     for thing in gc.get_objects():
         # The type, not isinstance: that would ask objects for their class, and wake lazy ones.
@@ -75,7 +76,10 @@ def living_tensor_bytes() -> int:
 
 
 def resident_bytes(process: int | str = 'self') -> int:
-    """Bytes of a process in memory, by default of this one. Linux; raises FileNotFoundError for one that has ended."""
+    """Return the bytes of a process in memory, by default of this one; on Linux.
+
+    Raises FileNotFoundError for one that has ended.
+    """
     pages = int(Path(f'/proc/{process}/statm').read_text().split()[1])
     return pages * 4096
 
@@ -85,9 +89,9 @@ def run(
     config: CacheConfig,
     size: tuple[int, int],
     frames: int,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> Soak:
-    """Random images of ``size`` (height, width), the network's, each made when it is needed."""
+    """Run a stream over random images of ``size`` (height, width), the network's, each made when it is needed."""
     rng = np.random.default_rng(0)
     latency, cpu = np.empty(frames), np.empty(frames)
     looked_at, resident, tensors = [], [], []
@@ -108,7 +112,7 @@ def run(
 
 
 def plot(soak: Soak, path: Path, title: str) -> None:
-    """Latency and memory against the frame number, as PNG."""
+    """Draw latency and memory against the frame number, as PNG."""
     figure = new_figure(9, 6)
     above, below = figure.subplots(2, sharex=True)
     above.plot(soak.latency_ms, '.', markersize=1.5, color='0.6', label='each frame')

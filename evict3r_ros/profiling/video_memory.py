@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +40,8 @@ class VideoMemory:
     resident: np.ndarray
     """(looks,): bytes of the process in memory."""
 
-    def summary(self) -> dict:
-        """The figures that say whether memory grows, after the first tenth of the frames."""
+    def summary(self) -> dict[str, Any]:
+        """Return the figures that say whether memory grows, after the first tenth of the frames."""
         answering = (self.answered >= self.frames / 10) & (self.answered < self.frames)
         exporting = self.answered >= self.frames
         resident = self.resident / 2**20
@@ -55,7 +56,7 @@ class VideoMemory:
 
 
 def make_video(path: Path, frames: int, fps: float) -> None:
-    """Stripes that drift over noise, small and quick to make."""
+    """Write a video of stripes that drift over noise, small and quick to make."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 60, (*SIZE, 3))
     columns = np.arange(SIZE[1])
@@ -66,7 +67,7 @@ def make_video(path: Path, frames: int, fps: float) -> None:
 
 
 def run(
-    seconds: float, fps: float, options: list[str], progress: Callable[[int], None] = lambda _: None
+    seconds: float, fps: float, options: list[str], progress: Callable[[int], object] = lambda _: None
 ) -> VideoMemory:
     """Run the command over a video of that length; options: more of the command's. Linux.
 
@@ -121,7 +122,7 @@ def _from(path: Path, place: int) -> bytes:
 
 
 def plot(memory: VideoMemory, path: Path, title: str) -> None:
-    """Memory against the time of the video, and during the export after it, as PNG."""
+    """Draw memory against the time of the video, and during the export after it, as PNG."""
     figure = new_figure(10, 3.6)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4, 1))
     answering = (memory.answered < memory.frames) & (memory.answered > 0)

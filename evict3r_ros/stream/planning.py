@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -21,7 +22,7 @@ from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
-from evict3r_ros.network.checkpoint import DTYPES
+from evict3r_ros.network.precision import torch_dtype
 from evict3r_ros.stream.stream import Stream
 
 MIB = 2**20
@@ -32,13 +33,15 @@ CUDA_RUNTIME = 600 * MIB
 class StorageCounter(TorchDispatchMode):
     """Counts the bytes of storages that operations inside it make, as long as these live."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self._live: dict[int, tuple[StorageWeakRef, int]] = {}
         self._at_most = 0
         self.peak = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
@@ -61,7 +64,9 @@ class StorageCounter(TorchDispatchMode):
 class _FusedAttention(TorchFunctionMode):
     """On the meta device attention would be taken apart, scores and all; on real ones it is one kernel that is not."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         if func is torch.nn.functional.scaled_dot_product_attention:
             return torch.empty_like(args[0])
         return func(*args, **(kwargs or {}))
@@ -110,7 +115,7 @@ class Plan:
         )
 
     def rows(self) -> list[tuple[str, int, str]]:
-        """(what, bytes, a remark) for each part and the total."""
+        """Return (what, bytes, a remark) for each part and the total."""
         config = self.config
         each = self.cache // self.layers
         return [
@@ -131,7 +136,7 @@ class Plan:
         ]
 
     def table(self) -> str:
-        """The rows as text."""
+        """Return the rows as text."""
         return table(self.rows())
 
 
@@ -154,28 +159,28 @@ def plan(
     cuda: bool = False,
     heads: tuple[str, ...] = ('camera', 'depth'),
 ) -> Plan:
-    """The plan for images of ``size`` (height, width), the network's, by default the largest of the preset's width.
+    """Return the plan for images of ``size`` (height, width); by default the largest of the preset's width.
 
     Raises UserError for settings that cannot work.
     """
-    for name, value, known in (('preset', preset, PRESETS), ('dtype', dtype, DTYPES)):
-        if value not in known:
-            raise UserError(f'{name} {value!r} is not one of {", ".join(known)}')
+    if preset not in PRESETS:
+        raise UserError(f'preset {preset!r} is not one of {", ".join(PRESETS)}')
+    precision = torch_dtype(dtype)
     if config.policy in POLICIES and POLICIES[config.policy].grows:
         raise UserError(f'policy {config.policy!r} takes more memory with every frame: there is nothing to plan')
     size = size or (PRESETS[preset].image_width,) * 2
     ImageView.whole(size)
     with torch.device('meta'), torch.inference_mode():
-        network = StreamVGGT(PRESETS[preset], heads).to(DTYPES[dtype])
+        network = StreamVGGT(PRESETS[preset], heads).to(precision)
         with StorageCounter() as counter, _FusedAttention():
             stream = Stream(network, config, camera_size=size, image_width=size[1])
             opened = counter.bytes
             cache = stream.cache
-            scratch = sum(part.nbytes for part in cache.scratch)
+            scratch = cache.scratch_bytes
             image = torch.empty(3, *size)
             stream.run(image)
             tables = counter.bytes - opened - image.nbytes
-            cache.ledger.assume_full()
+            cache.assume_full()
             counter.peak = 0
             # The image itself counts as an activation.
             stream.run(image)
@@ -199,7 +204,7 @@ def plan(
 
 
 def largest_tokens(fitting: Plan, memory: int) -> int:
-    """How many tokens a layer fit into ``memory`` bytes, all else being as in a plan; 0 if not even one frame does."""
+    """Return how many tokens a layer fit into ``memory`` bytes, all else as in a plan; 0 if not even one frame does."""
     double = plan(
         fitting.preset,
         replace(fitting.config, tokens=2 * fitting.config.tokens, memory_mb=None, share=None, sequence_length=None),
@@ -212,7 +217,7 @@ def largest_tokens(fitting: Plan, memory: int) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a device has to give: of the card, or of the machine."""
+    """Return the bytes that are free on a device: of the card, or of the machine."""
     if device.type == 'cuda':
         return torch.cuda.mem_get_info(device)[0]
     lines = Path('/proc/meminfo').read_text().splitlines()
@@ -220,7 +225,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def refuse_unless_fits(planned: Plan, memory: int) -> None:
-    """UserError, with the largest cache that fits, for a plan of more than ``memory`` bytes."""
+    """Raise UserError, with the largest cache that fits, for a plan of more than ``memory`` bytes."""
     if planned.total > memory:
         largest = largest_tokens(planned, memory)
         raise UserError(

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+
+from evict3r_ros.stages import stage
 
 Answer = TypeVar('Answer')
 
@@ -21,12 +23,12 @@ class FrameGraph(Generic[Answer]):
     keep its state in tensors that it changes in place. What it allocates stays its own until the graph is dropped.
     """
 
-    def __init__(self, work: Callable[[], Answer], after: FrameGraph | None = None):
-        """after: another piece of the frame, always replayed before this one, whose memory it may use again."""
+    def __init__(self, work: Callable[[], Answer], after: FrameGraph[Any] | None = None):
+        """Record the work; after: a graph always replayed before this one, whose memory it may use again."""
         self._graph = torch.cuda.CUDAGraph()
         pool = None if after is None else after._graph.pool()
         # Other threads of a node may use CUDA meanwhile.
-        with torch.cuda.graph(self._graph, pool=pool, stream=_main_line(), capture_error_mode='thread_local'):
+        with torch.cuda.graph(self._graph, pool=pool, stream=_main_stream(), capture_error_mode='thread_local'):
             self.answer = work()
             """What the work returned; its tensors hold the latest replay's numbers."""
 
@@ -37,8 +39,8 @@ class FrameGraph(Generic[Answer]):
 
 
 @functools.cache
-def _main_line() -> torch.cuda.Stream:
-    # Ahead of what runs aside, where both want the same multiprocessor.
+def _main_stream() -> torch.cuda.Stream:
+    # Ahead of side streams, where both want the same multiprocessor.
     return torch.cuda.Stream(priority=-1)
 
 
@@ -54,15 +56,16 @@ class Transfer:
         self._arrived = torch.cuda.Event()
 
     def send(self, image: torch.Tensor) -> None:
-        """An image from wherever it lies; the last frame must be done."""
-        if image.is_cuda:
-            self.image.copy_(image)
-        else:
-            self._staged.copy_(image)
-            self.image.copy_(self._staged, non_blocking=True)
+        """Copy an image to the device, from wherever it lies; the last frame must be done."""
+        with stage('copy of the image'):
+            if image.is_cuda:
+                self.image.copy_(image)
+            else:
+                self._staged.copy_(image)
+                self.image.copy_(self._staged, non_blocking=True)
 
     def wait(self) -> np.ndarray:
-        """The numbers, in float64, once all that was launched is done."""
+        """Wait for all that was launched, and return the numbers in float64."""
         self._arrived.record()
         self._arrived.synchronize()
         return self.numbers.numpy().astype(np.float64)

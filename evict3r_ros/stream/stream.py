@@ -15,14 +15,16 @@ from evict3r_ros import geometry
 from evict3r_ros.cache import CacheConfig, CacheShape, CameraCache, KeyValueCache
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.network import NetworkOutput, StreamVGGT
-from evict3r_ros.network.camera_head import POSE
-from evict3r_ros.stream.anchors import AnchorChooser, motion
-from evict3r_ros.stream.recorded import FrameGraph, Transfer
+from evict3r_ros.stream.anchors import CameraFeedback
+from evict3r_ros.stream.frame_steps import EagerRunner, FrameRunner, FrameSteps, RecordedRunner
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one image. Lengths are in the network's unit: its scale is arbitrary, but one a stream."""
+    """What the network says of one image.
+
+    Lengths are in the network's unit: its scale is arbitrary, but the same throughout a stream.
+    """
 
     index: int
     """0 for a stream's first frame."""
@@ -59,9 +61,9 @@ class Stream:
     """Runs a network over images as they come.
 
     Memory is allocated here, for the largest frame that the network takes (a square one), or for ``camera_size``
-    (height, width) if that is given. Images become ``image_width`` wide, a multiple of 14, the preset's by default: less
-    is faster and sees less. On CUDA all frames but a stream's first few are one CUDA graph, unless ``graph`` is False or
-    the cache grows. Not thread-safe. Raises UserError for settings that cannot work.
+    (height, width) if that is given. Images become ``image_width`` wide, a multiple of 14, the preset's by default:
+    less is faster and sees less. On CUDA all frames but a stream's first few are one CUDA graph, unless ``graph`` is
+    False or the cache grows. Not thread-safe. Raises UserError for settings that cannot work.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class Stream:
                 network.device,
             ),
         )
-        """Of the global blocks: to look at, for pictures and tests; the stream alone drives it."""
+        """Of the global blocks; the stream alone drives it."""
         self.config = self.cache.config
         """As given, with the budget in tokens."""
         camera_layers, camera_entries = preset.camera_memory
@@ -102,16 +104,17 @@ class Stream:
             network.dtype,
             network.device,
         )
-        self._anchor_chooser = AnchorChooser()
-        self._has_graph = graph and network.device.type == 'cuda' and not self.cache.policy.grows
-        if self._has_graph:
-            self.cache.ledger.assume_full()
         # A plan runs on the meta device, where there are no numbers to look at.
-        self._tells = (config.anchors > 0 or self.cache.adaptive is not None) and network.device.type != 'meta'
-        self._transfer: Transfer | None = None
-        self._looking = self._settling = None
-        self._recorded_view: ImageView | None = None
+        wants_feedback = network.device.type != 'meta' and CameraFeedback.is_wanted(self.cache)
+        self._feedback = CameraFeedback(self.cache) if wants_feedback else None
+        self._has_graph = graph and network.device.type == 'cuda' and not self.cache.can_grow
+        if self._has_graph:
+            self.cache.assume_full()
         self._view: ImageView | None = None
+        """Of the eager and the recorded runner; it outlives a reset."""
+        self._eager: EagerRunner | None = None
+        self._recorded: RecordedRunner | None = None
+        self._is_open = False
         self._index = 0
 
     def __enter__(self) -> Stream:
@@ -124,35 +127,42 @@ class Stream:
 
     def close(self) -> None:
         """Give the cache's memory back; the stream cannot be used any more, the network can."""
-        self._looking = self._settling = self._transfer = None
+        self._eager = self._recorded = self._feedback = None
         del self.cache, self.camera_cache
 
     def reset(self) -> None:
         """Forget everything; the next image, of any size, is a stream's first. No memory is allocated or freed."""
-        self._view = None
+        self._is_open = False
         self._index = 0
 
     def forget_graph(self) -> None:
         """Let the next frame record its CUDA graph anew, for those who change what a frame does."""
-        self._looking = self._settling = None
+        if self._recorded is not None:
+            self._recorded.forget()
 
-    def _open(self, camera_size: tuple[int, int]) -> None:
+    def _open(self, camera_size: tuple[int, int]) -> tuple[ImageView, EagerRunner]:
+        """Begin a stream with images of a size, unless one has begun; return what it runs with."""
+        if self._is_open and self._view is not None and self._eager is not None:
+            return self._view, self._eager
         view = ImageView.of(camera_size, self.image_width)
-        if view != self._recorded_view:
-            self._looking = self._settling = self._transfer = None
-            self._grid = self.network.aggregator.grid(view.patches)
-            if self._has_graph:
-                self._transfer = Transfer((*camera_size, 3), POSE, self.network.device)
-            self._recorded_view = view
+        eager = self._eager
+        if view != self._view or eager is None:
+            # What was recorded for another size is freed before more is allocated.
+            self._eager = self._recorded = None
+            steps = FrameSteps(self.network, self.cache, self.camera_cache, self._feedback, view)
+            eager = EagerRunner(steps)
+            self._view, self._eager = view, eager
+            self._recorded = RecordedRunner(steps) if self._has_graph else None
         self.cache.reset(view.patches)
         self.camera_cache.reset()
-        self._anchor_chooser.reset()
-        self._admitted_pose = np.eye(4)
-        self._view = view
+        if self._feedback is not None:
+            self._feedback.reset()
+        self._is_open = True
+        return view, eager
 
     @torch.inference_mode()
     def step(self, image: np.ndarray | torch.Tensor) -> Prediction:
-        """The next image (h, w, 3), uint8 RGB, of any size, but of one size until ``reset``.
+        """Return the prediction for the next image (h, w, 3), uint8 RGB, of any size, but of one size until ``reset``.
 
         Raises ValueError for anything else. A frame that fails leaves the stream to be ``reset``.
         """
@@ -160,124 +170,40 @@ class Stream:
         image = torch.as_tensor(np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != torch.uint8:
             raise ValueError(f'an image is (height, width, 3) uint8 RGB, not {tuple(image.shape)} {image.dtype}')
-        camera_size = tuple(image.shape[:2])
-        if self._view is None:
-            self._open(camera_size)
-        elif camera_size != self._view.camera_size:
+        camera_size = (image.shape[0], image.shape[1])
+        view, eager = self._open(camera_size)
+        if camera_size != view.camera_size:
             raise ValueError(
-                f'the stream runs at {self._view.camera_size} (height, width) and the image has '
+                f'the stream runs at {view.camera_size} (height, width) and the image has '
                 f'{camera_size}; reset the stream first'
             )
-        if self._transfer is not None and self.cache.is_steady:
-            return self._step_recorded(image)
-        prepared = self._view.prepare(image.to(self.network.device))
-        output = self.run(prepared)
-        pose_encoding = output.pose_encoding[0, 0].double().cpu().numpy()
-        return self._prediction(pose_encoding, output.depth[0, 0], output.confidence[0, 0], _as_bytes(prepared))
-
-    def _prediction(
-        self, pose_encoding: np.ndarray, depth: torch.Tensor, confidence: torch.Tensor, image: torch.Tensor
-    ) -> Prediction:
+        runner: FrameRunner = eager
+        if self._recorded is not None and self.cache.is_steady:
+            runner = self._recorded
+        answer = runner.run(image, self._index)
+        self._index += 1
         return Prediction(
             index=self._index - 1,
-            depth=depth,
-            confidence=confidence,
-            image=image,
-            world_from_camera=geometry.world_from_camera(pose_encoding),
-            intrinsics=geometry.intrinsics(pose_encoding, self._view.network_size),
-            view=self._view,
+            depth=answer.depth,
+            confidence=answer.confidence,
+            image=answer.image,
+            world_from_camera=geometry.world_from_camera(answer.pose_encoding),
+            intrinsics=geometry.intrinsics(answer.pose_encoding, view.network_size),
+            view=view,
         )
-
-    def _step_recorded(self, image: torch.Tensor) -> Prediction:
-        """A step by CUDA graph: one launch, nothing allocated but the answer, and one wait, for the pose."""
-        transfer = self._transfer
-        transfer.send(image)
-        first = self._looking is None
-        if first:
-            self._looking = FrameGraph(self._whole_frame if not self._tells else self._look_at_sent)
-        else:
-            self.cache.count_frame()
-        output, image = self._looking.replay()
-        # The graph's own tensors are the next frame's as well.
-        depth, confidence, image = output.depth[0, 0].clone(), output.confidence[0, 0].clone(), image.clone()
-        if self._tells:
-            pose = self._tell_the_cache(output)
-            if first:
-                self._settling = FrameGraph(self._settle, after=self._looking)
-            self._settling.replay()
-        pose_encoding = transfer.wait()
-        if self._tells:
-            self._admit(pose)
-        self._index += 1
-        return self._prediction(pose_encoding, depth, confidence, image)
-
-    def _whole_frame(self) -> tuple[NetworkOutput, torch.Tensor]:
-        answer = self._look_at_sent()
-        self._settle()
-        return answer
-
-    def _look_at_sent(self) -> tuple[NetworkOutput, torch.Tensor]:
-        prepared = self._view.prepare(self._transfer.image)
-        output = self._look(prepared)
-        self._transfer.numbers.copy_(output.pose_encoding[0, 0], non_blocking=True)
-        return output, _as_bytes(prepared)
 
     @torch.inference_mode()
     def run(self, prepared: torch.Tensor) -> NetworkOutput:
-        """All that the heads say of one prepared image (3, H, W), RGB in [0, 1], of the network's size.
+        """Return all that the heads say of one prepared image (3, H, W), RGB in [0, 1], of the network's size.
 
         For those who prepare images themselves, or want more than a Prediction holds.
         """
-        if self._view is None:
-            self._open(tuple(prepared.shape[-2:]))
-        if tuple(prepared.shape) != (3, *self._view.network_size):
-            raise ValueError(f'expected a prepared image {(3, *self._view.network_size)}, got {tuple(prepared.shape)}')
-        output = self._look(prepared)
-        if self._tells:
-            pose = self._tell_the_cache(output)
-        self._settle()
-        if self._tells:
-            self._admit(pose)
+        view, eager = self._open((prepared.shape[-2], prepared.shape[-1]))
+        if tuple(prepared.shape) != (3, *view.network_size):
+            raise ValueError(f'expected a prepared image {(3, *view.network_size)}, got {tuple(prepared.shape)}')
+        output = eager.run_prepared(prepared, self._index)
         self._index += 1
         return output
-
-    def _look(self, prepared: torch.Tensor) -> NetworkOutput:
-        """The part of a frame that ends with what the heads say."""
-        network = self.network
-        self.cache.begin_frame()
-        self.camera_cache.begin_frame(self.cache.ledger.anchors)
-        is_first = (self.cache.ledger.frame == 0).view(1)
-        image = network.normalise(prepared[None, None])
-        tokens = network.aggregator(image, is_first, self._grid, self.cache)
-        if not self._tells:
-            # What the heads say has no part in what is remembered.
-            with self.cache.aside.beside():
-                self.cache.end_frame()
-        output = network.read(tokens, self._grid, self._view.network_size, self.camera_cache)
-        self.cache.aside.join()
-        return output
-
-    def _settle(self) -> None:
-        """The part that decides what is remembered."""
-        if self._tells:
-            self.cache.end_frame()
-        self.camera_cache.end_frame()
-
-    def _admit(self, pose: np.ndarray) -> None:
-        if self.cache.adaptive is not None and bool(self.cache.adaptive.admitted):
-            self._admitted_pose = pose
-
-    def _tell_the_cache(self, output: NetworkOutput) -> np.ndarray:
-        """What a cache that knows no camera needs of pose and depth: motion, and whom to pin. Returns the pose (4, 4)."""
-        pose_encoding = output.pose_encoding[0, 0].double().cpu().numpy()
-        pose, depth = geometry.world_from_camera(pose_encoding), output.depth[0, 0].cpu().numpy()
-        if self.cache.adaptive is not None:
-            self.cache.adaptive.moved(torch.tensor(motion(self._admitted_pose, pose, float(np.median(depth)))))
-        if self.config.anchors:
-            camera_matrix = geometry.intrinsics(pose_encoding, self._view.network_size)
-            if self._anchor_chooser.is_anchor(depth, camera_matrix, pose):
-                self.pin(self._index)
-        return pose
 
     def pin(self, frame: int) -> None:
         """Keep what the cache has of a frame (counted from the stream's first) until ``unpin``.
@@ -290,24 +216,19 @@ class Stream:
         if operator.index(frame) != frame or not 0 <= frame <= self._index:
             raise ValueError(f'frame {frame} has not come yet: this one is {self._index}')
         if frame > 0:
-            self.cache.ledger.pin(frame)
+            self.cache.pin(frame)
 
     def unpin(self, frame: int) -> None:
         """Let a pinned frame compete like any other again."""
-        self.cache.ledger.unpin(frame)
+        self.cache.unpin(frame)
 
     def stats(self) -> StreamStats:
-        """Figures for a status line; reads from the device, so not for every frame."""
-        ledger = self.cache.ledger
+        """Return figures for a status line; reads from the device, so not for every frame."""
+        usage = self.cache.usage()
         return StreamStats(
             frames=self._index,
-            tokens=ledger.lengths.tolist(),
-            budget=self.cache.policy.budgets(ledger).tolist(),
+            tokens=usage.tokens,
+            budget=usage.budget,
             cache_bytes=self.cache.bytes + self.camera_cache.bytes,
             camera_frames=min(self._index, self.camera_cache.capacity),
         )
-
-
-def _as_bytes(prepared: torch.Tensor) -> torch.Tensor:
-    """(3, H, W) in [0, 1] as (H, W, 3) uint8."""
-    return prepared.mul(255.0).round_().to(torch.uint8).permute(1, 2, 0)

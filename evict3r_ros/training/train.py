@@ -266,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         see_one_device()
         # Triton kernels have no backward pass, and a compiled half of a block is to be the same one in validation.
-        kernels.use('torch')
+        kernels.use_engine('torch')
         args = parse(arguments)
         training = Training(args)
         speed.benchmark(training) if args.benchmark else training.run()

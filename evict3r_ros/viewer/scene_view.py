@@ -20,7 +20,7 @@ import numpy as np
 from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import BODY_FROM_OPTICAL, transform_points
 from evict3r_ros.io.answer import AnswerTopics, cloud_arrays, image_array, pose_matrix
-from evict3r_ros.io.bag import NANOSECONDS, stamp_ns
+from evict3r_ros.io.stamps import NANOSECONDS, nanoseconds
 
 try:
     import rerun as rr
@@ -103,7 +103,7 @@ class SceneView:
     def show(self, topic: str, message: Any) -> None:
         """Show a message of one of the wanted topics."""
         header = message.header
-        self._stream.set_time('stamp', timestamp=np.datetime64(stamp_ns(header.stamp), 'ns'))
+        self._stream.set_time('stamp', timestamp=np.datetime64(nanoseconds(header.stamp), 'ns'))
         self._take[topic](message)
 
     def close(self) -> None:
@@ -116,13 +116,13 @@ class SceneView:
             self._stream.disconnect()
 
     def _odometry(self, message: Any) -> None:
-        stamp = stamp_ns(message.header.stamp)
+        stamp = nanoseconds(message.header.stamp)
         _keep(self._poses, stamp, message)
         if stamp in self._waiting:
             self._cloud(self._waiting.pop(stamp))
 
     def _cloud(self, message: Any) -> None:
-        stamp = stamp_ns(message.header.stamp)
+        stamp = nanoseconds(message.header.stamp)
         odometry = self._poses.get(stamp)
         if odometry is None:
             _keep(self._waiting, stamp, message)

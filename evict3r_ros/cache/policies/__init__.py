@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who stays: one file a policy, one line in this table."""
+"""Policies that choose which tokens stay: one file each, and one line in this table."""
 
 from __future__ import annotations
 

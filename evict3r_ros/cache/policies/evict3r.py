@@ -37,7 +37,8 @@ class Evict3R(Policy):
 
     def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
         """See Policy.frame_done."""
-        slots, valid, fresh = ledger.seen, ledger.seen_valid, ledger.fresh.flatten()
+        assert mass is not None, 'the policy asked for it by needs_mass'
+        slots, valid, fresh = ledger.attended, ledger.attended_valid, ledger.fresh.flatten()
         keys = valid.sum(1, keepdim=True)
         # A slot's last owner has left its numbers behind.
         self.total.index_fill_(0, fresh, 0.0)
@@ -59,9 +60,9 @@ class Evict3R(Policy):
         return pinned | (ledger.token_of[ledger.slots] < ledger.special_tokens)
 
     def alpha(self) -> torch.Tensor:
-        """(L,): each layer's share of the budget."""
+        """Return each layer's share of the budget, (L,)."""
         return torch.softmax(-self.variance / self.config.temperature, dim=0)
 
     def budgets(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.budgets: ceil(alpha * total), as far as the pool goes."""
-        return self.share_out(self.alpha(), ledger)
+        return self.budgets_from_shares(self.alpha(), ledger)

@@ -15,8 +15,8 @@ from evict3r_ros.cache.policies.policy import Observation, Policy
 class InfiniteVGGT(Policy):
     """Priority: unlikeness to the mean key of the layer. Layer budgets: softmax((1 - mean similarity) / temperature).
 
-    Published, eviction comes before the frame's attention and heads keep sets of their own; here it comes at the frame's
-    end, like every policy's, and a layer keeps one set, by the mean over heads. Pinned: the first frame.
+    Published, eviction comes before the frame's attention and heads keep sets of their own; here it comes at the
+    frame's end, as with every policy, and a layer keeps one set, by the mean over heads. Pinned: the first frame.
     """
 
     moves_budgets = True
@@ -34,8 +34,8 @@ class InfiniteVGGT(Policy):
 
     def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
         """See Policy.observe."""
-        slots = ledger.seen[layer]
-        candidates = ledger.seen_valid[layer] & ~ledger.pinned(slots)
+        slots = ledger.attended[layer]
+        candidates = ledger.attended_valid[layer] & ~ledger.pinned(slots)
         similarity = similarity_to_mean(seen.keys.transpose(0, 1), candidates)
         self.similarity[slots] = similarity
         self.mean_similarity[layer] = (similarity * candidates).sum() / candidates.sum().clamp(min=1)
@@ -46,4 +46,6 @@ class InfiniteVGGT(Policy):
 
     def budgets(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.budgets."""
-        return self.share_out(torch.softmax((1.0 - self.mean_similarity) / self.config.temperature, dim=0), ledger)
+        return self.budgets_from_shares(
+            torch.softmax((1.0 - self.mean_similarity) / self.config.temperature, dim=0), ledger
+        )

@@ -8,7 +8,7 @@ import torch
 
 
 def similarity_to_mean(keys: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
-    """(M,) float32: key . mean of the candidates' normalised keys, both normalised per head, mean over heads.
+    """Return (M,) float32: each normalised key times the mean of the candidates' normalised keys, mean over heads.
 
     keys: (heads, M, head_dim); candidates: (M,) bool, which keys make the mean. The mean is not normalised again.
     """

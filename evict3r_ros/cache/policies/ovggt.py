@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""OVGGT (arXiv 2603.05959): new tokens stay for what their block's MLP did to them, old ones for being different."""
+"""OVGGT (arXiv 2603.05959): new tokens compete by their MLP residual, old ones by how different they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ SMOOTHING = ((1.0, 2.0, 1.0), (2.0, 4.0, 2.0), (1.0, 2.0, 1.0))
 
 
 class OVGGT(InfiniteVGGT):
-    """Priority of a new token: the L2 norm of its scaled MLP residual, patches half smoothed on their grid. Of an old one:
+    """Keep new tokens by their MLP residual, and old ones by their unlikeness to the others.
+
+    Priority of a new token: the L2 norm of its scaled MLP residual, patches half smoothed on their grid. Of an old one:
     1 - InfiniteVGGT's similarity. Each group is scaled to [0, 1] by its own minimum and maximum, and they compete on
     equal terms (the published weights are one half each).
 
@@ -48,7 +50,7 @@ class OVGGT(InfiniteVGGT):
 
 
 def _to_unit_range(values: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
-    """values (L, M) scaled so that those ``of`` (L, M) span [0, 1] in each row."""
+    """Scale values (L, M) so that those ``of`` (L, M) span [0, 1] in each row."""
     low = values.masked_fill(~of, torch.inf).amin(1, keepdim=True)
     high = values.masked_fill(~of, -torch.inf).amax(1, keepdim=True)
     return (values - low) / (high - low).clamp(min=1e-12)

@@ -20,7 +20,7 @@ SMALLEST_BUDGET = Fraction(9, 4)
 
 @dataclass(frozen=True)
 class Observation:
-    """What one layer did with one frame; M keys were attended: ``ledger.seen[layer]``, ``ledger.seen_valid[layer]``."""
+    """What one layer attended with, and the M keys it attended to: those of ``ledger.attended[layer]``."""
 
     query: torch.Tensor
     """(heads, N, head_dim), after norm and RoPE."""
@@ -31,12 +31,12 @@ class Observation:
 class Policy:
     """Decides after each frame which candidates stay: the highest priorities, layer by layer, up to the layer's budget.
 
-    A policy keeps its own numbers by slot, in tensors of S + 1 entries registered with ``by_slot``, the last one standing
-    for tokens that are not there. It never sees a camera, an image or the network.
+    A policy keeps its own numbers by slot, in tensors of S + 1 entries registered with ``by_slot``; the last one
+    stands for tokens that are not there. It never sees a camera, an image or the network.
     """
 
     needs_mass = ''
-    """Whether ``frame_done`` wants the attention mass, ``exact`` or ``pooled``; what nobody asks for is not computed."""
+    """Which attention mass ``frame_done`` wants: ``exact``, ``pooled`` or none; only that is computed."""
     needs_residual = False
     """Whether ``observe_residual`` wants the block's MLP residual."""
     pins_frames = True
@@ -54,25 +54,25 @@ class Policy:
         """What moves along when a token changes its slot."""
 
     def by_slot(self) -> torch.Tensor:
-        """A new (S + 1,) float32 tensor of zeros that follows its tokens."""
+        """Return a new (S + 1,) float32 tensor of zeros that follows its tokens."""
         self.slot_values.append(torch.zeros(self._slots + 1, device=self.shape.device))
         return self.slot_values[-1]
 
     @staticmethod
     def smallest_budget(frame_tokens: int, anchors: int = 0, anchor_share: float = 1.0) -> int:
-        """The fewest tokens a layer that leave a policy with pinned frames anything to decide."""
+        """Return the fewest tokens a layer that leave a policy with pinned frames anything to decide."""
         return math.ceil(SMALLEST_BUDGET * frame_tokens) + anchors * math.ceil(anchor_share * frame_tokens)
 
     @classmethod
     def check(cls, config: CacheConfig, frame_tokens: int) -> None:
-        """UserError, with the arithmetic, for settings under which this policy could decide nothing."""
+        """Raise UserError, with the arithmetic, for settings under which this policy could decide nothing."""
         smallest = cls.smallest_budget(frame_tokens, config.anchors, config.anchor_share)
         if cls.pins_frames and config.tokens < smallest:
             pinned = f', {config.anchors} anchors keep {config.anchor_share:.0%} of theirs' if config.anchors else ''
             raise UserError(
                 f'a budget of {config.tokens} tokens a layer is too small for policy {config.policy!r}: a frame has '
-                f'{frame_tokens} tokens, the first and the current one take {2 * frame_tokens}{pinned}, and a quarter of '
-                f'a frame must be left to choose from; give at least {smallest}'
+                f'{frame_tokens} tokens, the first and the current one take {2 * frame_tokens}{pinned}, and a quarter '
+                f'of a frame must be left to choose from; give at least {smallest}'
             )
         if config.anchors and not cls.pins_frames:
             raise UserError(f'policy {config.policy!r} keeps no anchors: their pins could overflow its budget')
@@ -80,37 +80,37 @@ class Policy:
             raise UserError(f'a budget of {config.tokens} tokens a layer keeps nothing; give at least 1')
 
     def reset(self) -> None:
-        """A new stream begins."""
+        """Forget the stream."""
         for values in self.slot_values:
             values.zero_()
 
     def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
-        """A layer has attended."""
+        """Take in what a layer has just attended with."""
 
     def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
-        """All layers have attended; mass (L, M) float32, where ``needs_mass``: what each of ``ledger.seen`` received.
+        """Take in, with ``needs_mass``, the attention mass (L, M) float32 that each of ``ledger.attended`` received.
 
         See kernels.cache_attention for exact masses; pooled ones are those of pooled queries, each counted for all that
         it stands for.
         """
 
     def observe_residual(self, layer: int, ledger: Ledger, residual: torch.Tensor) -> None:
-        """A layer's block is done. residual (N, C): what its MLP added to the frame's tokens, after LayerScale."""
+        """Take in what a layer's MLP added to the frame's tokens, (N, C), after LayerScale."""
 
     def priorities(self, ledger: Ledger) -> torch.Tensor:
-        """(L, width + N) float32: who should stay, pins apart. Ties go to the older."""
+        """Return the priority of each candidate, (L, width + N) float32; of equal ones the older stays."""
         raise NotImplementedError
 
     def pinned(self, ledger: Ledger) -> torch.Tensor:
-        """(L, width + N) bool: who stays in any case."""
+        """Return which candidates stay in any case, (L, width + N) bool."""
         return ledger.pinned(ledger.slots)
 
     def budgets(self, ledger: Ledger) -> torch.Tensor:
-        """(L,) int64: tokens that each layer may keep; at most the budget's total in all."""
+        """Return how many tokens each layer may keep, (L,) int64; at most the budget's total in all."""
         return self._equal
 
-    def share_out(self, alpha: torch.Tensor, ledger: Ledger) -> torch.Tensor:
-        """(L,) int64: budgets ceil(alpha * total) for shares alpha (L,), none over the ledger's capacity.
+    def budgets_from_shares(self, alpha: torch.Tensor, ledger: Ledger) -> torch.Tensor:
+        """Return budgets (L,) int64, ceil(alpha * total) for shares alpha (L,), none over the ledger's capacity.
 
         Every layer keeps the smallest budget with which a policy can decide. What rounding up and that floor add beyond
         the pool is taken back, in proportion to what each layer has above the floor.
@@ -124,8 +124,8 @@ class Policy:
         return wanted - (excess * above / above.sum().clamp(min=1)).ceil().long()
 
 
-def choose(priorities: torch.Tensor, valid: torch.Tensor, budgets: torch.Tensor) -> torch.Tensor:
-    """(L, M) bool: for each layer the ``budgets`` (L,) valid candidates of highest priority; ties go to the first."""
+def select_tokens(priorities: torch.Tensor, valid: torch.Tensor, budgets: torch.Tensor) -> torch.Tensor:
+    """Return a mask (L, M) of the ``budgets`` (L,) valid candidates of highest priority; ties go to the first."""
     order = priorities.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
     places = torch.arange(order.shape[1], device=order.device).expand_as(order)
     rank = torch.empty_like(order).scatter_(1, order, places)

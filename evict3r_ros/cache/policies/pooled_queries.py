@@ -12,7 +12,7 @@ RUN = 16
 
 
 def pool_queries(query: torch.Tensor, special_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The special queries as they are, patch queries averaged in raster runs of 16, a short last run over its own length.
+    """Average patch queries in raster runs of 16, the last run over its own length; special queries stay as they are.
 
     query: (heads, N, head_dim) -> (heads, n, head_dim) float32, and how many queries each stands for, (n,) float32.
     """

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens by lot: the default, since no score was found that chooses better (``docs/accuracy.md``)."""
+"""Random tokens: the default, since no score was found that chooses better (``docs/accuracy.md``)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MIXING = ((0x9E3779B97F4A7C15, 30), (0xBF58476D1CE4E5B9, 27), (0x94D049BB133111E
 
 
 class RandomTokens(Policy):
-    """Every token draws a number once, from the seed, its layer, frame and place; the highest stay.
+    """Keep random tokens: each gets a random number once, by seed, layer, frame and place, and the highest stay.
 
-    So each token of the stream so far is kept with the same probability, as by reservoir sampling (Vitter 1985), but for the
-    first frame, which is pinned. It asks nothing of attention, and costs nothing.
+    So each token of the stream so far is kept with the same probability, as by reservoir sampling (Vitter 1985), but
+    for the first frame, which is pinned. No attention mass is needed.
     """
 
     def priorities(self, ledger: Ledger) -> torch.Tensor:

@@ -11,7 +11,7 @@ from evict3r_ros.cache.policies.policy import Policy
 
 
 class SlidingWindow(Policy):
-    """The last tokens stay, whatever they are; the first frame, which carries the scale, is forgotten like any other."""
+    """Keep the last tokens; the first frame, which carries the scale, is evicted like any other."""
 
     pins_frames = False
 

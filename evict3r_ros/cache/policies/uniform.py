@@ -11,7 +11,7 @@ from evict3r_ros.cache.policies.policy import Policy
 
 
 def evenness(frames: torch.Tensor, current: torch.Tensor | int) -> torch.Tensor:
-    """Priorities under which frames stay evenly spaced however long the stream: float32 in the shape of ``frames``.
+    """Return priorities under which frames stay evenly spaced however long the stream, in the shape of ``frames``.
 
     A frame ranks by how many times two divides its number, and then by age, the older lower. So when room is needed,
     every second frame of the finest spacing goes, from the oldest on: at any time frames are s or 2 s apart, s a power

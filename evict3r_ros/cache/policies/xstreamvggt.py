@@ -25,7 +25,7 @@ class XStreamVGGT(Policy):
     def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
         """See Policy.observe. The mean over queries goes inside the product: one query of means."""
         query, _ = pool_queries(seen.query.float().mean(0, keepdim=True), ledger.special_tokens)
-        self.score[ledger.seen[layer]] = seen.keys.float().mean(1) @ query[0].mean(0)
+        self.score[ledger.attended[layer]] = seen.keys.float().mean(1) @ query[0].mean(0)
 
     def priorities(self, ledger: Ledger) -> torch.Tensor:
         """See Policy.priorities."""

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.cli.options.cache import DEFAULT_POLICY
+from evict3r_ros.cache.config import CacheConfig
 from evict3r_ros.cli.options.numbers import count, positive
 
 IMAGES_VARIABLE = 'EVICT3R_DEMO_IMAGES'
@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
         'demo',
         help='play images into a live node and save what it answers',
         description='Plays a bag into a live node on this machine and saves its answers: a bag, a trajectory, a'
-        ' coloured cloud and a contact sheet.',
+        ' coloured cloud, a picture of it with path and cameras, and a contact sheet.',
     )
     parser.add_argument(
         '--out',
@@ -52,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
         " 'random', which shows the plumbing alone",
     )
     parser.add_argument(
-        '--policy', default=DEFAULT_POLICY, help='which tokens leave the full cache (default: %(default)s)'
+        '--policy', default=CacheConfig.policy, help='which tokens leave the full cache (default: %(default)s)'
     )
     parser.add_argument(
         '--rate',

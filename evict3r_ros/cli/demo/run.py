@@ -20,12 +20,13 @@ from evict3r_ros.cli.demo.inputs import DemoInput, folder_input, synthetic_input
 from evict3r_ros.cli.options.node_parameters import NODE
 from evict3r_ros.cli.stopping import sigterm_like_ctrl_c
 from evict3r_ros.errors import UserError
-from evict3r_ros.io.answer import AnswerTopics, collect_cloud, last_status, pick_rows, write_trajectory
+from evict3r_ros.io.answer import AnswerTopics, collect_cloud, last_status, pick_rows, read_cameras, write_trajectory
 from evict3r_ros.io.bag import BagReader, BagWriter
 from evict3r_ros.io.contact_sheet import write_contact_sheet
 from evict3r_ros.io.image_bag import CameraTopics, write_image_bag
 from evict3r_ros.io.ply import VoxelCloud, write_ply
 from evict3r_ros.io.run_folder import RunFolder
+from evict3r_ros.io.scene_picture import UP_OF_BODY, PictureScene, write_scene_picture
 from evict3r_ros.network.checkpoint import find_weights
 from evict3r_ros.ros.tools.middleware import stay_on_this_machine
 from evict3r_ros.ros.tools.node_process import NodeProcess
@@ -33,11 +34,13 @@ from evict3r_ros.ros.tools.replay import Replay, replay
 from evict3r_ros.ros.tools.session import Session
 
 _INPUT, _ANSWER, _LOG = 'input', 'answer', 'node.log'
-_TRAJECTORY, _CLOUD, _SHEET, _SUMMARY = 'trajectory.tum', 'points.ply', 'contact_sheet.png', 'summary.json'
+_TRAJECTORY, _CLOUD, _PICTURE, _SHEET = 'trajectory.tum', 'points.ply', 'scene.png', 'contact_sheet.png'
+_SUMMARY = 'summary.json'
 _WHAT = {
     _ANSWER: "the node's answers as a bag (mcap): depth, camera_info, confidence, points, odometry, tf, status",
     _TRAJECTORY: 'odometry, TUM format',
     _CLOUD: 'coloured cloud in the odom frame',
+    _PICTURE: 'cloud, path and cameras from above',
     _SHEET: 'image, depth and confidence of some frames',
     _SUMMARY: 'these figures',
     _INPUT: 'the bag that was played',
@@ -120,19 +123,24 @@ def _export(folder: RunFolder, source: DemoInput, result: Replay) -> dict[str, A
         status = last_status(recorded, topics)
         poses = write_trajectory(folder.file(_TRAJECTORY), recorded, topics)
         collect_cloud(cloud, recorded, played, topics)
+        cameras = read_cameras(recorded, played, topics)
         rows = pick_rows(_SHEET_ROWS, recorded, played, CameraTopics().image, topics)
     if status is None or not rows or not result.answered:
         raise UserError(f'nothing was answered: see {folder.file(_LOG)}')
-    write_ply(folder.file(_CLOUD), cloud.cloud())
+    points, untrained = cloud.cloud(), bool(status.untrained)
+    write_ply(folder.file(_CLOUD), points)
+    path = np.array([camera.world_from_camera[:3, 3] for camera in cameras])
+    scene = PictureScene(points, cloud.voxel, path, cameras)
+    write_scene_picture(folder.file(_PICTURE), scene, UP_OF_BODY, untrained)
     title = f'evict3r demo: {source.origin}, {poses} of {source.count} images answered'
     node = f'{status.weights}, preset {status.preset}, policy {status.policy}, device {status.device}'
-    write_contact_sheet(folder.file(_SHEET), rows, [title, node], untrained=bool(status.untrained))
+    write_contact_sheet(folder.file(_SHEET), rows, [title, node], untrained)
     latency = np.percentile(result.latencies_s, (50, 99)) * 1e3
     return {
         'input': {'kind': source.kind, 'origin': source.origin, 'frames': source.count},
         'node': {
             'weights': status.weights,
-            'untrained': bool(status.untrained),
+            'untrained': untrained,
             'preset': status.preset,
             'policy': status.policy,
             'device': status.device,

@@ -5,21 +5,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from evict3r_ros.cache import CacheConfig
-
-
-DEFAULT_POLICY = 'random'
-"""That of CacheConfig, which ``--help`` must not load torch for; a test holds them together."""
+from evict3r_ros.cache.config import CacheConfig, parse_bits
 
 
 def add_cache_options(parser: argparse.ArgumentParser, tokens: int, of_a_sequence: bool = False) -> None:
     """Add them; ``tokens`` is the default budget. of_a_sequence: the command knows how many frames come: --P too."""
     group = parser.add_argument_group('cache')
     group.add_argument(
-        '--policy', default=DEFAULT_POLICY, help='who stays when the cache is full (default: %(default)s)'
+        '--policy', default=CacheConfig.policy, help='who stays when the cache is full (default: %(default)s)'
     )
     budget = group.add_mutually_exclusive_group()
     budget.add_argument(
@@ -82,7 +76,7 @@ def add_configuration_options(parser: argparse.ArgumentParser, budget: str, seve
     example = 'uniform,evict3r:scores=pooled,ovggt:anchors=3' if several else 'evict3r:temperature=1.5'
     group.add_argument(
         policy,
-        default=DEFAULT_POLICY,
+        default=CacheConfig.policy,
         metavar=metavar,
         help=f'with more settings behind colons: {example} (default: %(default)s)',
     )
@@ -106,8 +100,6 @@ def add_configuration_options(parser: argparse.ArgumentParser, budget: str, seve
 
 def cache_config(args: argparse.Namespace, frames: int | None = None) -> CacheConfig:
     """The settings that the options say; frames: how many will come, for --P. Raises UserError for those that cannot be."""
-    from evict3r_ros.cache import CacheConfig, parse_bits
-
     share = getattr(args, 'P', None)
     return CacheConfig(
         args.policy,

@@ -7,18 +7,18 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from evict3r_ros.errors import UserError
+from evict3r_ros.network.precision import AUTO, DTYPES, HALF, resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
     from evict3r_ros.network import StreamVGGT
 
-DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
-
 
 def add_device_options(parser: argparse._ActionsContainer) -> None:
     """--device and --dtype."""
-    parser.add_argument('--device', default='auto', help="'cpu', 'cuda', 'cuda:1', or 'auto': CUDA where there is one")
-    parser.add_argument('--dtype', default='auto', choices=DTYPES, help='auto: bfloat16 on CUDA, float32 on a CPU')
+    parser.add_argument('--device', default=AUTO, help="'cpu', 'cuda', 'cuda:1', or 'auto': CUDA where there is one")
+    parser.add_argument(
+        '--dtype', default=AUTO, choices=(AUTO, *DTYPES), help='auto: bfloat16 on CUDA, float32 on a CPU'
+    )
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -44,34 +44,20 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         '--half',
         dest='dtype',
         action='store_const',
-        const='half',
+        const=HALF,
         help='16-bit weights and activations: bfloat16, or float16 on cards without it',
     )
 
 
 def device_of(args: argparse.Namespace) -> str:
     """What --device comes to here. Raises UserError for a device that is not there."""
-    import torch
-
-    device = args.device if args.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
-    if device.split(':')[0] not in ('cpu', 'cuda'):
-        raise UserError(f"device {device!r} is not 'cpu', 'cuda' or 'auto'")
-    if device.startswith('cuda') and not torch.cuda.is_available():
-        raise UserError(f'device {device!r}: torch finds no CUDA here')
-    return device
+    return str(resolve_device(args.device))
 
 
 def device_and_dtype(args: argparse.Namespace) -> tuple[str, str]:
     """What --device and --dtype come to here. Raises UserError for a device that is not there."""
-    import torch
-
-    device = device_of(args)
-    dtype = args.dtype
-    if dtype == 'auto':
-        dtype = 'bfloat16' if device.startswith('cuda') else 'float32'
-    elif dtype == 'half':
-        dtype = 'bfloat16' if device == 'cpu' or torch.cuda.is_bf16_supported() else 'float16'
-    return device, dtype
+    device = resolve_device(args.device)
+    return str(device), resolve_dtype(args.dtype, device)
 
 
 def load(args: argparse.Namespace, heads: tuple[str, ...] = ('camera', 'depth')) -> StreamVGGT:

@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
         help='depth, poses and a scene from a video, images or a camera',
         description='Runs a video, a folder of images, a glob or a camera through the network and writes depth, '
         'confidence, poses and intrinsics of each frame, a coloured cloud (PLY), a scene with cameras '
-        '(GLB), a depth video and a contact sheet. Memory does not grow with the length. What was stopped '
+        '(GLB), a picture of it, a depth video and a contact sheet. Memory does not grow with the length. What was stopped '
         "goes on with the same command: a stream's memory is not on disk, so the frames that are there run "
         'through the network again, without being written, and the rest follows. With another threshold, '
         'mask or voxel only what is made of the frames is made again.',

@@ -42,6 +42,7 @@ _DERIVED = {
     video_export.INTRINSICS: 'pinhole of each frame',
     video_export.CLOUD: 'coloured cloud',
     video_export.SCENE: 'cloud and cameras (glTF, y up)',
+    video_export.PICTURE: 'cloud, path and cameras from above',
     video_export.DEPTH_VIDEO: 'images and depth side by side',
     video_export.SHEET: 'some frames on one page',
     video_export.PREDICTIONS: 'all frames in one file',

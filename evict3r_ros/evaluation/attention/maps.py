@@ -69,7 +69,7 @@ def attention_to_groups(
 
 
 class AttentionRecorder:
-    """Stands in for a stream's cache, and looks at what passes; whatever it does not know is the cache's."""
+    """Follows a cache and records whom its layers attend to, and what they keep: a ``cache.CacheObserver``."""
 
     def __init__(self, cache: KeyValueCache, layers: Sequence[int], frames: int, pixels: int):
         """frames: how many will come; pixels: the most that a side of a token map may have."""
@@ -78,37 +78,29 @@ class AttentionRecorder:
         self._frames, self._pixels = frames, pixels
         self._maps: Any = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cache, name)
-
     def _make_maps(self) -> None:
-        ledger, count = self._cache.ledger, len(self._layers)
-        total = self._frames * ledger.frame_tokens
+        frame_tokens, count = self._cache.frame_tokens, len(self._layers)
+        total = self._frames * frame_tokens
         self.tokens_per_pixel = -(-total // self._pixels)
         bins = -(-total // self.tokens_per_pixel)
         self.frame_shares = np.zeros((count, self._frames, self._frames), np.float32)
         self._sums = np.zeros((count, bins, bins), np.float64)
         self._counts = np.zeros((count, bins, bins), np.int32)
-        self.kept = np.zeros((self._frames, self._frames, ledger.frame_tokens), np.uint8)
+        self.kept = np.zeros((self._frames, self._frames, frame_tokens), np.uint8)
         self._maps = True
 
-    def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """See network.Memory.attend."""
-        answer = self._cache.attend(layer, query, key, value)
+    def attended(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        """See CacheObserver.attended."""
         if layer in self._layers:
             if self._maps is None:
                 self._make_maps()
             self._record(self._layers.index(layer), layer, query[0])
-        return answer
 
     def _record(self, row: int, layer: int, query: torch.Tensor) -> None:
-        ledger = self._cache.ledger
-        slots, valid = ledger.seen[layer], ledger.seen_valid[layer]
-        count, now = ledger.frame_tokens, ledger.frames
-        frame, token = ledger.frame_of[slots].long(), ledger.token_of[slots].long()
-        # Of the layer that has just attended: unpacked, with the frame's own.
-        keys = self._cache.scratch[0][: len(slots)].transpose(0, 1)
-        frame, token = frame.masked_fill(~valid, 0), token.masked_fill(~valid, 0)
+        seen = self._cache.attended_tokens(layer)
+        count, now, valid = self._cache.frame_tokens, self._cache.frames, seen.valid
+        keys = seen.keys.transpose(0, 1)
+        frame, token = seen.frame.long().masked_fill(~valid, 0), seen.token.long().masked_fill(~valid, 0)
         shares = attention_to_groups(query, keys, valid, frame, now + 1)
         self.frame_shares[row, now, : now + 1] = shares.mean(dim=0).cpu().numpy()
         pixel = (frame * count + token) // self.tokens_per_pixel
@@ -122,13 +114,11 @@ class AttentionRecorder:
         np.add.at(self._sums[row], (pixel_of_row, slice(0, bins)), weighted)
         np.add.at(self._counts[row], (pixel_of_row, slice(0, bins)), np.broadcast_to(present, (count, bins)))
 
-    def end_frame(self) -> None:
-        """See KeyValueCache.end_frame."""
-        self._cache.end_frame()
-        ledger = self._cache.ledger
-        for layer in range(ledger.layers):
-            kept = ledger.kept(layer).cpu().numpy()
-            self.kept[ledger.frames - 1, kept[:, 0], kept[:, 1]] += 1
+    def frame_ended(self) -> None:
+        """See CacheObserver.frame_ended."""
+        for layer in range(self._cache.shape.layers):
+            kept = self._cache.kept(layer).cpu().numpy()
+            self.kept[self._cache.frames - 1, kept[:, 0], kept[:, 1]] += 1
 
     def token_maps(self) -> np.ndarray:
         """(L, B, B) of AttentionMaps."""
@@ -162,17 +152,17 @@ def record(
     # A CUDA graph would pass the recorder by.
     with Stream(network, config, first.shape[:2], image_width, graph=False) as stream:
         recorder = AttentionRecorder(stream.cache, layers, count, pixels)
-        stream.cache = recorder
+        stream.cache.observers.append(recorder)
         for image in itertools.chain([first], images):
             seen.append(stream.step(image).image.cpu().numpy())
             progress()
-        ledger, there = recorder.ledger, len(seen)
-        bins = -(-there * ledger.frame_tokens // recorder.tokens_per_pixel)
+        cache, there = stream.cache, len(seen)
+        bins = -(-there * cache.frame_tokens // recorder.tokens_per_pixel)
         return AttentionMaps(
             list(layers),
             pairs,
-            ledger.special_tokens,
-            ledger.patches,
+            cache.shape.special_tokens,
+            cache.patches,
             np.stack(seen),
             recorder.frame_shares[:, :there, :there],
             recorder.token_maps()[:, :bins, :bins],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evict3r_ros.cache import CacheConfig, KeyValueCache
+from evict3r_ros.cache import CacheConfig
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 from evict3r_ros.synthetic.clips import WorldStream
@@ -27,17 +27,17 @@ class LayerActivations:
 
 
 class _Listener:
-    """Stands before a cache and writes down what comes by."""
+    """Writes down what passes through a cache: a ``cache.CacheObserver``."""
 
-    def __init__(self, cache: KeyValueCache):
-        self._attend = cache.attend
-        self.heard: list[list[tuple[torch.Tensor, ...]]] = [[] for _ in range(cache.shape.layers)]
-        cache.attend = self.attend
+    def __init__(self, layers: int):
+        self.heard: list[list[tuple[torch.Tensor, ...]]] = [[] for _ in range(layers)]
 
-    def attend(self, layer: int, *parts: torch.Tensor) -> torch.Tensor:
-        """See network.Memory.attend."""
-        self.heard[layer].append(tuple(part[0].float() for part in parts))
-        return self._attend(layer, *parts)
+    def attended(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        """See CacheObserver.attended."""
+        self.heard[layer].append(tuple(part[0].float() for part in (query, key, value)))
+
+    def frame_ended(self) -> None:
+        """See CacheObserver.frame_ended."""
 
 
 def walk_images(frames: int, seed: int, size: tuple[int, int]) -> list[torch.Tensor]:
@@ -48,7 +48,8 @@ def walk_images(frames: int, seed: int, size: tuple[int, int]) -> list[torch.Ten
 def record(network: StreamVGGT, frames: int, seed: int, size: tuple[int, int]) -> list[LayerActivations]:
     """Every layer's activations over a walk with an unbounded, unquantized cache."""
     with Stream(network, CacheConfig('unbounded', 1, bits=32), size, image_width=size[1]) as stream:
-        listener = _Listener(stream.cache)
+        listener = _Listener(stream.cache.shape.layers)
+        stream.cache.observers.append(listener)
         for image in walk_images(frames, seed, size):
             stream.step(image)
     return [

@@ -9,55 +9,56 @@ from dataclasses import replace
 import torch
 
 from evict3r_ros import kernels
-from evict3r_ros.cache import CacheConfig, KeyValueCache
+from evict3r_ros.cache import CacheConfig, CacheShape
+from evict3r_ros.cache.config import Budget
 from evict3r_ros.cache.ledger import Ledger
 from evict3r_ros.cache.policies.evict3r import Evict3R
-from evict3r_ros.cache.policies.policy import Observation, choose
+from evict3r_ros.cache.policies.policy import Observation, select_tokens
 from evict3r_ros.cache.policies.pooled_queries import pool_queries
 from evict3r_ros.evaluation.studies.activations import walk_images
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
 
-class _Shadow:
-    """A policy with pooled scores that watches a cache whose own policy, with exact scores, decides."""
+class _Watched(Evict3R):
+    """Evict3R with exact scores, which decides, and beside it the same policy with pooled ones, which is compared."""
 
-    def __init__(self, cache: KeyValueCache):
-        budget = replace(cache.budget, config=replace(cache.config, scores='pooled'))
-        self._cache, self._exact = cache, cache.policy
-        self._pooled = Evict3R(budget, cache.shape, cache.pool.nowhere)
-        self._observe, self._frame_done = cache.policy.observe, cache.policy.frame_done
-        self._mass = torch.zeros(cache.shape.layers, cache.ledger.capacity + cache.shape.frame_tokens)
+    def __init__(self, budget: Budget, shape: CacheShape, slots: int):
+        super().__init__(budget, shape, slots)
+        pooled = replace(budget, config=replace(budget.config, scores='pooled'))
+        self._pooled = Evict3R(pooled, shape, slots)
+        self._mass = torch.zeros(shape.layers, 0)
         self.overlap: list[float] = []
         self.rank_correlation: list[float] = []
-        cache.policy.observe, cache.policy.frame_done = self.observe, self.frame_done
 
-    def observe(self, layer, ledger, seen: Observation) -> None:
-        """Both look."""
-        self._observe(layer, ledger, seen)
+    def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
+        """Let both look."""
+        super().observe(layer, ledger, seen)
+        columns = ledger.capacity + ledger.frame_tokens
+        if self._mass.shape[1] < columns:
+            self._mass = torch.zeros(len(self._mass), columns)
         pooled, counts = pool_queries(seen.query, ledger.special_tokens)
         kernels.cache_mass(
             pooled,
             counts,
             seen.keys,
-            ledger.seen_lengths[layer],
+            ledger.attended_lengths[layer],
             ledger.frame_tokens,
             self._mass[layer, : len(seen.keys)],
         )
 
-    def frame_done(self, ledger: Ledger, mass: torch.Tensor) -> None:
-        """Compare what both would keep, where there is something to evict; the exact one decides."""
-        self._frame_done(ledger, mass)
-        self._pooled.frame_done(ledger, self._mass[:, : mass.shape[1]])
-        budgets = self._exact.budgets(ledger)
+    def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
+        """Compare what both would keep, where there is something to evict."""
+        super().frame_done(ledger, mass)
+        self._pooled.frame_done(ledger, self._mass[:, : ledger.attended.shape[1]])
+        budgets = self.budgets(ledger)
         if bool((ledger.valid.sum(1) > budgets).all()):
-            free = ledger.valid & ~self._exact.pinned(ledger)
+            free = ledger.valid & ~self.pinned(ledger)
             ranks, kept = [], []
-            for policy in (self._exact, self._pooled):
+            for policy in (self, self._pooled):
                 priorities = policy.priorities(ledger)
-                kept.append(
-                    choose(priorities.masked_fill(policy.pinned(ledger), torch.inf), ledger.valid, budgets) & free
-                )
+                masked = priorities.masked_fill(policy.pinned(ledger), torch.inf)
+                kept.append(select_tokens(masked, ledger.valid, budgets) & free)
                 ranks.append(
                     [row[some].argsort().argsort().double() for row, some in zip(priorities, free, strict=True)]
                 )
@@ -69,20 +70,20 @@ class _Shadow:
 def compare(network: StreamVGGT, frames: int, size: tuple[int, int], budgets: list[int], seed: int = 0) -> dict:
     """For each budget (tokens a layer), over a walk: the share of kept tokens, pinned ones apart, that pooled scores would
     have kept as well, and the rank correlation (Spearman) of the scores; means over frames and layers. ``chance`` is the
-    share that a draw by lot would have in common.
+    share that random tokens would have in common.
     """
     images = walk_images(frames, seed, size)
     results = {}
     for tokens in budgets:
         with Stream(network, CacheConfig('evict3r', tokens, bits=32), size, image_width=size[1]) as stream:
-            shadow = _Shadow(stream.cache)
+            watched = stream.cache.specialise_policy(_Watched)
             for image in images:
                 stream.step(image)
             count = stream.cache.shape.frame_tokens
         results[tokens] = {
-            'frames_compared': len(shadow.overlap),
-            'overlap': sum(shadow.overlap) / len(shadow.overlap),
-            'rank_correlation': sum(shadow.rank_correlation) / len(shadow.rank_correlation),
+            'frames_compared': len(watched.overlap),
+            'overlap': sum(watched.overlap) / len(watched.overlap),
+            'rank_correlation': sum(watched.rank_correlation) / len(watched.rank_correlation),
             'chance': (tokens - count) / tokens,
         }
     return results

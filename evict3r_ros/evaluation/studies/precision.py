@@ -55,7 +55,7 @@ def _run(
     progress: Callable[[], object],
 ) -> tuple[list[np.ndarray], np.ndarray, Kept]:
     """Depth of each frame, poses (frames, 4, 4), and what each layer keeps in the end."""
-    kernels.use(way.engine)
+    kernels.use_engine(way.engine)
     depths, poses = [], []
     try:
         with Stream(network, replace(config, bits=way.bits), size, image_width=size[1], graph=way.graph) as stream:
@@ -65,11 +65,11 @@ def _run(
                 poses.append(answer.world_from_camera)
                 progress()
             kept = [
-                {tuple(token) for token in stream.cache.ledger.kept(layer).tolist()}
+                {tuple(token) for token in stream.cache.kept(layer).tolist()}
                 for layer in range(stream.cache.shape.layers)
             ]
     finally:
-        kernels.use('auto')
+        kernels.use_engine('auto')
     return depths, np.stack(poses), kept
 
 

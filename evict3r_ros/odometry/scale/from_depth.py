@@ -32,7 +32,7 @@ class DepthScale:
         self._lock = threading.Lock()
         self._maps: deque[tuple[int, np.ndarray]] = deque(maxlen=_MOST_MAPS)
 
-    def hear_depth(self, stamp_ns: int, depth: np.ndarray) -> None:
+    def add_depth(self, stamp_ns: int, depth: np.ndarray) -> None:
         """Take in a depth map (h, w) in metres along z, NaN or 0 where invalid; from any thread."""
         step = max(1, depth.shape[1] // _MOST_COLUMNS)
         kept = depth[step // 2 :: step, step // 2 :: step].astype(np.float32)

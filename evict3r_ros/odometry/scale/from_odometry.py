@@ -36,7 +36,7 @@ class OdometryScale:
         self._waiting: deque[tuple[int, np.ndarray, np.ndarray]] = deque(maxlen=_MOST_WAITING)
         self._anchor: tuple[int, np.ndarray, np.ndarray] | None = None  # stamp, pose by the network, by the odometry
 
-    def hear_odometry(self, stamp_ns: int, odom_from_base: np.ndarray) -> None:
+    def add_odometry(self, stamp_ns: int, odom_from_base: np.ndarray) -> None:
         """Take in a pose (4, 4) in metres; from any thread. Poses out of order are passed over."""
         if not np.isfinite(odom_from_base).all():
             return

@@ -23,18 +23,18 @@ _LONGEST_STEP_S = 0.5  # a pause does not entitle to a jump
 
 @dataclass(frozen=True)
 class ScaleSettings:
-    """Where the scale comes from.
-
-    source: one of SOURCES. fixed: metres for one unit of the network. camera_height: metres over the ground. baseline:
-    metres between two frames whose motions are compared. max_slew: the largest relative change a second, once known.
-    Raises UserError for values that cannot be.
-    """
+    """Where the scale comes from. Raises UserError for values that cannot be."""
 
     source: str = 'none'
+    """One of SOURCES."""
     fixed: float = 1.0
+    """Metres for one unit of the network."""
     camera_height: float = 0.0
+    """Metres over the ground."""
     baseline: float = 0.3
+    """Metres between two frames whose motions are compared."""
     max_slew: float = 0.05
+    """The largest relative change a second, once the scale is known."""
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -48,12 +48,16 @@ class ScaleSettings:
 
 @dataclass(frozen=True)
 class ScaleState:
-    """What is applied to a frame, as `~/status` tells it: stddev is NaN where unknown, source empty until metric."""
+    """The scale that is applied to a frame, as `~/status` reports it."""
 
     scale: float = 1.0
+    """Metres for one unit of the network, where ``is_metric``."""
     stddev: float = math.nan
+    """Standard deviation of the scale; NaN where unknown."""
     is_metric: bool = False
+    """Whether lengths are in metres."""
     source: str = ''
+    """One of SOURCES; empty until metric."""
 
 
 class Estimator(Protocol):
@@ -67,7 +71,7 @@ class Estimator(Protocol):
 
 
 class FixedScale:
-    """A scale that somebody measured; its deviation is not known."""
+    """A scale that was measured before; its deviation is not known."""
 
     def __init__(self, scale: float) -> None:
         self._estimate = Estimate(math.log(scale), math.nan)
@@ -78,6 +82,19 @@ class FixedScale:
 
     def restart(self) -> None:
         """Keep it."""
+
+
+def _estimator(settings: ScaleSettings) -> Estimator | None:
+    match settings.source:
+        case 'fixed':
+            return FixedScale(settings.fixed)
+        case 'odometry':
+            return OdometryScale(settings.baseline)
+        case 'depth':
+            return DepthScale()
+        case 'camera_height':
+            return CameraHeightScale(settings.camera_height)
+    return None
 
 
 class MetricScale:
@@ -91,24 +108,18 @@ class MetricScale:
     def __init__(self, settings: ScaleSettings) -> None:
         self.settings = settings
         self.state = ScaleState()
-        self._estimator: Estimator | None = {
-            'none': lambda: None,
-            'fixed': lambda: FixedScale(settings.fixed),
-            'odometry': lambda: OdometryScale(settings.baseline),
-            'depth': DepthScale,
-            'camera_height': lambda: CameraHeightScale(settings.camera_height),
-        }[settings.source]()
+        self._estimator = _estimator(settings)
         self._stamp_ns: int | None = None
 
-    def hear_odometry(self, stamp_ns: int, odom_from_base: np.ndarray) -> None:
+    def add_odometry(self, stamp_ns: int, odom_from_base: np.ndarray) -> None:
         """Take in a pose (4, 4) in metres of the robot's base; of use to source 'odometry' only."""
         if isinstance(self._estimator, OdometryScale):
-            self._estimator.hear_odometry(stamp_ns, odom_from_base)
+            self._estimator.add_odometry(stamp_ns, odom_from_base)
 
-    def hear_depth(self, stamp_ns: int, depth: np.ndarray) -> None:
+    def add_depth(self, stamp_ns: int, depth: np.ndarray) -> None:
         """Take in a depth map (h, w) in metres, registered to the image; of use to source 'depth' only."""
         if isinstance(self._estimator, DepthScale):
-            self._estimator.hear_depth(stamp_ns, depth)
+            self._estimator.add_depth(stamp_ns, depth)
 
     def observe(self, frame: ScaleFrame) -> ScaleState:
         """Take in a frame and return the scale for it."""

@@ -19,10 +19,12 @@ _LEAST_SPREAD = 0.01  # so that a window of nearly equal values does not call th
 
 @dataclass(frozen=True)
 class Estimate:
-    """Natural logarithm of a scale (metres for one unit of the network) and that logarithm's standard deviation."""
+    """A scale, as a logarithm."""
 
     log_scale: float
+    """Natural logarithm of metres for one unit of the network."""
     deviation: float
+    """Standard deviation of that logarithm."""
 
 
 def robust_mean(values: np.ndarray) -> tuple[float, float, np.ndarray]:
@@ -34,9 +36,9 @@ def robust_mean(values: np.ndarray) -> tuple[float, float, np.ndarray]:
 
 
 class Window:
-    """The last `size` observations; tells a scale once there are `least` that agree, and sure enough.
+    """The last ``size`` observations, which make an estimate once ``least`` of them agree.
 
-    deviation: the largest of the estimate's logarithm with which one is told.
+    deviation: the largest standard deviation of the logarithm with which an estimate is given.
     """
 
     def __init__(self, size: int, least: int, deviation: float = 0.1) -> None:

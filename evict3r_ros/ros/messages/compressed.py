@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from evict3r_ros.errors import MessageError
-from evict3r_ros.ros.messages.encodings import check_size
+from evict3r_ros.io.encodings import check_size
 
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8'

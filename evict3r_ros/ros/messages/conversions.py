@@ -34,9 +34,10 @@ from std_msgs.msg import Header
 
 from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.errors import MessageError
+from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_of
+from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.odometry.integrator import OdometryState
 from evict3r_ros.ros.messages.compressed import decode
-from evict3r_ros.ros.messages.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_of
 from evict3r_ros.ros.messages.robot_libraries import matrix_from_quaternion, quaternion_from_matrix, rgb_from_pixels
 
 CLOUD_POINT_STEP = 16
@@ -184,7 +185,9 @@ def path_from_poses(poses: Iterable[tuple[int, np.ndarray]], header: Header) -> 
         header=header,
         poses=[
             PoseStamped(
-                header=Header(stamp=Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9), frame_id=header.frame_id),
+                header=Header(
+                    stamp=Time(sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS), frame_id=header.frame_id
+                ),
                 pose=_pose(pose),
             )
             for stamp_ns, pose in poses

@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 
 from evict3r_ros import geometry
-from evict3r_ros.ros.messages.encodings import rgb_by_opencv
+from evict3r_ros.io.encodings import rgb_by_opencv
 
 _NAMES_BEFORE_IRON = {'uyvy': 'yuv422', 'yuyv': 'yuv422_yuy2'}
 

@@ -11,11 +11,12 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.ros.node import qos
 from evict3r_ros.ros.perception.faults import Faults
 from evict3r_ros.ros.perception.perception import Perception
 from evict3r_ros.ros.perception.scale_inputs import ScaleInputs
-from evict3r_ros.ros.perception.stamps import CLOCK_JUMP_NS, nanoseconds
+from evict3r_ros.ros.perception.stamps import CLOCK_JUMP_NS
 from evict3r_ros.ros.perception.transforms import StaticTransforms
 from evict3r_ros.ros.settings.parameters import Settings
 

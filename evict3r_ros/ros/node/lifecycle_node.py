@@ -23,6 +23,7 @@ from std_srvs.srv import Trigger
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.scene_record import SceneRecord
+from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.msg import StreamStatus
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.ros.node import qos
@@ -33,7 +34,6 @@ from evict3r_ros.ros.node.status import status_message
 from evict3r_ros.ros.node.tf_watch import ParentWatch
 from evict3r_ros.ros.perception.faults import Faults, FrameRefused, explain
 from evict3r_ros.ros.perception.perception import Answer, Perception
-from evict3r_ros.ros.perception.stamps import nanoseconds
 from evict3r_ros.ros.perception.transforms import StaticTransforms, listen
 from evict3r_ros.ros.perception.worker import Counts, Pace, Worker
 from evict3r_ros.ros.settings import parameters

@@ -84,7 +84,7 @@ class CameraModel:
         view = prediction.view
         if self._rectifier is not None:
             return self._rectifier.K if at_camera else view.to_network_K(self._rectifier.K)
-        K = self._focal.see(prediction.intrinsics)
+        K = self._focal.update(prediction.intrinsics)
         return view.to_camera_K(K) if at_camera else K
 
     def seen(self, view: ImageView, at_camera: bool) -> np.ndarray | bool:

@@ -24,12 +24,13 @@ from evict3r_ros import geometry
 from evict3r_ros.camera import health
 from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.io.scene_record import SceneRecord
+from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.odometry.integrator import OdometryIntegrator, OdometryState
 from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.ros.messages import conversions
 from evict3r_ros.ros.perception.camera_model import CameraModel
 from evict3r_ros.ros.perception.faults import Faults, FrameRefused
-from evict3r_ros.ros.perception.stamps import StampOrder, nanoseconds
+from evict3r_ros.ros.perception.stamps import StampOrder
 from evict3r_ros.ros.perception.transforms import Mount, StaticTransforms, find_mount
 from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.stream import Prediction, Stream, StreamStats
@@ -176,7 +177,7 @@ class Perception:
                 f'an image without contrast (mean {image.mean():.0f}, deviation '
                 f'{contrast:.1f} of 255): is the lens covered, or the exposure wrong?',
             )
-        repeats = self._frozen_watch.see(image)
+        repeats = self._frozen_watch.update(image)
         if repeats == FROZEN_AFTER:
             self._faults.count('frozen_image', f'{repeats} images in a row are the same: has the camera stopped?')
         self.frozen = repeats >= FROZEN_AFTER

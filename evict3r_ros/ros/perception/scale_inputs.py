@@ -8,10 +8,10 @@ import numpy as np
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image
 
+from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.odometry.scale import MetricScale
 from evict3r_ros.ros.messages import conversions
 from evict3r_ros.ros.perception.faults import Faults
-from evict3r_ros.ros.perception.stamps import nanoseconds
 from evict3r_ros.ros.perception.transforms import StaticTransforms
 
 
@@ -33,7 +33,7 @@ class ScaleInputs:
         except ValueError as error:
             self._faults.count('broken_input', f'odom_in is not used: {error}')
             return
-        self._scale.hear_odometry(nanoseconds(message.header.stamp), matrix @ child_from_base)
+        self._scale.add_odometry(nanoseconds(message.header.stamp), matrix @ child_from_base)
 
     def hear_depth(self, message: Image) -> None:
         """Take in a depth image, registered to the camera's."""
@@ -42,4 +42,4 @@ class ScaleInputs:
         except ValueError as error:
             self._faults.count('broken_input', f'depth_in is not used: {error}')
             return
-        self._scale.hear_depth(nanoseconds(message.header.stamp), depth)
+        self._scale.add_depth(nanoseconds(message.header.stamp), depth)

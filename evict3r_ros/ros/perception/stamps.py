@@ -4,17 +4,11 @@
 
 from __future__ import annotations
 
-from builtin_interfaces.msg import Time
-
+from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.ros.perception.faults import FrameRefused
 
-CLOCK_JUMP_NS = 1_000_000_000  # a stamp older than the last by more is a clock set back; by less, a frame out of order
-GAP_NS = 3_000_000_000
-
-
-def nanoseconds(stamp: Time) -> int:
-    """Return a stamp as whole nanoseconds."""
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
+CLOCK_JUMP_NS = NANOSECONDS  # a stamp older than the last by more is a clock set back; by less, a frame out of order
+GAP_NS = 3 * NANOSECONDS
 
 
 class StampOrder:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from evict3r_ros import geometry
+from evict3r_ros.io.frame_tree import FrameTree, bare
 from evict3r_ros.ros.messages.conversions import matrix_from_transform
 
 # Frames of REP-105 that a robot moves in: none of them is a part of it.
@@ -33,7 +33,7 @@ class StaticTransforms:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._parents: dict[str, tuple[str, np.ndarray]] = {}  # child -> (parent, parent_from_child)
+        self._tree = FrameTree()
         self._found: dict[tuple[str, str], np.ndarray | None] = {}
         self.version = 0
         """Changes with each message taken in."""
@@ -43,11 +43,11 @@ class StaticTransforms:
         refused = []
         with self._changed:
             for transform in transforms:
-                child, parent = _bare(transform.child_frame_id), _bare(transform.header.frame_id)
+                child, parent = bare(transform.child_frame_id), bare(transform.header.frame_id)
                 try:
                     if not child or not parent or child == parent:
                         raise ValueError(f'it goes from {parent!r} to {child!r}')
-                    self._parents[child] = parent, matrix_from_transform(transform.transform)
+                    self._tree.add(parent, child, matrix_from_transform(transform.transform))
                 except ValueError as error:
                     refused.append(f'static transform {parent} -> {child} refused: {error}')
             self._found.clear()
@@ -57,10 +57,10 @@ class StaticTransforms:
 
     def find(self, target: str, source: str) -> np.ndarray | None:
         """Return the (4, 4) matrix target_from_source over any chain, up and down, or None without one."""
-        key = _bare(target), _bare(source)
+        key = bare(target), bare(source)
         with self._changed:
             if key not in self._found:
-                self._found[key] = self._search(*key)
+                self._found[key] = self._tree.find(*key)
             return self._found[key]
 
     def wait(self, target: str, source: str, timeout_s: float, cancelled: threading.Event) -> np.ndarray | None:
@@ -75,30 +75,8 @@ class StaticTransforms:
 
     def root(self, frame: str) -> str:
         """Return the frame at the top of the static chain over `frame`: itself if nothing carries it."""
-        seen = {frame := _bare(frame)}
         with self._changed:
-            while frame in self._parents and self._parents[frame][0] not in seen:
-                frame = self._parents[frame][0]
-                seen.add(frame)
-        return frame
-
-    def _search(self, target: str, source: str) -> np.ndarray | None:
-        if target == source:
-            return np.eye(4)
-        reached = {source: np.eye(4)}  # frame -> frame_from_source
-        waiting = deque([source])
-        while waiting:
-            frame = waiting.popleft()
-            steps = [
-                (child, geometry.invert(matrix)) for child, (parent, matrix) in self._parents.items() if parent == frame
-            ]
-            if frame in self._parents:
-                steps.append(self._parents[frame])
-            for neighbour, neighbour_from_frame in steps:
-                if neighbour not in reached:
-                    reached[neighbour] = neighbour_from_frame @ reached[frame]
-                    waiting.append(neighbour)
-        return reached.get(target)
+            return self._tree.root(frame)
 
 
 def listen(node: Node, transforms: StaticTransforms, group: CallbackGroup):
@@ -172,7 +150,7 @@ def find_mount(
             ),
         )
     root = transforms.root(base)
-    if root in (_bare(odom), *WORLD_FRAMES):
+    if root in (bare(odom), *WORLD_FRAMES):
         return Mount(
             base,
             base_from_camera,
@@ -189,7 +167,3 @@ def find_mount(
     return Mount(
         root, root_from_base @ base_from_camera, geometry.invert(root_from_base), base_from_camera, from_tf=True
     )
-
-
-def _bare(frame: str) -> str:
-    return frame.lstrip('/')  # some drivers still write ROS 1's leading slash

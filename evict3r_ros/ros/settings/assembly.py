@@ -13,6 +13,7 @@ from evict3r_ros import kernels
 from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT, load_network, preset_of
+from evict3r_ros.network.precision import resolve_device, resolve_dtype
 from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.stream import Stream
 from evict3r_ros.stream.planning import free_memory, plan, refuse_unless_fits
@@ -23,8 +24,8 @@ def open_stream(settings: Settings, log: Callable[[bool, str], None]) -> tuple[S
 
     log(is_error, text): told what a user should know before.
     """
-    device = _device(settings.device)
-    dtype = settings.dtype if settings.dtype != 'auto' else 'bfloat16' if device.type == 'cuda' else 'float32'
+    device = resolve_device(settings.device)
+    dtype = resolve_dtype(settings.dtype, device)
     cache = CacheConfig(
         settings.cache_policy,
         settings.cache_tokens,
@@ -49,7 +50,7 @@ def describe(settings: Settings, network: StreamVGGT, stream: Stream) -> str:
     return (
         f'{network.source}, preset {network.preset.name}, {dtype} on {network.device}; cache: '
         f'{settings.cache_policy}, {stream.config.tokens} tokens a layer, {settings.cache_bits} bits, '
-        f'{stream.stats().cache_bytes / 2**20:.1f} MiB; engine {kernels.why(network.device)}'
+        f'{stream.stats().cache_bytes / 2**20:.1f} MiB; engine {kernels.describe_engine(network.device)}'
     )
 
 
@@ -71,16 +72,3 @@ def _check_memory(
     except UserError:
         log(True, f'the plan:\n{planned.table()}')
         raise
-
-
-def _device(name: str) -> torch.device:
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"parameter device: {name!r} is no device; 'auto', 'cpu', 'cuda' and 'cuda:1' are") from error
-    cards = torch.cuda.device_count()
-    if device.type == 'cuda' and (device.index or 0) >= cards:
-        raise UserError(f'parameter device: {name!r} is asked for, and torch sees {cards} CUDA devices here')
-    return device

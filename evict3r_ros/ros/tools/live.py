@@ -16,8 +16,9 @@ from evict3r_ros.ros.tools.answer_timer import AnswerTimer
 from evict3r_ros.ros.tools.offline import Span
 from evict3r_ros.ros.tools.player import Player
 from evict3r_ros.ros.tools.recorder import Recorder
-from evict3r_ros.ros.tools.replay import LAST_STATUS_S, SETTLE_S, Replay
+from evict3r_ros.ros.tools.replay import LAST_STATUS_S, Replay
 from evict3r_ros.ros.tools.session import Session
+from evict3r_ros.ros.tools.waiting import wait_for_connections, wait_until
 
 # What a running system says of itself: played, it would speak for nodes that are not there.
 _NOT_PLAYED = ('/rosout', '/parameter_events')
@@ -103,22 +104,16 @@ class LiveReplay:
         return Replay(count, len(timer.latencies_s), tuple(timer.latencies_s))
 
     def _connect(self, recorder: Recorder | None, timeout_s: float, stopped: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not (self._player.has_listener(self._image) and (recorder is None or recorder.hears_all())):
-            self._check()
-            if stopped():
-                return
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"nobody listens to {self._image} after {timeout_s:g} s: is the node's input remapped "
-                    'to it, and are both in one ROS domain?'
-                )
-            time.sleep(0.05)
-        time.sleep(SETTLE_S)
+        def connected() -> bool:
+            return self._player.has_listener(self._image) and (recorder is None or recorder.hears_all())
+
+        if not wait_for_connections(connected, timeout_s, self._check, stopped) and not stopped():
+            raise UserError(
+                f"nobody listens to {self._image} after {timeout_s:g} s: is the node's input remapped "
+                'to it, and are both in one ROS domain?'
+            )
 
     def _wait_for_answer(self, timer: AnswerTimer, stamp_ns: int) -> None:
         """Give the last image its time, and the status that counts it; an image that is not answered is no error."""
-        deadline = time.monotonic() + _LAST_ANSWER_S
-        while not timer.wait(stamp_ns, 0.1) and time.monotonic() < deadline:
-            self._check()
+        wait_until(lambda: timer.wait(stamp_ns, 0.1), _LAST_ANSWER_S, self._check, period_s=0.0)
         time.sleep(LAST_STATUS_S)

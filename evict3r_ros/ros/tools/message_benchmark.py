@@ -14,10 +14,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from evict3r_ros import geometry
+from evict3r_ros.io.encodings import COLOUR_ENCODINGS
 from evict3r_ros.odometry.integrator import OdometryIntegrator
 from evict3r_ros.odometry.scale import ScaleState
 from evict3r_ros.ros.messages import conversions
-from evict3r_ros.ros.messages.encodings import COLOUR_ENCODINGS
 
 SIZES = ((392, 518), (720, 1280))
 """Heights and widths: of the network's image, and of a camera's."""

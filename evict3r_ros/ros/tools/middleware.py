@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import os
 import random
 import socket
 import sys
+import tempfile
 from pathlib import Path
+from typing import TextIO
 
 from evict3r_ros.errors import UserError
 
@@ -18,27 +22,88 @@ PROFILE_BEFORE_KILTED = 'FASTRTPS_DEFAULT_PROFILES_FILE'  # Kilted still reads i
 _DOMAINS = range(1, 102)
 
 
-def free_domain() -> int:
-    """A ROS domain in which no other participant of this machine lives, as far as its ports tell."""
-    for domain in random.sample(_DOMAINS, len(_DOMAINS)):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                # The port for discovery of a domain's first participant (DDS-RTPS 9.6.1.1).
-                probe.bind(('127.0.0.1', 7400 + 250 * domain + 10))
-            except OSError:
+class Domain:
+    """A ROS domain that this process has to itself on this machine, until it is released (context manager).
+
+    A lock on a file keeps other programs of this package out, and a probe of the port those domains in which any other
+    participant lives. Raises UserError if all domains are in use.
+    """
+
+    def __init__(self) -> None:
+        for number in random.sample(_DOMAINS, len(_DOMAINS)):
+            lock = _lock(number)
+            if lock is None:
                 continue
-            return domain
-    raise UserError('all ROS domains from 1 to 101 are in use on this machine')
+            if _has_participant(number):
+                _unlock(lock)
+                continue
+            self.number, self._lock = number, lock
+            return
+        raise UserError('all ROS domains from 1 to 101 are in use on this machine')
+
+    def release(self) -> None:
+        """Leave the domain to others."""
+        if not self._lock.closed:
+            _unlock(self._lock)
+
+    def __enter__(self) -> Domain:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+def _lock(number: int) -> TextIO | None:
+    """Return the locked file of a domain, or None if another process has it."""
+    path = Path(tempfile.gettempdir()) / f'evict3r_ros_domain_{number}.lock'
+    try:
+        lock = path.open('a')
+    except PermissionError:  # another user's
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    if os.fstat(lock.fileno()).st_nlink:
+        return lock
+    lock.close()  # its last owner removed it between our two looks
+    return None
+
+
+def _unlock(lock: TextIO) -> None:
+    Path(lock.name).unlink(missing_ok=True)
+    lock.close()
+
+
+def _has_participant(number: int) -> bool:
+    """Return whether the port for discovery of a domain's first participant is taken (DDS-RTPS 9.6.1.1)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(('127.0.0.1', 7400 + 250 * number + 10))
+        except OSError:
+            return True
+    return False
 
 
 def stay_on_this_machine() -> int:
-    """Choose a ROS domain for this process and the node that it starts, which nobody else hears; returns it."""
-    domain = free_domain()
-    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
+    """Choose a ROS domain for this process and the nodes that it starts, which nobody else hears; return it.
+
+    It stays theirs until this process ends.
+    """
+    domain = Domain()
+    atexit.register(domain.release)
+    isolate(domain.number)
+    choose_dds_profile(localhost=True)
+    return domain.number
+
+
+def isolate(domain: int) -> None:
+    """Let this process, and those that it starts, hear nobody outside this machine and this ROS domain."""
+    os.environ['ROS_DOMAIN_ID'] = str(domain)
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     if os.environ.get('ROS_DISTRO') == 'humble':
         os.environ['ROS_LOCALHOST_ONLY'] = '1'  # what Humble has instead of a discovery range
-    choose_dds_profile(localhost=True)
-    return domain
 
 
 def choose_dds_profile(localhost: bool) -> None:

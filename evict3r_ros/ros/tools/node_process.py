@@ -11,16 +11,52 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
+from rclpy.client import Client
 from rclpy.node import Node
+from rclpy.task import Future
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.ros.tools.waiting import wait_until
 
-_POLL_S = 0.1
+_ASK_AGAIN_S = 1.0  # an answer takes milliseconds, on a busy machine tenths of a second
 # After each of these the node has this long to end by itself.
 _SIGNALS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
+
+
+class _StateQuestion:
+    """Asks a lifecycle node for its state, and asks again when no answer comes.
+
+    A request or an answer may be lost: the middleware drops an answer to a client that the node has not discovered yet,
+    and a node that ends takes the request with it.
+    """
+
+    def __init__(self, node: Node, name: str) -> None:
+        self._node = node
+        self._client: Client[Any, Any] = node.create_client(GetState, f'{name}/get_state')
+        self._answers: list[Future[Any]] = []
+        self._asked = float('-inf')
+
+    def is_active(self) -> bool:
+        """Return whether an answer says that the node is active; never waits."""
+        for answer in [answer for answer in self._answers if answer.done()]:
+            self._answers.remove(answer)
+            response = answer.result()
+            if response is not None and response.current_state.id == State.PRIMARY_STATE_ACTIVE:
+                return True
+        # A late answer is as good as a timely one: it is not given up when the next question goes out.
+        overdue = time.monotonic() - self._asked > _ASK_AGAIN_S
+        if (not self._answers or overdue) and self._client.service_is_ready():
+            self._answers.append(self._client.call_async(GetState.Request()))
+            self._asked = time.monotonic()
+        return False
+
+    def close(self) -> None:
+        """Withdraw the client."""
+        self._node.destroy_client(self._client)
 
 
 def wait_until_active(node: Node, name: str, timeout_s: float, check: Callable[[], None]) -> bool:
@@ -28,22 +64,11 @@ def wait_until_active(node: Node, name: str, timeout_s: float, check: Callable[[
 
     node: one that is being served, through which is asked.
     """
-    client = node.create_client(GetState, f'{name}/get_state')
-    deadline = time.monotonic() + timeout_s
-    answer = None
+    question = _StateQuestion(node, name)
     try:
-        while time.monotonic() < deadline:
-            check()
-            if answer is not None and answer.done():
-                if answer.result().current_state.id == State.PRIMARY_STATE_ACTIVE:
-                    return True
-                answer = None
-            if answer is None and client.service_is_ready():
-                answer = client.call_async(GetState.Request())
-            time.sleep(_POLL_S)
-        return False
+        return wait_until(question.is_active, timeout_s, check)
     finally:
-        node.destroy_client(client)
+        question.close()
 
 
 class NodeProcess:

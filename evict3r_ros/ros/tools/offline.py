@@ -16,8 +16,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from tf2_msgs.msg import TFMessage
 
 from evict3r_ros.io.answer import AnswerTopics
-from evict3r_ros.io.bag import NANOSECONDS, BagReader, BagWriter
+from evict3r_ros.io.bag import BagReader, BagWriter
 from evict3r_ros.io.bag_topics import InputTopics, copy_static_transforms
+from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.ros.messages.message_types import message_class
 from evict3r_ros.ros.messages.path import PathMessages
 from evict3r_ros.ros.node.status import status_message

@@ -13,7 +13,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.io.bag import NANOSECONDS, BagReader
+from evict3r_ros.io.bag import BagReader
+from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.ros.messages.message_types import message_class
 
 CLOCK = '/clock'

@@ -16,14 +16,14 @@ from evict3r_ros.ros.tools.node_process import NodeProcess
 from evict3r_ros.ros.tools.player import Player
 from evict3r_ros.ros.tools.recorder import Recorder
 from evict3r_ros.ros.tools.session import Session
+from evict3r_ros.ros.tools.waiting import wait_for_connections, wait_until
 
 # A node that leaves this many frames in a row without an answer is taken for stuck.
 _MOST_SILENT = 2
-# Each end learns of the other by itself: what is published before both have is lost.
-SETTLE_S = 0.5
 # The node tells its status at least once a second; this much longer, and the last one is in the bag.
 LAST_STATUS_S = 1.2
 _CONNECT_S = 30.0
+_LOOK_S = 0.1  # how often a wait for an answer looks after the node
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,14 @@ def replay(
     progress(): called after each image. Raises UserError when the node ends or falls silent.
     """
     timer = AnswerTimer(topics.of_every_frame())
+
+    def check() -> None:
+        session.check()
+        process.check()
+
+    def answered(stamp_ns: int) -> bool:
+        return wait_until(lambda: timer.wait(stamp_ns, _LOOK_S), timeout_s, check, period_s=0.0)
+
     player = Player(session.node, played)
     with Recorder(
         session.node,
@@ -61,7 +69,7 @@ def replay(
         clock=lambda: player.time_ns,
         received=lambda topic, raw: timer.received(topic, raw, time.monotonic()),
     ) as recorder:
-        _connect(lambda: player.has_listener(image_topic) and recorder.hears_all(), session, process)
+        _connect(lambda: player.has_listener(image_topic) and recorder.hears_all(), process, check)
         count = silent = 0
         stamp = 0
         for topic, time_ns, raw in player.due(rate):
@@ -73,17 +81,16 @@ def replay(
             player.publish(topic, time_ns, raw)
             count += 1
             if rate is None:
-                silent = 0 if _wait(timer, stamp, timeout_s, session, process) else silent + 1
+                silent = 0 if answered(stamp) else silent + 1
                 if silent == _MOST_SILENT:
                     raise UserError(
                         f'the node left {silent} images in a row without an answer for {timeout_s:g} s'
                         f' each; its last words:\n{process.tail()}'
                     )
-            session.check()
-            process.check()
+            check()
             progress()
         # At a fixed rate the last image is never dropped: when it is answered, all that will be are.
-        if count and not silent and not _wait(timer, stamp, timeout_s, session, process):
+        if count and not silent and not answered(stamp):
             raise UserError(
                 f'the node did not answer the last image within {timeout_s:g} s; its last words:\n{process.tail()}'
             )
@@ -92,27 +99,8 @@ def replay(
     return Replay(count, len(timer.latencies_s), tuple(timer.latencies_s))
 
 
-def _connect(connected: Callable[[], bool], session: Session, process: NodeProcess) -> None:
-    deadline = time.monotonic() + _CONNECT_S
-    while not connected():
-        session.check()
-        process.check()
-        if time.monotonic() > deadline:
-            raise UserError(
-                f'the node and this program did not find each other in {_CONNECT_S:g} s; its last words:\n'
-                f'{process.tail()}'
-            )
-        time.sleep(0.05)
-    time.sleep(SETTLE_S)
-
-
-def _wait(timer: AnswerTimer, stamp_ns: int, timeout_s: float, session: Session, process: NodeProcess) -> bool:
-    """Wait for an answer, but not for a node that has ended or a recorder that has failed."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        if timer.wait(stamp_ns, min(0.5, max(0.0, deadline - time.monotonic()))):
-            return True
-        session.check()
-        process.check()
-        if time.monotonic() >= deadline:
-            return False
+def _connect(connected: Callable[[], bool], process: NodeProcess, check: Callable[[], None]) -> None:
+    if not wait_for_connections(connected, _CONNECT_S, check):
+        raise UserError(
+            f'the node and this program did not find each other in {_CONNECT_S:g} s; its last words:\n{process.tail()}'
+        )

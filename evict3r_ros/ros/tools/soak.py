@@ -17,14 +17,18 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from evict3r_ros.errors import UserError
 from evict3r_ros.io.bag import header_stamp_ns
 from evict3r_ros.io.figures import new_figure, save
+from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.msg import StreamStatus
 from evict3r_ros.ros.messages.conversions import image_from_rgb
 from evict3r_ros.ros.tools.node_process import NodeProcess
 from evict3r_ros.ros.tools.session import Session
+from evict3r_ros.ros.tools.waiting import wait_until
 
 LOOK_S = 1.0
+_CONNECT_S = 30.0
 _LAST_ANSWER_S = 3.0
 
 
@@ -101,11 +105,11 @@ def run(
     publisher = node.create_publisher(Image, 'image', best_effort)
     node.create_subscription(Odometry, '/evict3r/odometry', hear, reliable, raw=True)
     node.create_subscription(StreamStatus, '/evict3r/status', take, reliable)
-    while not (publisher.get_subscription_count() and statuses):
-        process.check()
-        time.sleep(0.1)
+    if not wait_until(lambda: publisher.get_subscription_count() > 0 and bool(statuses), _CONNECT_S, process.check):
+        raise UserError(f'the node and this program did not find each other in {_CONNECT_S:g} s')
     messages = [image_from_rgb(image, Header(frame_id='camera')) for image in (*images, *images[-2:0:-1])]
-    published, looks, started = 0, [], time.time()
+    published, started = 0, time.time()
+    looks: list[tuple[float, int]] = []
     tick, last, longest = 0, started, 0.0
     while time.time() - started < seconds:
         if time.time() - started >= len(looks) * LOOK_S:
@@ -113,7 +117,7 @@ def run(
             process.check()
             session.check()
         message = messages[published % len(messages)]
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), NANOSECONDS)
         publisher.publish(message)
         longest, last = max(longest, time.time() - last), time.time()
         published += 1

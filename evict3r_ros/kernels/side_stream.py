@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Work beside the main line: what nobody waits for fills the gaps that small matrix products leave on a large card."""
+"""A second CUDA stream: it fills the gaps that small matrix products leave on a large card."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import torch
 
 
-class Aside:
-    """A second CUDA stream that begins where the main one is, and is joined before anything depends on it.
+class SideStream:
+    """A CUDA stream that is forked from the current one and joined before anything depends on its work.
 
-    On other devices, and while gradients are recorded, the work simply runs where it stands.
+    On other devices, and while gradients are recorded, the work runs in the current stream.
     """
 
     def __init__(self, device: torch.device):
@@ -22,8 +22,11 @@ class Aside:
         self._held: list[torch.Tensor] = []
 
     @contextmanager
-    def beside(self, *used: torch.Tensor) -> Iterator[None]:
-        """Run what is inside beside the main stream; used: tensors of the main stream that it must not free before."""
+    def fork(self, *used: torch.Tensor) -> Iterator[None]:
+        """Run what is inside on the side stream.
+
+        used: tensors of the current stream that must not be freed before the work is joined.
+        """
         if self._stream is None or torch.is_grad_enabled():
             yield
             return
@@ -34,8 +37,8 @@ class Aside:
             yield
 
     def join(self) -> None:
-        """The main stream waits for what runs beside it; inside ``beside`` that is in order anyway."""
-        if self._busy and torch.cuda.current_stream() != self._stream:
+        """Let the current stream wait for the side stream. Inside ``fork`` there is nothing to wait for."""
+        if self._busy and self._stream is not None and torch.cuda.current_stream() != self._stream:
             torch.cuda.current_stream().wait_stream(self._stream)
             self._held.clear()
             self._busy = False
