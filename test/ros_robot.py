@@ -21,7 +21,9 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParameters
+from rclpy.client import Client
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -29,6 +31,7 @@ from tf2_msgs.msg import TFMessage
 from evict3r_ros.ros.messages.conversions import transform_from_pose
 from evict3r_ros.ros.tools.session import Session
 
+ASK_AGAIN_S = 5.0  # an answer that takes longer is taken for lost
 PATIENCE_S = 40.0  # for anything that is a matter of a second on an idle machine
 SMALL = {
     'weights': 'random',
@@ -109,6 +112,7 @@ class Robot:
         self.arrived: dict[str, dict[int, float]] = defaultdict(dict)
         self.statuses: list[StreamStatus] = []
         self.order: list[tuple[str, int]] = []
+        self._transitions: Client | None = None
         kind, topic = (CompressedImage, f'{image}/compressed') if compressed else (Image, image)
         self.image = node.create_publisher(kind, topic, BEST_EFFORT)
         self.info = node.create_publisher(CameraInfo, 'camera_info', BEST_EFFORT)
@@ -188,7 +192,9 @@ class Robot:
         self.until(lambda: bool(self.statuses), 'a status')
 
     def fault(self, kind: str) -> int:
-        """Return how often a kind of fault was counted, by the last status."""
+        """Return how often a kind of fault was counted, by the last status; 0 before the first."""
+        if not self.statuses:
+            return 0
         status = self.statuses[-1]
         return dict(zip(status.faults, status.fault_counts)).get(kind, 0)
 
@@ -211,23 +217,42 @@ class Robot:
         return self.statuses[-1]
 
     def call(self, kind: type, name: str, request: object) -> object:
-        """Call one of the node's services and return its response."""
+        """Call one of the node's services and return its response; only for what may as well be asked twice.
+
+        The middleware drops an answer to a client that the node has not discovered yet: then it is asked for again.
+        """
         client = self.node.create_client(kind, f'/evict3r/{name}')
         try:
             assert client.wait_for_service(PATIENCE_S), name
-            answered = threading.Event()
-            future = client.call_async(request)
-            future.add_done_callback(lambda _: answered.set())
-            assert answered.wait(PATIENCE_S), f'no answer from {name}'
-            return future.result()
+            return self.ask(client, request)
         finally:
             self.node.destroy_client(client)
 
-    def change_state(self, transition: int) -> bool:
-        """Request a lifecycle transition; return whether it succeeded."""
-        request = ChangeState.Request()
-        request.transition.id = transition
-        return self.call(ChangeState, 'change_state', request).success
+    def client(self, kind: type, name: str, harmless: object) -> Client:
+        """Return a client that the node knows, as its answer to a harmless request has shown: it loses no answer."""
+        client = self.node.create_client(kind, f'/evict3r/{name}')
+        assert client.wait_for_service(PATIENCE_S), name
+        self.ask(client, harmless)
+        return client
+
+    def ask(self, client: Client, request: object) -> object:
+        """Send a request, again and again until there is an answer; return that."""
+        deadline, answered = time.monotonic() + PATIENCE_S, threading.Event()
+        futures: list[Future] = []
+        while not answered.wait(ASK_AGAIN_S if futures else 0.0):
+            assert time.monotonic() < deadline, f'no answer from {client.srv_name}'
+            assert self.session.failure is None, self.session.failure
+            futures.append(client.call_async(request))
+            futures[-1].add_done_callback(lambda _: answered.set())
+        return next(future.result() for future in futures if future.done())
+
+    def change_state(self, transition: int | str) -> bool:
+        """Request a lifecycle transition by its id or label; return whether it succeeded."""
+        if self._transitions is None:
+            self._transitions = self.client(ChangeState, 'change_state', transition_request('always refused'))
+        future = self._transitions.call_async(transition_request(transition))
+        self.until(future.done, f'an answer to transition {transition}')
+        return future.result().success
 
     def state(self) -> int:
         """Return the id of the lifecycle state."""
@@ -258,6 +283,16 @@ class Robot:
 def nanoseconds(header: Header) -> int:
     """Return a stamp as nanoseconds."""
     return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+
+
+def transition_request(transition: int | str) -> ChangeState.Request:
+    """Return the request for a transition by its id or label."""
+    request = ChangeState.Request()
+    if isinstance(transition, str):
+        request.transition.label = transition
+    else:
+        request.transition.id = transition
+    return request
 
 
 def image_message(pixels: np.ndarray, stamp_ns: int, frame: str = 'cam0') -> Image:

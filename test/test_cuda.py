@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The stream on a GPU: the CPU's answers, and the plan's bytes. Runs where torch finds CUDA."""
+"""The stream on a GPU: the CPU's outputs, and the plan's bytes. Runs where torch finds CUDA."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_same_answers_as_on_the_cpu(networks, name):
     """Float32 on both; keep-sets may differ where scores nearly tie, so a few tokens of many may."""
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(10)]
-    answers, kept = [], []
+    outputs, kept = [], []
     for network in networks:
         with Stream(network, CONFIGS[name], SIZE) as stream:
-            answers.append([stream.step(image) for image in images])
+            outputs.append([stream.step(image) for image in images])
             kept.append(
                 {
                     (layer, *token)
@@ -56,7 +56,7 @@ def test_same_answers_as_on_the_cpu(networks, name):
                     for token in [tuple(token)]
                 }
             )
-    for ours, other in zip(*answers, strict=True):
+    for ours, other in zip(*outputs, strict=True):
         difference = (ours.depth - other.depth.cpu()).abs().max() / ours.depth.abs().max()
         assert difference < 0.02
         # Untrained weights answer small differences with large ones, and an anchor is chosen by a threshold.
@@ -175,10 +175,10 @@ def test_trainings_attention_is_the_causal_masks():
         parts = [
             torch.randn(2, 5, tokens, 64, device='cuda', dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
         ]
-        answers, gradients = [], []
+        outputs, gradients = [], []
         for memory in (CausalMemory(5), FlexMemory(5)):
-            answers.append(memory.attend(0, *parts))
-            gradients.append(torch.autograd.grad(answers[-1].float().square().sum(), parts))
-        torch.testing.assert_close(answers[0], answers[1], rtol=2e-2, atol=2e-2)
+            outputs.append(memory.attend(0, *parts))
+            gradients.append(torch.autograd.grad(outputs[-1].float().square().sum(), parts))
+        torch.testing.assert_close(outputs[0], outputs[1], rtol=2e-2, atol=2e-2)
         for ours, other in zip(*gradients, strict=True):
             assert (ours - other).float().norm() < 0.02 * ours.float().norm()

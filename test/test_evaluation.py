@@ -41,7 +41,7 @@ def test_four_bits_quantized_once_beat_the_published_grouping(network):
         assert by_bits[4]['ours']['ratio'] <= (1.25 if case.startswith('independent') else 1.1), case
         assert by_bits[8]['ours']['attention'] < by_bits[4]['ours']['attention'] < by_bits[2]['ours']['attention']
     assert results['as they are'][4]['ours']['ratio'] < 0.8
-    assert results['outlier channels'][4]['a token, nothing learnt']['ratio'] > 2.0
+    assert results['outlier channels'][4]['per token, no calibration']['ratio'] > 2.0
     assert results['shifted to [5, 6]'][4]['published, zero point clamped']['values'] > 0.5
     table = quantization.markdown(results)
     assert all(name in table for name in quantization.SCHEMES)
@@ -73,9 +73,9 @@ def test_soak(tmp_path, capsys):
 def test_memory_of_a_long_video(tmp_path, capsys):
     """The command that makes the plot, short: the process itself is watched, and two numbers of it hold."""
     path = tmp_path / 'memory.png'
-    assert main(['study', 'video', '--minutes', '0.4', '--json', '--plot', str(path)]) == 0
+    assert main(['study', 'video', '--minutes', '0.2', '--json', '--plot', str(path)]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary['frames'] == 240 and 100 < summary['resident_mib_at_a_tenth'] < 2000
+    assert summary['frames'] == 120 and 100 < summary['resident_mib_at_a_tenth'] < 2000
     assert summary['resident_mib_at_the_end'] < summary['resident_mib_at_a_tenth'] + 20
     assert cv2.imread(str(path)).std() > 10
     assert main(['study', 'video', '--minutes', '0']) == 2

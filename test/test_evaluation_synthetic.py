@@ -28,7 +28,7 @@ from evict3r_ros.evaluation.held_out import SPLITS, HeldOut
 from evict3r_ros.evaluation.reports import stream_report
 from evict3r_ros.evaluation.reports.lines import LineFile, read_lines
 from evict3r_ros.evaluation.reports.summary import Group, groups
-from evict3r_ros.evaluation.streaming import Answers, TrueClip, measure, stream_clip
+from evict3r_ros.evaluation.streaming import ClipPredictions, TrueClip, measure, stream_clip
 from evict3r_ros.network import load_network
 from evict3r_ros.training.batches import FIRST_TRAINING_SEED
 
@@ -52,20 +52,20 @@ def clip() -> TrueClip:
     )
 
 
-def answers(clip: TrueClip, **changes) -> Answers:
+def predictions(clip: TrueClip, **changes) -> ClipPredictions:
     exact = {
         'depth': clip.depth,
         'world_from_camera': clip.world_from_camera,
         'focal': np.full(len(clip.depth), 5.0),
         'cost': {'cache_bytes': 1, 'camera_cache_bytes': 1, 'tokens': 1.0, 'budget': 1, 'seconds': 1.0},
     }
-    return Answers(**(exact | changes))
+    return ClipPredictions(**(exact | changes))
 
 
 def test_a_right_answer_in_another_unit_has_no_error(clip):
     turned = np.array(clip.world_from_camera)
     turned[:, :3, 3] *= 0.2
-    found = measure(clip, answers(clip, depth=0.2 * clip.depth, world_from_camera=turned))
+    found = measure(clip, predictions(clip, depth=0.2 * clip.depth, world_from_camera=turned))
     assert found['figures'] == pytest.approx(
         {
             'absrel': 0,
@@ -84,7 +84,7 @@ def test_a_right_answer_in_another_unit_has_no_error(clip):
 
 def test_still_camera_and_constant_depth_are_the_baselines(clip):
     still = np.tile(np.eye(4), (40, 1, 1))
-    found = measure(clip, answers(clip, depth=torch.full_like(clip.depth, 7.0), world_from_camera=still))
+    found = measure(clip, predictions(clip, depth=torch.full_like(clip.depth, 7.0), world_from_camera=still))
     for figure, baseline in (
         ('absrel', 'constant_absrel'),
         ('delta_1_25', 'constant_delta_1_25'),
@@ -100,7 +100,7 @@ def test_still_camera_and_constant_depth_are_the_baselines(clip):
 
 def test_one_factor_a_clip_does_not_hide_a_scale_that_drifts(clip):
     drift = clip.depth * torch.linspace(0.5, 2.0, 40)[:, None, None]
-    found = measure(clip, answers(clip, depth=drift))
+    found = measure(clip, predictions(clip, depth=drift))
     assert found['figures']['absrel'] > 0.2
     assert max(found['curves']['absrel_own_median']) < 1e-6
     assert found['curves']['absrel'][0] > found['curves']['absrel'][20]
@@ -109,7 +109,7 @@ def test_one_factor_a_clip_does_not_hide_a_scale_that_drifts(clip):
 def test_curves_and_prefixes(clip):
     wrong = np.array(clip.world_from_camera)
     wrong[24:, :3, :3] = wrong[24:, :3, :3] @ Rotation.from_euler('x', 10, degrees=True).as_matrix()
-    found = measure(clip, answers(clip, world_from_camera=wrong))
+    found = measure(clip, predictions(clip, world_from_camera=wrong))
     np.testing.assert_allclose(found['curves']['rotation_deg'], [0.0] * 24 + [10.0] * 16, atol=1e-5)
     assert found['prefixes']['frames'] == [12, 24, 40]
     np.testing.assert_allclose(found['prefixes']['rotation_deg'], [0, 0, 4.0], atol=1e-5)
@@ -119,20 +119,20 @@ def test_curves_and_prefixes(clip):
 def test_what_is_broken_is_not_left_out(clip):
     broken = np.array(clip.world_from_camera)
     broken[3] = np.nan
-    found = measure(clip, answers(clip, world_from_camera=broken))
+    found = measure(clip, predictions(clip, world_from_camera=broken))
     assert math.isnan(found['figures']['ate_over_length']) and math.isnan(found['figures']['rotation_deg'])
     record = {'stream': {'seed': 1}} | found
-    good = {'stream': {'seed': 2}} | measure(clip, answers(clip))
+    good = {'stream': {'seed': 2}} | measure(clip, predictions(clip))
     assert math.isnan(Group(Configuration('uniform', '10'), [record, good]).summary()['rotation_deg'].value)
 
 
 def test_a_path_without_length_has_no_error_over_length(clip):
     still = TrueClip(clip.images, clip.depth, np.tile(np.eye(4), (40, 1, 1)), clip.intrinsics)
-    found = measure(still, answers(clip))
+    found = measure(still, predictions(clip))
     assert math.isnan(found['figures']['ate_over_length'])
     both = Group(
         Configuration('uniform', '10'),
-        [{'stream': {'seed': 1}} | found, {'stream': {'seed': 2}} | measure(clip, answers(clip))],
+        [{'stream': {'seed': 1}} | found, {'stream': {'seed': 2}} | measure(clip, predictions(clip))],
     )
     assert both.summary()['ate_over_length'].value == pytest.approx(0.0, abs=1e-9)
 
@@ -156,14 +156,14 @@ def test_the_stream_is_the_real_one():
 
 
 def test_seeds_never_touch_trainings():
-    seen = set()
+    rendered = set()
     for split in SPLITS:
         for seed in (0, 1, -1, 10**30):
             seeds = HeldOut(seed, split, clips=64).world_seeds()
             assert all(number in SPLITS[split] and 10**9 <= number < FIRST_TRAINING_SEED for number in seeds)
             assert HeldOut(seed, split, clips=8).world_seeds() == seeds[:8]
-            seen |= set(seeds)
-    assert len(seen) == 2 * 4 * 64
+            rendered |= set(seeds)
+    assert len(rendered) == 2 * 4 * 64
     assert SPLITS['dev'].stop <= SPLITS['test'].start
 
 
@@ -286,7 +286,7 @@ def test_a_comparison_in_processes_is_resumed_and_reported(tmp_path, capsys):
 
 
 def test_time_runs_out_between_two_frames(tmp_path, capsys):
-    out = ['--clips', '2', '--frames', '400', '--out', str(tmp_path), '--minutes', '0.02']
+    out = ['--clips', '2', '--frames', '150', '--out', str(tmp_path), '--minutes', '0.01']
     start = time.monotonic()
     assert evaluate(*out) == 2
     assert 'no stream was done' in capsys.readouterr().err and time.monotonic() - start < 60
@@ -371,7 +371,7 @@ def test_a_disk_that_is_full_leaves_whole_lines(tmp_path):
 def test_a_better_policy_is_told_from_uniform(clip):
     """Made-up records: one policy a little better on every stream, one no different."""
     rng = np.random.default_rng(3)
-    base = measure(clip, answers(clip))
+    base = measure(clip, predictions(clip))
     records = []
     for seed in range(24):
         hard = rng.lognormal(2, 0.5)

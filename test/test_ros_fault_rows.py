@@ -347,8 +347,7 @@ def test_a_subscriber_that_never_reads(live, tmp_path: Path):
 def test_a_storm_of_parameters(live):
     live.since()
     robot = live.robot
-    client = robot.node.create_client(SetParameters, '/evict3r/set_parameters')
-    assert client.wait_for_service(10.0)
+    client = robot.client(SetParameters, 'set_parameters', SetParameters.Request())
     answers = []
     for i in range(300):
         robot.show(live.image())

@@ -15,7 +15,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState
 from ros_bench import MOUNT, START_NS, STEP_NS
 from ros_robot import SMALL, NodeUnderTest, Robot, image_message, scene
 from safetensors.torch import save_file
@@ -205,17 +204,12 @@ def test_a_hundred_transitions_in_any_order(tmp_path: Path):
     with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', '--no-autostart', parameters=parameters) as node:
         robot.mount_camera(MOUNT)
         state, resident, moved, stamp = State.PRIMARY_STATE_UNCONFIGURED, [], 0, START_NS
-        client = robot.node.create_client(ChangeState, '/evict3r/change_state')
-        assert client.wait_for_service(20.0)
         for _ in range(100):
             transition = chance.choice(asked + list(allowed[state]) * 3)
-            request = ChangeState.Request()
-            request.transition.id = transition
-            answer = client.call_async(request)
-            robot.until(answer.done, f'transition {transition}')
-            assert answer.result().success == (transition in allowed[state]), (state, transition)
+            success = robot.change_state(transition)
+            assert success == (transition in allowed[state]), (state, transition)
             state = allowed[state].get(transition, state)
-            moved += answer.result().success
+            moved += success
             if state == State.PRIMARY_STATE_ACTIVE:
                 stamp += STEP_NS
                 robot.show(image_message(scene(0), stamp))
@@ -227,7 +221,6 @@ def test_a_hundred_transitions_in_any_order(tmp_path: Path):
         quarter = len(resident) // 4
         assert quarter > 3
         assert np.median(resident[-quarter:]) - np.median(resident[-2 * quarter : -quarter]) < 8.0, resident
-        robot.node.destroy_client(client)
 
 
 def test_weights_that_are_truncated_are_refused_and_those_in_use_may_be_replaced(tmp_path: Path):

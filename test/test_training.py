@@ -12,9 +12,9 @@ import torch
 
 from evict3r_ros import geometry
 from evict3r_ros.network import PRESETS, StreamVGGT, load_network
-from evict3r_ros.training import export, losses, plot, schedule, state, train, watch
-from evict3r_ros.training.batches import FIRST_TRAINING_SEED, Lesson, make_batch
-from evict3r_ros.training.model import Answers, Trainee, initialise
+from evict3r_ros.training import export, losses, plot, schedule, state, train, validation
+from evict3r_ros.training.batches import FIRST_TRAINING_SEED, BatchSpec, make_batch
+from evict3r_ros.training.model import Outputs, TrainingModel, initialise
 from evict3r_ros.training.muon import orthogonal
 
 SMALL = ['--device', 'cpu', '--batch', '1', '--size', '42', '56', '--lengths', '2', '3', '--workers', '0']
@@ -29,15 +29,15 @@ def trained(tmp_path_factory):
 
 
 def test_what_a_training_leaves(trained):
-    pieces = sorted(path.name for path in (trained / 'pieces').iterdir())
-    assert len(pieces) <= 8 and 'training.json' in pieces
-    assert all(path.stat().st_size <= 15e6 for path in (trained / 'pieces').iterdir())
-    assert sum(path.stat().st_size for path in (trained / 'pieces').iterdir()) < 64e6
+    shards = sorted(path.name for path in (trained / 'shards').iterdir())
+    assert len(shards) <= 8 and 'training.json' in shards
+    assert all(path.stat().st_size <= 15e6 for path in (trained / 'shards').iterdir())
+    assert sum(path.stat().st_size for path in (trained / 'shards').iterdir()) < 64e6
     curve = json.loads((trained / 'curve.json').read_text())['curve']
     assert curve[-1]['step'] == 2 and np.isfinite(curve[-1]['loss']) and 'absrel_2' in curve[-1]
 
 
-def test_going_on_from_the_file_and_from_pieces(trained, tmp_path, capsys):
+def test_going_on_from_the_file_and_from_shards(trained, tmp_path, capsys):
     tensors, progress = state.load(trained / 'state.pt')
     going_on = train.Training(
         train.parse(
@@ -47,20 +47,20 @@ def test_going_on_from_the_file_and_from_pieces(trained, tmp_path, capsys):
     assert progress.step == going_on.progress.step == going_on.asked == 2 and going_on.seconds_before > 0
     for key, value in going_on.network.state_dict().items():
         assert torch.equal(value, tensors['network'][key])
-    assert all(torch.equal(a, b) for a, b in zip(going_on.improver.mean, tensors['mean']))
+    assert all(torch.equal(a, b) for a, b in zip(going_on.optimizer.mean, tensors['mean']))
     name, matrix = next((name, p) for name, p in going_on.network.named_parameters() if name.endswith('qkv.weight'))
-    assert going_on.improver.optimizers[0].state[matrix]['momentum'].abs().sum() > 0
-    assert train.main(['--out', str(tmp_path), '--steps', '1', '--resume', str(trained / 'pieces'), *SMALL]) == 0
+    assert going_on.optimizer.optimizers[0].state[matrix]['momentum'].abs().sum() > 0
+    assert train.main(['--out', str(tmp_path), '--steps', '1', '--resume', str(trained / 'shards'), *SMALL]) == 0
     assert 'step 3' in capsys.readouterr().out
     names = [name for name, _ in going_on.network.named_parameters()]
-    halved, _ = state.load(trained / 'pieces')
+    halved, _ = state.load(trained / 'shards')
     assert torch.allclose(halved['network'][name], tensors['mean'][names.index(name)], atol=1e-3)
 
 
 def test_exported_weights_can_be_trained_on(trained, tmp_path):
     """What the package ships is enough to go on from: the weights, to what int8 leaves of them, and the counters."""
-    export.export(trained / 'pieces', tmp_path / 'packed.safetensors')
-    saved, before = state.load(trained / 'pieces')
+    export.export(trained / 'shards', tmp_path / 'packed.safetensors')
+    saved, before = state.load(trained / 'shards')
     tensors, progress = state.load(tmp_path / 'packed.safetensors')
     assert (progress.step, progress.frames) == (before.step, before.frames)
     for key, value in saved['network'].items():
@@ -83,16 +83,16 @@ def test_a_call_without_total_minutes_ends_the_training(trained, tmp_path):
     tensors, progress = state.load(tmp_path / 'state.pt')
     assert progress.finished and progress.step > 2
     names = [name for name, _ in StreamVGGT(PRESETS['tiny'], ('camera', 'depth')).named_parameters()]
-    shipped = state.read_pieces(tmp_path / 'pieces')
+    shipped = state.read_shards(tmp_path / 'shards')
     for name, mean in zip(names, tensors['mean']):
         assert torch.equal(shipped[name], mean.half())
 
 
 def test_damaged_states_are_refused(trained, tmp_path, capsys):
     (tmp_path / 'state.pt').write_bytes((trained / 'state.pt').read_bytes()[:100_000])
-    (tmp_path / 'pieces').mkdir()
-    (tmp_path / 'pieces' / 'weights.safetensors.00').write_bytes(b'12345678')
-    for path in (tmp_path / 'state.pt', tmp_path / 'pieces', tmp_path / 'nothing'):
+    (tmp_path / 'shards').mkdir()
+    (tmp_path / 'shards' / 'weights.safetensors.00').write_bytes(b'12345678')
+    for path in (tmp_path / 'state.pt', tmp_path / 'shards', tmp_path / 'nothing'):
         assert train.main(['--out', str(tmp_path / 'out'), '--resume', str(path), *SMALL]) == 2
         assert str(path) in capsys.readouterr().err
 
@@ -101,26 +101,26 @@ def test_a_step_is_a_step_downhill():
     """The same batch again and again: loss falls, and everything that is trained has a gradient."""
     training = train.Training(train.parse(['--out', 'unused', '--learning-rate', '0.003', *SMALL]))
     training.momenta_since = -1000
-    batch = make_batch(Lesson(1, 1, 3, (1, 2)), (42, 56))
+    batch = make_batch(BatchSpec(1, 1, 3, (1, 2)), (42, 56))
     first = training.step(batch)['loss']
     for _ in range(8):
         last = training.step(batch)['loss']
     assert last < 0.8 * first
-    training.trainee.learn(training.trainee.look(batch, (42, 56), torch.arange(3)))
+    training.model.forward_backward(training.model.render(batch, (42, 56), torch.arange(3)))
     assert [name for name, p in training.network.named_parameters() if p.grad is None] == [
         'aggregator.patch_embed.mask_token'
     ]
 
 
 def test_targets_are_what_geometry_reads():
-    batch = make_batch(Lesson(9, 2, 3, (2, 4)), (42, 56))
+    batch = make_batch(BatchSpec(9, 2, 3, (2, 4)), (42, 56))
     encoding = torch.cat((batch.camera_from_first[1, 2], batch.field_of_view[1])).numpy()
     world = batch.world_from_camera[1].double().numpy()
     expected = geometry.invert(world[0]) @ world[2]
     assert np.allclose(geometry.world_from_camera(encoding), expected, atol=1e-5)
     assert np.isclose(geometry.intrinsics(encoding, (42, 56))[0, 0], 28 / float(batch.scene.tan_half_fov[1]), rtol=1e-5)
     assert (batch.scene.seeds >= FIRST_TRAINING_SEED).all()
-    again = make_batch(Lesson(9, 2, 3, (2, 4)), (42, 56))
+    again = make_batch(BatchSpec(9, 2, 3, (2, 4)), (42, 56))
     assert torch.equal(batch.world_from_camera, again.world_from_camera)
 
 
@@ -128,51 +128,51 @@ def test_long_clips_on_loops_turn_their_back_on_the_first_frame():
     """And come back; clips elsewhere keep to their strides."""
     turned = []
     for number in (4, 8, 12):
-        batch = make_batch(Lesson(number, 6, 64, (1, 4)), (42, 56))
+        batch = make_batch(BatchSpec(number, 6, 64, (1, 4)), (42, 56))
         turned.append(2 * torch.rad2deg(batch.camera_from_first[..., 6].abs().clamp(max=1).acos()).amax(1))
         assert batch.times.diff(dim=1).max() <= 2 * 1200 / 64 + 1
     assert (torch.cat(turned) > 150).float().mean() > 0.4
-    assert make_batch(Lesson(5, 6, 64, (1, 4)), (42, 56)).times.diff(dim=1).max() <= 8
+    assert make_batch(BatchSpec(5, 6, 64, (1, 4)), (42, 56)).times.diff(dim=1).max() <= 8
 
 
 def test_a_right_answer_has_no_error():
-    batch = make_batch(Lesson(1, 2, 3, (1, 3)), (42, 56))
+    batch = make_batch(BatchSpec(1, 2, 3, (1, 3)), (42, 56))
     network = StreamVGGT(PRESETS['tiny'], ('camera', 'depth'))
     initialise(network, 0)
-    trainee = Trainee(network, compile_pieces=False)
-    seen = trainee.look(batch, (42, 56), torch.arange(3))
-    depth = seen.depth
+    model = TrainingModel(network, compile_parts=False)
+    rendered = model.render(batch, (42, 56), torch.arange(3))
+    depth = rendered.depth
     with torch.no_grad():
-        answers = trainee.answer(seen)
+        outputs = model.forward(rendered)
     points = geometry.unproject(depth[0, 0], geometry.intrinsics(np.r_[np.zeros(7), batch.field_of_view[0]], (42, 56)))
     scale = losses.first_frame_scale(depth[:, 0], batch.field_of_view)
     assert torch.isclose(scale[0], points.norm(dim=-1).mean(), rtol=1e-4)
-    perfect = torch.cat((-answers.target, answers.field_of_view), dim=-1)
+    perfect = torch.cat((-outputs.target, outputs.field_of_view), dim=-1)
     perfect[..., :3] *= -1  # a quaternion's opposite is the same rotation
-    raw = torch.stack((answers.depth.log(), torch.zeros_like(answers.depth)), dim=1)
-    right = Answers(raw, answers.depth, [perfect] * 4, answers.target, answers.field_of_view)
-    assert losses.pose_loss(right.estimates, right.target, right.field_of_view) < 1e-6
-    assert losses.depth_loss(raw, answers.depth)[1] < 1e-6
-    found, first = watch.metrics(right), watch.metrics(answers)
+    raw = torch.stack((outputs.depth.log(), torch.zeros_like(outputs.depth)), dim=1)
+    right = Outputs(raw, outputs.depth, [perfect] * 4, outputs.target, outputs.field_of_view, outputs.visible)
+    assert losses.pose_loss(right.estimates, right.target, right.field_of_view, right.visible) < 1e-6
+    assert losses.depth_loss(raw, outputs.depth)[1] < 1e-6
+    found, first = validation.metrics(right), validation.metrics(outputs)
     assert found['absrel'] < 1e-5 and found['delta_1_25'] == 1 and found['rotation_deg'] < 0.1 and found['path'] < 1e-5
     assert first['absrel'] > 0.05 and first['path'] > 0.05
 
 
 def test_the_pass_of_training_is_the_networks_own():
     network = load_network('random', 'tiny')
-    trainee = Trainee(network, compile_pieces=False)
-    batch = make_batch(Lesson(1, 1, 2, (1, 1)), (42, 56))
-    seen = trainee.look(batch, (42, 56), torch.arange(2))
-    answers = trainee.answer(seen)
-    whole = network.causal(seen.images.permute(0, 1, 4, 2, 3).float() / 255, (3, 4))
-    assert torch.allclose(answers.raw[:, 0].exp(), whole.depth[0], rtol=1e-5)
-    assert torch.allclose(answers.estimates[-1][..., :7], whole.pose_encoding[..., :7], rtol=1e-5)
+    model = TrainingModel(network, compile_parts=False)
+    batch = make_batch(BatchSpec(1, 1, 2, (1, 1)), (42, 56))
+    rendered = model.render(batch, (42, 56), torch.arange(2))
+    outputs = model.forward(rendered)
+    whole = network.causal(rendered.images.permute(0, 1, 4, 2, 3).float() / 255, (3, 4))
+    assert torch.allclose(outputs.raw[:, 0].exp(), whole.depth[0], rtol=1e-5)
+    assert torch.allclose(outputs.estimates[-1][..., :7], whole.pose_encoding[..., :7], rtol=1e-5)
 
 
 @pytest.mark.parametrize('shape', [(2, 8, 24), (1, 24, 8), (3, 16, 16)])
 def test_newton_schulz_makes_matrices_orthogonal(shape):
     values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(0))).float())
-    assert 0.5 < values.min() and values.max() < 1.4
+    assert values.min() > 0.5 and values.max() < 1.4
 
 
 def test_the_schedule_ends_well_and_changes_gently():
@@ -180,9 +180,9 @@ def test_the_schedule_ends_well_and_changes_gently():
     assert max(rates) == pytest.approx(1) and rates[-1] < 0.02 and np.abs(np.diff(rates[5:])).max() < 0.05
     shares = [schedule.long_share(p) for p in np.linspace(0, 1, 101)]
     assert shares[0] == 0 and np.abs(np.diff(shares)).max() < 0.05
-    later = [schedule.lesson(step, 0.9, 576).frames for step in range(200)]
+    later = [schedule.batch_spec(step, 0.9, 576).frames for step in range(200)]
     assert 0.6 < np.mean(np.asarray(later) == schedule.LONG) < 0.8
-    assert {schedule.lesson(step, 0.1, 576).frames for step in range(50)} == {schedule.SHORT}
+    assert {schedule.batch_spec(step, 0.1, 576).frames for step in range(50)} == {schedule.SHORT}
 
 
 @pytest.mark.parametrize('wrong', [['--size', '50', '56'], ['--minutes', '0'], ['--batch', '-1']])

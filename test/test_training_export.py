@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""From the pieces of a training to the file in the package, and back into a network."""
+"""From the shards of a training to the file in the package, and back into a network."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def network():
 
 
 @pytest.fixture(scope='module')
-def pieces(network, tmp_path_factory):
+def shards(network, tmp_path_factory):
     """What a training leaves of them."""
-    folder = tmp_path_factory.mktemp('pieces')
+    folder = tmp_path_factory.mktemp('shards')
     progress = state.Progress(step=7, frames=84, seconds=90.0, finished=True, calls=CALLS)
-    state.save_pieces(folder, network.state_dict(), progress, 15)
+    state.save_shards(folder, network.state_dict(), progress, 15)
     return folder
 
 
 @pytest.fixture(scope='module')
-def exported(pieces, tmp_path_factory):
-    """The file made of the pieces."""
+def exported(shards, tmp_path_factory):
+    """The file made of the shards."""
     path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
-    assert export.main([str(pieces), '--out', str(path)]) == 0
+    assert export.main([str(shards), '--out', str(path)]) == 0
     return path
 
 
@@ -68,11 +68,11 @@ def test_its_weights_are_nearly_those_exported(exported, network, dtype):
 
 def test_it_answers_as_before(exported, network):
     image = np.random.default_rng(0).integers(0, 256, (84, 112, 3), dtype=np.uint8)
-    answers = []
+    outputs = []
     for weights in (network, load_network(str(exported))):
         with Stream(weights, CacheConfig('uniform', 200), image_width=112) as stream:
-            answers.append([stream.step(image) for _ in range(3)][-1])
-    ours, other = answers
+            outputs.append([stream.step(image) for _ in range(3)][-1])
+    ours, other = outputs
     assert ((ours.depth - other.depth).abs() / ours.depth).mean() < 0.05
 
 
@@ -109,10 +109,10 @@ def test_a_scale_that_is_missing_is_told(exported, tmp_path):
         load_network(str(tmp_path / 'w.safetensors'))
 
 
-def test_pieces_that_cannot_be_exported(network, pieces, tmp_path, capsys):
+def test_shards_that_cannot_be_exported(network, shards, tmp_path, capsys):
     def attempt(weights):
-        state.save_pieces(tmp_path / 'pieces', weights, state.Progress(), 15)
-        assert export.main([str(tmp_path / 'pieces'), '--out', str(tmp_path / 'w.safetensors')]) == 2
+        state.save_shards(tmp_path / 'shards', weights, state.Progress(), 15)
+        assert export.main([str(tmp_path / 'shards'), '--out', str(tmp_path / 'w.safetensors')]) == 2
         assert not (tmp_path / 'w.safetensors').exists()
         return capsys.readouterr().err
 

@@ -12,8 +12,8 @@ import torch
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.training import schedule, train
-from evict3r_ros.training.batches import LOOPS, Batch, Lesson, make_batch
-from evict3r_ros.training.pieces import PIECES, RECORDING, PieceFailed
+from evict3r_ros.training.batches import LOOPS, Batch, BatchSpec, make_batch
+from evict3r_ros.training.compiled import PARTS, RECORDING, PartFailed
 from evict3r_ros.training.warm_up import warm_up
 
 SMALL = ['--device', 'cpu', '--size', '42', '56', '--lengths', '2', '3', '--workers', '0', '--batch', '2']
@@ -21,14 +21,8 @@ SMALL = ['--device', 'cpu', '--size', '42', '56', '--lengths', '2', '3', '--work
 
 def part_of(batch: Batch, clips: slice) -> Batch:
     """Some clips of a batch."""
-    return Batch(
-        batch.frames,
-        batch.scene.map(lambda each: each[clips]),
-        batch.world_from_camera[clips],
-        batch.times[clips],
-        batch.camera_from_first[clips],
-        batch.field_of_view[clips],
-    )
+    tensors = (getattr(batch, name)[clips] for name in Batch.TENSORS)
+    return Batch(batch.frames, batch.scene.map(lambda each: each[clips]), *tensors)
 
 
 def two_steps(training: train.Training, clips: slice) -> tuple[list[torch.Tensor], list[float]]:
@@ -36,10 +30,10 @@ def two_steps(training: train.Training, clips: slice) -> tuple[list[torch.Tensor
     norms = []
     for number in (1, 2):
         norms.append(
-            float(training.step(part_of(make_batch(Lesson(number, 4, 2, (1, 2)), (42, 56)), clips))['gradient'])
+            float(training.step(part_of(make_batch(BatchSpec(number, 4, 2, (1, 2)), (42, 56)), clips))['gradient'])
         )
         training.progress.step += 1
-    return [parameter.detach().clone() for parameter in training.improver.parameters], norms
+    return [parameter.detach().clone() for parameter in training.optimizer.parameters], norms
 
 
 def one_rank(rank: int, port: int, folder: str) -> None:
@@ -55,7 +49,7 @@ def one_rank(rank: int, port: int, folder: str) -> None:
         'MASTER_PORT': str(port),
     }
     torch.set_num_threads(1)
-    out = ['--out', f'{folder}/out', '--pieces-to', f'{folder}/copy']
+    out = ['--out', f'{folder}/out', '--shards-to', f'{folder}/copy']
     training = train.Training(train.parse([*out, '--learning-rate', '0.001', *SMALL]))
     weights, norms = two_steps(training, slice(2 * rank, 2 * rank + 2))
     # Clocks that differ: what the first rank says is what all do.
@@ -66,7 +60,7 @@ def one_rank(rank: int, port: int, folder: str) -> None:
         {
             'half': weights,
             'norms': norms,
-            'run': list(training.improver.parameters),
+            'run': list(training.optimizer.parameters),
             'step': training.progress.step,
             'asked': training.asked,
         },
@@ -96,7 +90,7 @@ def test_two_ranks_with_half_the_clips_are_one_with_all(ranks):
     whole, norms = two_steps(
         train.Training(train.parse(['--out', 'unused', '--learning-rate', '0.001', *SMALL])), slice(0, 4)
     )
-    begun = train.Training(train.parse(['--out', 'unused', *SMALL])).improver.parameters
+    begun = train.Training(train.parse(['--out', 'unused', *SMALL])).optimizer.parameters
     assert all(torch.equal(ours, other) for ours, other in zip(first['half'], second['half'], strict=True))
     assert first['norms'] == second['norms'] == pytest.approx(norms, rel=1e-3)
 
@@ -112,13 +106,13 @@ def test_ranks_take_the_same_steps_and_stay_equal(ranks):
     assert first['step'] == second['step'] == 2 and first['asked'] == second['asked']
     assert all(torch.equal(ours, other) for ours, other in zip(first['run'], second['run'], strict=True))
     for folder in (ranks / 'out', ranks / 'copy'):
-        assert (folder / 'curve.json').stat().st_size and (folder / 'pieces' / 'training.json').stat().st_size
+        assert (folder / 'curve.json').stat().st_size and (folder / 'shards' / 'training.json').stat().st_size
 
 
 def test_ranks_see_different_worlds():
-    lessons = [[schedule.lesson(step, 0.5, 24, (2, 3), rank) for step in range(8)] for rank in range(4)]
-    assert all(any(lesson.number % LOOPS == 0 for lesson in of_rank) for of_rank in lessons)
-    seeds = [make_batch(lesson, (42, 56)).scene.seeds.tolist() for of_rank in lessons for lesson in of_rank[:3]]
+    specs = [[schedule.batch_spec(step, 0.5, 24, (2, 3), rank) for step in range(8)] for rank in range(4)]
+    assert all(any(spec.number % LOOPS == 0 for spec in of_rank) for of_rank in specs)
+    seeds = [make_batch(spec, (42, 56)).scene.seeds.tolist() for of_rank in specs for spec in of_rank[:3]]
     assert len(set(sum(seeds, []))) == sum(map(len, seeds))
 
 
@@ -127,45 +121,45 @@ def test_more_ranks_than_have_worlds_are_refused():
         train.Training(train.parse(['--out', 'unused', *SMALL]), SimpleNamespace(count=schedule.MOST_RANKS + 1))
 
 
-@pytest.mark.parametrize('piece', ['blocks', None])
-def test_a_piece_that_does_not_compile_runs_as_written(piece, capsys, monkeypatch):
-    """Named by the piece itself, or, in the backward pass, found by leaving out one after the other."""
+@pytest.mark.parametrize('part', ['blocks', None])
+def test_a_part_that_does_not_compile_runs_as_written(part, capsys, monkeypatch):
+    """Named by the part itself, or, in the backward pass, found by leaving out one after the other."""
     monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
     training = train.Training(train.parse(['--out', 'unused', *SMALL]))
-    trainee = training.trainee
-    compiled = set(PIECES) - {'attention', RECORDING}
-    trainee.compiled, judge = set(compiled), trainee.judge
+    model = training.model
+    compiled = set(PARTS) - {'attention', RECORDING}
+    model.compiled, loss_terms = set(compiled), model.loss_terms
 
-    def broken(answers):
-        if piece in trainee.compiled:
-            raise PieceFailed(piece) from RuntimeError('no such kernel')
-        if piece is None and 'dense' in trainee.compiled:
+    def broken(outputs):
+        if part in model.compiled:
+            raise PartFailed(part) from RuntimeError('no such kernel')
+        if part is None and 'dense' in model.compiled:
             raise RuntimeError('no such kernel')
-        return judge(answers)
+        return loss_terms(outputs)
 
-    monkeypatch.setattr(trainee, '_arrange', lambda: None)
-    trainee.judge = broken
+    monkeypatch.setattr(model, '_compile_parts', lambda: None)
+    model.loss_terms = broken
     warm_up(training)
-    assert trainee.compiled == compiled - {piece or 'blocks'} - (set() if piece else {'dense'})
+    assert model.compiled == compiled - {part or 'blocks'} - (set() if part else {'dense'})
     assert 'runs as written' in capsys.readouterr().err
 
 
 def test_out_of_memory_halves_a_step(capsys, monkeypatch):
     training = train.Training(train.parse(['--out', 'unused', *SMALL[:-1], '8']))
-    training.trainee.compiled, judge = {'judge'}, training.trainee.judge
+    training.model.compiled, loss_terms = {'loss'}, training.model.loss_terms
 
-    def hungry(answers):
-        if len(answers.target) > 9:
+    def hungry(outputs):
+        if len(outputs.target) > 9:
             raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate')
-        return judge(answers)
+        return loss_terms(outputs)
 
-    training.trainee.judge = hungry
+    training.model.loss_terms = hungry
     warm_up(training)
     assert training.args.frames_a_step == 8 and '8 frames a step' in capsys.readouterr().err
 
-    def insatiable(answers):
+    def insatiable(outputs):
         raise torch.OutOfMemoryError('CUDA out of memory')
 
-    training.trainee.judge = insatiable
+    training.model.loss_terms = insatiable
     with pytest.raises(train.UserError, match='do not fit'):
         warm_up(training)

@@ -9,9 +9,9 @@ import torch
 
 from evict3r_ros.network import load_network
 from evict3r_ros.training import recording, train
-from evict3r_ros.training.batches import Lesson, make_batch
-from evict3r_ros.training.model import Trainee
-from evict3r_ros.training.pieces import RECORDING, PieceFailed
+from evict3r_ros.training.batches import BatchSpec, make_batch
+from evict3r_ros.training.compiled import RECORDING, PartFailed
+from evict3r_ros.training.model import TrainingModel
 from evict3r_ros.training.warm_up import warm_up
 
 SIZE, FRAMES = (42, 56), 3
@@ -41,33 +41,33 @@ class Replayed:
 
 
 @pytest.fixture
-def trainee(monkeypatch):
+def model(monkeypatch):
     """One whose steps can be recorded, on a CPU by the stand-in."""
     network = load_network('random', 'tiny').requires_grad_(True)
-    found = Trainee(network.to('cuda' if torch.cuda.is_available() else 'cpu'), compile_pieces=False)
+    found = TrainingModel(network.to('cuda' if torch.cuda.is_available() else 'cpu'), compile_parts=False)
     if found.device.type == 'cpu':
         monkeypatch.setattr(recording, 'FrameGraph', lambda work, after=None: Replayed(work, network))
     return found
 
 
-def learnt(trainee, seen) -> tuple[float, list[torch.Tensor]]:
+def learnt(model, rendered) -> tuple[float, list[torch.Tensor]]:
     """The loss and all gradients of a step."""
-    loss = float(trainee.learn(seen)['loss'])
-    gradients = [p.grad.clone() for p in trainee.network.parameters() if p.grad is not None]
-    trainee.network.zero_grad()
+    loss = float(model.forward_backward(rendered)['loss'])
+    gradients = [p.grad.clone() for p in model.network.parameters() if p.grad is not None]
+    model.network.zero_grad()
     return loss, gradients
 
 
-def test_a_recorded_step_does_what_the_step_does_on_any_clips(trainee):
+def test_a_recorded_step_does_what_the_step_does_on_any_clips(model):
     first, other = (
-        trainee.look(make_batch(Lesson(number, 1, FRAMES, (1, 2)), SIZE), SIZE, torch.tensor(judged))
-        for number, judged in ((1, [0, 2]), (2, [1, 2]))
+        model.render(make_batch(BatchSpec(number, 1, FRAMES, (1, 2)), SIZE), SIZE, torch.tensor(supervised))
+        for number, supervised in ((1, [0, 2]), (2, [1, 2]))
     )
-    expected = [learnt(trainee, seen) for seen in (first, other)]
-    trainee.record(first)
-    assert all(parameter.grad is None for parameter in trainee.network.parameters())
-    for seen, (loss, gradients) in zip((other, first), reversed(expected)):
-        found_loss, found = learnt(trainee, seen)
+    expected = [learnt(model, rendered) for rendered in (first, other)]
+    model.record(first)
+    assert all(parameter.grad is None for parameter in model.network.parameters())
+    for rendered, (loss, gradients) in zip((other, first), reversed(expected)):
+        found_loss, found = learnt(model, rendered)
         assert found_loss == pytest.approx(loss, rel=0.02) and len(found) == len(gradients)
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
         apart = torch.stack([(a - b).norm() for a, b in zip(found, gradients)]).norm()
@@ -76,19 +76,19 @@ def test_a_recorded_step_does_what_the_step_does_on_any_clips(trainee):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='a real graph does not go wrong on demand')
-def test_a_recorded_step_that_goes_wrong_is_refused(trainee, monkeypatch):
-    seen = trainee.look(make_batch(Lesson(1, 1, FRAMES, (1, 2)), SIZE), SIZE, torch.arange(FRAMES))
+def test_a_recorded_step_that_goes_wrong_is_refused(model, monkeypatch):
+    rendered = model.render(make_batch(BatchSpec(1, 1, FRAMES, (1, 2)), SIZE), SIZE, torch.arange(FRAMES))
     monkeypatch.setattr(Replayed, 'drift', 1.2)
-    with pytest.raises(PieceFailed) as raised:
-        trainee.record(seen)
-    assert raised.value.piece == RECORDING and 'recorded says' in str(raised.value.__cause__)
+    with pytest.raises(PartFailed) as raised:
+        model.record(rendered)
+    assert raised.value.part == RECORDING and 'recorded says' in str(raised.value.__cause__)
     monkeypatch.setattr(Replayed, 'drift', float('nan'))
-    with pytest.raises(PieceFailed):
-        trainee.record(seen)
+    with pytest.raises(PartFailed):
+        model.record(rendered)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='a real card does not run out of memory on demand')
-def test_a_step_too_large_to_record_is_halved_and_leaves_nothing(trainee, monkeypatch, capsys):
+def test_a_step_too_large_to_record_is_halved_and_leaves_nothing(model, monkeypatch, capsys):
     graph, asked = recording.FrameGraph, []
 
     def hungry(work, after=None):
@@ -118,13 +118,13 @@ def test_a_step_too_large_to_record_is_halved_and_leaves_nothing(trainee, monkey
         )
     )
     # The stand-in must know whose gradients to keep.
-    training.trainee, training.network = trainee, trainee.network
-    training.trainee.compiled = {RECORDING}
+    training.model, training.network = model, model.network
+    training.model.compiled = {RECORDING}
     monkeypatch.setattr(recording, 'FrameGraph', hungry)
     warm_up(training)
     assert training.args.frames_a_step == 4 and '4 frames a step' in capsys.readouterr().err
     assert asked[0] is None and asked[1] is not None and asked[2] is None
-    assert sorted(shape[:2] for shape in trainee._recorded) == [(1, 3), (2, 2)]
+    assert sorted(shape[:2] for shape in model._recorded) == [(1, 3), (2, 2)]
 
 
 def test_where_nothing_can_be_recorded_training_goes_on(capsys, monkeypatch):
@@ -152,8 +152,8 @@ def test_where_nothing_can_be_recorded_training_goes_on(capsys, monkeypatch):
             ]
         )
     )
-    training.trainee.compiled = {RECORDING}
+    training.model.compiled = {RECORDING}
     warm_up(training)
-    assert not training.trainee.compiled and 'recording does not work here' in capsys.readouterr().err
-    batch = make_batch(Lesson(1, 1, 2, (1, 2)), SIZE)
+    assert not training.model.compiled and 'recording does not work here' in capsys.readouterr().err
+    batch = make_batch(BatchSpec(1, 1, 2, (1, 2)), SIZE)
     assert torch.isfinite(training.step(batch)['loss'])

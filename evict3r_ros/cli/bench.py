@@ -137,7 +137,7 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith('cuda') else device
 
 
-def _table(report: dict, main: dict) -> str:
+def _table(report: dict[str, Any], main: dict[str, Any]) -> str:
     lines = [
         f'{report["preset"]}, {report["width"]} x {report["height"]}, {report["dtype"]} on {report["device"]}, '
         f'engine {report["engine"]}; {report["policy"]}, {report["tokens_per_layer"]} tokens a layer, '

@@ -1,3 +1,3 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the cache's choices cost: comparisons whose tables and plots stand in docs/, each from one command."""
+"""Measure what the cache's settings cost: metrics, data sets, studies and their tables and plots."""

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Many streams under many configurations, in one process or several on one device, in pieces that fit a time limit."""
+"""Run many streams with many configurations, in one or several processes on one device, within a time limit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
+from typing import Any
 
 import torch
 
@@ -27,23 +28,23 @@ from evict3r_ros.network.fingerprint import fingerprint
 from evict3r_ros.synthetic.clips import render_clips
 
 KEY = ('stream', 'configuration', 'network')
-"""What makes two records the same measurement."""
+"""Fields that identify a measurement."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One stream under one configuration."""
+    """One stream with one configuration."""
 
     stream: StreamSpec
     configuration: Configuration
 
-    def about(self, network: dict) -> dict:
-        """The head of its record."""
+    def about(self, network: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of its record that identify it."""
         return {'stream': self.stream.as_dict(), 'configuration': self.configuration.as_dict(), 'network': network}
 
 
-def describe(network: StreamVGGT, image_width: int) -> dict:
-    """What tells one network from another in a record: its size, precision, and a fingerprint of its weights."""
+def describe(network: StreamVGGT, image_width: int) -> dict[str, Any]:
+    """Return the fields that identify a network in a record: preset, precision, and a fingerprint of its weights."""
     return {
         'preset': network.preset.name,
         'weights': fingerprint(network),
@@ -56,9 +57,9 @@ def describe(network: StreamVGGT, image_width: int) -> dict:
 def check(
     configurations: Sequence[Configuration], frames: int, size: tuple[int, int], network: StreamVGGT, image_width: int
 ) -> None:
-    """Raise UserError for a configuration that cannot work, before hours are spent on the others.
+    """Raise UserError for a configuration that cannot work on streams of so many frames of ``size`` (height, width).
 
-    On streams of that many frames of ``size`` (height, width).
+    Called first, so that a long run does not fail late.
     """
     preset = network.preset
     view = ImageView.of(size, image_width)
@@ -76,7 +77,7 @@ def check(
 
 
 def render(stream: StreamSpec, device: torch.device) -> TrueClip:
-    """The clip of a held-out stream, on a device."""
+    """Render the clip of a held-out stream on a device."""
     clips = render_clips(
         [stream.seed],
         stream.frames,
@@ -85,7 +86,7 @@ def render(stream: StreamSpec, device: torch.device) -> TrueClip:
         stream.effects,
         stream.loop,
         device,
-        stream.laps,
+        laps=stream.laps,
     )
     return TrueClip(
         clips.images[0], clips.depth[0], clips.world_from_camera[0].cpu().numpy(), clips.intrinsics[0].cpu().numpy()
@@ -93,40 +94,40 @@ def render(stream: StreamSpec, device: torch.device) -> TrueClip:
 
 
 class Worker:
-    """Does tasks with one network; keeps the last clip, because tasks of one stream follow each other."""
+    """Runs tasks with one network; keeps the last clip, because tasks of one stream follow each other."""
 
     def __init__(self, network: StreamVGGT, image_width: int, stop: Callable[[], bool]):
         self._network, self._image_width, self._stop = network, image_width, stop
         self._stream: StreamSpec | None = None
         self.about = describe(network, image_width)
 
-    def __call__(self, task: Task, progress: Callable[[], None] = lambda: None) -> dict | None:
-        """A task's record; None if it was told to stop before the end."""
+    def __call__(self, task: Task, progress: Callable[[], object] = lambda: None) -> dict[str, Any] | None:
+        """Return the record of a task, or None if stopped before its end."""
 
-        def look() -> None:
+        def check_stop() -> None:
             if self._stop():
                 raise Stopped
             progress()
 
         try:
-            look()
+            check_stop()
             if task.stream != self._stream:
                 self._clip, self._stream = render(task.stream, self._network.device), task.stream
             view = ImageView.of((task.stream.height, task.stream.width), self._image_width)
             tokens = view.patches[0] * view.patches[1] + self._network.preset.special_tokens
             config = task.configuration.cache_config(task.stream.all_frames, tokens)
             segments = parse_mapping(task.configuration.mapping)
-            answers = stream_clip(self._network, config, self._clip, self._image_width, look, segments)
+            predictions = stream_clip(self._network, config, self._clip, self._image_width, check_stop, segments)
         except Stopped:
             return None
-        return task.about(self.about) | {'frame_tokens': tokens} | measure(self._clip, answers, task.stream.laps)
+        return task.about(self.about) | {'frame_tokens': tokens} | measure(self._clip, predictions, task.stream.laps)
 
 
 _worker: Worker | None = None
 
 
 def _start_worker(load: Callable[[], StreamVGGT], image_width: int, stop: Event, deadline: float, threads: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the one that started these decides.
+    # Ctrl-C reaches every process of a terminal; the parent decides when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
@@ -135,12 +136,16 @@ def _start_worker(load: Callable[[], StreamVGGT], image_width: int, stop: Event,
 
 
 def _end_with_parent() -> None:
-    # Killed, it cannot tell; a pool's process would wait for its next task for ever.
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    # A killed parent cannot tell its pool, whose processes would wait for the next task forever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
-def _work(task: Task) -> dict | None:
+def _work(task: Task) -> dict[str, Any] | None:
+    if _worker is None:
+        raise RuntimeError('this process was not started by _start_worker')
     return _worker(task)
 
 
@@ -150,12 +155,12 @@ def run(
     image_width: int,
     processes: int,
     deadline: float,
-    progress: Callable[[int], None] = lambda _: None,
-) -> Iterator[dict]:
-    """The records of tasks as they are done, until ``deadline`` (time.time()): what is not done then is not there.
+    progress: Callable[[int], object] = lambda _: None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of tasks as they finish, until ``deadline`` (time.time()).
 
-    ``load`` can be told to another process; each of several has a network of its own. ``progress`` hears of frames.
-    Leaving the iteration, by Ctrl-C for one, ends the processes within a frame.
+    ``load`` must be picklable; each process loads its own network. ``progress`` is called with numbers of frames.
+    Leaving the iteration, by Ctrl-C for example, ends the processes within a frame.
     """
     if processes == 1:
         worker = Worker(load(), image_width, lambda: time.time() > deadline)
@@ -169,8 +174,8 @@ def run(
     stop = context.Event()
     threads = max(1, (os.cpu_count() or 1) // processes)
     with ProcessPoolExecutor(processes, context, _start_worker, (load, image_width, stop, deadline, threads)) as pool:
-        # Not futures.wait: Ctrl-C inside it can leave futures locked, and then the pool never ends.
-        done: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        # Not futures.wait: Ctrl-C inside it can leave futures locked, so that the pool never ends.
+        done: queue.SimpleQueue[Future[dict[str, Any] | None]] = queue.SimpleQueue()
         try:
             for task in tasks:
                 pool.submit(_work, task).add_done_callback(done.put)

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of a cache that an evaluation compares, as a user writes them down for streams of any length."""
+"""Cache settings that an evaluation compares, as text that is valid for streams of any length."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
 
 from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
@@ -22,32 +23,32 @@ _OWN_OPTIONS = ('policy', 'tokens', 'memory_mb', 'share', 'sequence_length', 'bi
 
 @dataclass(frozen=True)
 class Configuration:
-    """One column of a comparison. Texts, so that a percentage means the same for streams of any length."""
+    """One row of a comparison. The fields are text, so that a percentage is valid for streams of any length."""
 
     policy: str
-    """A policy's name, with more settings of CacheConfig behind colons: ``evict3r:scores=pooled``."""
+    """Name of a policy, then more settings of CacheConfig after colons: ``evict3r:scores=pooled``."""
     budget: str
-    """Tokens a layer (``2500``), a share of all tokens of the stream (``10%``), or bytes (``12MiB``); '' where the
-    policy has no bound."""
+    """Tokens a layer (``2500``), a share of all tokens of the stream (``10%``), or bytes (``12MiB``); '' if the
+    policy is unbounded."""
     bits: str = '4'
     camera_frames: str = '96'
-    """Frames that the camera head remembers: a number, a share (``10%``) or ``all``."""
+    """Frames in the cache of the camera head: a number, a share (``10%``) or ``all``."""
     mapping: str = OFF
-    """``off``: one stream; ``odometry``: segments, with settings behind colons: ``odometry:length=48:overlap=12``."""
+    """``off``: one stream; ``odometry``: segments, then their settings after colons: ``odometry:length=48``."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Return a readable name."""
         budget = f' {self.budget}' if self.budget else ''
         mapping = f', mapping {self.mapping}' if self.mapping != OFF else ''
         return f'{self.policy}{budget}, {self.bits} bits, camera {self.camera_frames}{mapping}'
 
-    def as_dict(self) -> dict:
-        """Return plain values, to be written down; without ``mapping`` where it is off, as older records are."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary; without ``mapping`` if it is off, as in older records."""
         return {name: value for name, value in asdict(self).items() if (name, value) != ('mapping', OFF)}
 
-    def rank(self) -> tuple:
-        """Where it stands in a table: by policy as the package lists them, by size of budget, bits and camera."""
+    def rank(self) -> tuple[Any, ...]:
+        """Return the sort key for tables: policy in the order of POLICIES, then budget, bits and camera frames."""
         name, _ = parse_policy(self.policy)
         sizes = [
             (text.lstrip('0123456789.'), float(text.rstrip('%ABCIMabcim')) if text not in ('', ALL) else math.inf)
@@ -56,7 +57,10 @@ class Configuration:
         return list(POLICIES).index(name), self.policy, *sizes, self.bits, self.mapping
 
     def cache_config(self, frames: int, frame_tokens: int) -> CacheConfig:
-        """The settings for a stream of that many frames of that many tokens. Raises UserError for what cannot be."""
+        """Return the settings for a stream of ``frames`` frames of ``frame_tokens`` tokens.
+
+        Raises UserError for invalid settings.
+        """
         name, settings = parse_policy(self.policy)
         tokens, memory_mb = frames * frame_tokens, None
         if self.budget.endswith('%'):
@@ -102,8 +106,8 @@ def _count(text: str, what: str) -> int:
     return int(text)
 
 
-def parse_policy(text: str) -> tuple[str, dict]:
-    """A policy's name and the settings behind it: ``ovggt:anchors=3`` -> ('ovggt', {'anchors': 3})."""
+def parse_policy(text: str) -> tuple[str, dict[str, Any]]:
+    """Split a policy's name from its settings: ``ovggt:anchors=3`` -> ('ovggt', {'anchors': 3})."""
     name, *pairs = text.split(':')
     if name not in POLICIES:
         raise UserError(f'policy {name!r} is not one of {", ".join(POLICIES)}')
@@ -116,7 +120,7 @@ def parse_policy(text: str) -> tuple[str, dict]:
 
 
 def parse_mapping(text: str) -> SegmentSettings | None:
-    """Return the settings of segments, None where one stream runs. Raises UserError for a text that says neither."""
+    """Return the settings of segments, None if mapping is off. Raises UserError for invalid text."""
     name, *pairs = text.split(':')
     if name not in (OFF, ODOMETRY):
         raise UserError(f'mapping {name!r} is not one of {OFF}, {ODOMETRY}')
@@ -125,8 +129,8 @@ def parse_mapping(text: str) -> SegmentSettings | None:
     return SegmentSettings(**settings) if name == ODOMETRY else None
 
 
-def _parse_settings(what: str, pairs: Sequence[str], known: dict) -> dict:
-    """Return the values of ``key=value`` texts, each of the kind of its default."""
+def _parse_settings(what: str, pairs: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of ``key=value`` texts, each of the type of its default."""
     settings = {}
     for pair in pairs:
         key, _, value = pair.partition('=')
@@ -147,18 +151,18 @@ def combinations(
     camera_frames: Sequence[str],
     mappings: Sequence[str] = (OFF,),
 ) -> list[Configuration]:
-    """Every combination, in the order given, the last named changing fastest.
+    """Return every combination, in the order given; the last argument changes fastest.
 
-    Where a policy has no bound, budgets do not multiply. Raises UserError for texts that say nothing.
+    An unbounded policy appears once, not once for each budget. Raises UserError for invalid text.
     """
-    answer = []
+    found = []
     for policy, budget, bit, camera, mapping in itertools.product(policies, budgets, bits, camera_frames, mappings):
         grows = POLICIES[parse_policy(policy)[0]].grows
         configuration = Configuration(policy, '' if grows else budget, bit, camera, mapping)
         parse_mapping(mapping)
         configuration.cache_config(1000, 1000)
-        if configuration not in answer:
-            answer.append(configuration)
-    if not answer:
+        if configuration not in found:
+            found.append(configuration)
+    if not found:
         raise UserError('no policy, budget, bits, camera frames or mapping is left to compare')
-    return answer
+    return found

@@ -1,17 +1,16 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One clip with known truth through the real Stream, and what came out of it in figures.
+"""Run one clip with ground truth through a Stream, and measure the predictions.
 
-Fixed definitions, one value a stream:
+Metrics, one value per stream:
 
-- AbsRel and delta < 1.25: over all pixels of the clip, after one factor for the clip, median(truth) / median(depth).
-- Trajectory error over length: ATE (root mean square) after Sim(3) alignment, over the length of the true path.
+- AbsRel and delta < 1.25: over all pixels of the clip, after one scale for the clip, median(truth) / median(depth).
+- Trajectory error over length: ATE (root mean square) after Sim(3) alignment, divided by the length of the true path.
 - Rotation: mean over all frames, the first included, of the angle between predicted and true rotation relative to the
   first frame, degrees.
-- Last lap, of a loop gone round several times: the mean of the same angles over its frames, and the root mean square of
-  the position errors over its frames, after the alignment of the whole path, over the lap's own length.
-- Constant depth: what a depth that is the same everywhere scores, after the same alignment. Still camera: what a camera
-  that never moves scores.
+- Last lap, of a repeated loop: the mean of the same angles over its frames; and the root mean square of the position
+  errors over its frames, after the alignment of the whole path, divided by the length of the lap.
+- Baselines: a constant depth after the same alignment, and a camera that never moves.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,22 +32,22 @@ from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
 SHORTEST_PATH = 1e-3
-"""Metres: a camera that moved less has no error over length."""
+"""Metres: no error over length for a shorter path."""
 MOST_BINS = 128
-"""Points of a curve over a stream; longer streams have several frames a point, averaged."""
+"""Most points of a curve over a stream; for longer streams, each point is the mean of several frames."""
 CURVE_ROWS = 42
-"""Curves and prefixes look at every so many rows and columns that about this many rows are left; the figures at all."""
+"""Curves and prefixes use a stride over rows and columns that leaves about this many rows; metrics use all pixels."""
 PREFIXES = (12, 24, 48, 96, 128, 192, 256, 384, 512, 768, 1000, 1500, 2000)
-"""Frames after which the errors of the stream so far are taken, as if it had ended there."""
+"""Numbers of frames after which the errors of the stream so far are measured."""
 
 
 class Stopped(Exception):
-    """The evaluation was told to stop in the middle of a stream."""
+    """The evaluation was stopped in the middle of a stream."""
 
 
 @dataclass(frozen=True)
 class TrueClip:
-    """Images and truth of one stream."""
+    """Images and ground truth of one stream."""
 
     images: torch.Tensor
     """(frames, H, W, 3) uint8 RGB."""
@@ -60,16 +60,17 @@ class TrueClip:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a stream said of a clip."""
+class ClipPredictions:
+    """What a stream predicted for a clip."""
 
     depth: torch.Tensor
-    """(frames, H, W) float32, at the clip's size, NaN where the network saw nothing."""
+    """(frames, H, W) float32, at the clip's size, NaN outside the network's crop."""
     world_from_camera: np.ndarray
+    """(frames, 4, 4) float64, OpenCV axes."""
     focal: np.ndarray
-    """(frames,): predicted horizontal focal length, pixels of the clip's images."""
-    cost: dict
-    """Bytes of the caches, tokens a layer, seconds."""
+    """(frames,): predicted horizontal focal length in pixels of the clip's images."""
+    cost: dict[str, Any]
+    """Bytes of the caches, tokens per layer, seconds."""
 
 
 def stream_clip(
@@ -77,13 +78,10 @@ def stream_clip(
     config: CacheConfig,
     clip: TrueClip,
     image_width: int | None = None,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
     segments: SegmentSettings | None = None,
-) -> Answers:
-    """Run the clip; ``progress`` is called after each frame and may raise, Stopped for example.
-
-    segments: run it in segments, not in one stream.
-    """
+) -> ClipPredictions:
+    """Run the clip. ``progress`` is called after each frame; it may raise Stopped. segments: instead of one stream."""
     frames, height, width = clip.depth.shape
     depth = torch.empty(clip.depth.shape, device=network.device)
     poses, focal = np.empty((frames, 4, 4)), np.empty(frames)
@@ -104,12 +102,12 @@ def stream_clip(
             torch.cuda.synchronize(depth.device)
         seconds = time.perf_counter() - start
         cost = _cost(stream, network.preset.pairs) | {'seconds': seconds}
-    return Answers(depth, poses, focal, cost)
+    return ClipPredictions(depth, poses, focal, cost)
 
 
-def _cost(stream: Stream | SegmentedStream, layers: int) -> dict:
+def _cost(stream: Stream | SegmentedStream, layers: int) -> dict[str, Any]:
     streams = stream.streams if isinstance(stream, SegmentedStream) else (stream,)
-    cost = {
+    cost: dict[str, Any] = {
         'cache_bytes': sum(each.cache.bytes for each in streams),
         'camera_cache_bytes': sum(each.camera_cache.bytes for each in streams),
         'tokens': sum(streams[0].stats().tokens) / layers,
@@ -121,18 +119,18 @@ def _cost(stream: Stream | SegmentedStream, layers: int) -> dict:
     return cost
 
 
-def measure(clip: TrueClip, answers: Answers, laps: int = 1) -> dict:
-    """Figures, curves and baselines of one stream, as plain numbers (NaN where there is nothing to say)."""
-    truth = clip.depth.to(answers.depth.device)
-    true_poses, poses = clip.world_from_camera, answers.world_from_camera
-    sane = bool(np.isfinite(poses).all())
-    if not sane:
+def measure(clip: TrueClip, predictions: ClipPredictions, laps: int = 1) -> dict[str, Any]:
+    """Return metrics, curves and baselines of one stream as plain numbers (NaN if undefined)."""
+    truth = clip.depth.to(predictions.depth.device)
+    true_poses, poses = clip.world_from_camera, predictions.world_from_camera
+    finite = bool(np.isfinite(poses).all())
+    if not finite:
         poses = np.full_like(poses, np.nan)
-    depth = depth_errors(answers.depth, truth)
+    depth = depth_errors(predictions.depth, truth)
     length = pose.path_length(true_poses)
-    rotation = pose.rotation_errors(poses, true_poses) if sane else np.full(len(poses), np.nan)
-    position = pose.position_errors(poses, true_poses) if sane else np.full(len(poses), np.nan)
-    relative = pose.relative_errors(poses, true_poses) if sane else (np.array([np.nan]),) * 2
+    rotation = pose.rotation_errors(poses, true_poses) if finite else np.full(len(poses), np.nan)
+    position = pose.position_errors(poses, true_poses) if finite else np.full(len(poses), np.nan)
+    relative = pose.relative_errors(poses, true_poses) if finite else (np.array([np.nan]),) * 2
     over_length = 1.0 / length if length > SHORTEST_PATH else math.nan
     figures = {
         'absrel': depth.absrel,
@@ -142,7 +140,7 @@ def measure(clip: TrueClip, answers: Answers, laps: int = 1) -> dict:
         'rotation_deg': float(rotation.mean()),
         'rpe_translation': pose.rms(relative[0]),
         'rpe_rotation_deg': pose.rms(relative[1]),
-        'focal_error': float(np.abs(answers.focal / clip.intrinsics[0, 0] - 1.0).mean()),
+        'focal_error': float(np.abs(predictions.focal / clip.intrinsics[0, 0] - 1.0).mean()),
         'valid_pixels': depth.pixels / truth.numel(),
     }
     if laps > 1:
@@ -152,7 +150,7 @@ def measure(clip: TrueClip, answers: Answers, laps: int = 1) -> dict:
             'last_lap_ate_over_length': pose.rms(position[lap]) / max(pose.path_length(true_poses[lap]), SHORTEST_PATH),
         }
     step = max(1, min(truth.shape[1:]) // CURVE_ROWS)
-    few_found, few_true = (maps[:, step // 2 :: step, step // 2 :: step] for maps in (answers.depth, truth))
+    few_found, few_true = (maps[:, step // 2 :: step, step // 2 :: step] for maps in (predictions.depth, truth))
     absrel = torch.nanmean((depth.scale * few_found - few_true).abs() / few_true, dim=(1, 2)).cpu().numpy()
     own = np.array([depth_errors(found, true).absrel for found, true in zip(few_found, few_true, strict=True)])
     curves = {
@@ -166,13 +164,13 @@ def measure(clip: TrueClip, answers: Answers, laps: int = 1) -> dict:
         'baselines': baselines(truth, true_poses, over_length),
         'path_length': length,
         'curves': _binned(curves),
-        'prefixes': _prefixes(few_found, few_true, poses, true_poses, sane),
-        'cost': answers.cost,
+        'prefixes': _prefixes(few_found, few_true, poses, true_poses, finite),
+        'cost': predictions.cost,
     }
 
 
-def baselines(truth: torch.Tensor, true_poses: np.ndarray, over_length: float) -> dict:
-    """What a constant depth and a still camera score."""
+def baselines(truth: torch.Tensor, true_poses: np.ndarray, over_length: float) -> dict[str, Any]:
+    """Return the errors of a constant depth and of a still camera."""
     constant = depth_errors(torch.ones_like(truth), truth)
     still = np.tile(np.eye(4), (len(true_poses), 1, 1))
     return {
@@ -183,27 +181,29 @@ def baselines(truth: torch.Tensor, true_poses: np.ndarray, over_length: float) -
     }
 
 
-def _binned(curves: dict[str, np.ndarray]) -> dict:
-    """Means over bins of equal length (the last may be shorter); ``frame`` is each bin's middle."""
+def _binned(curves: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return means over bins of equal length (the last may be shorter); ``frame`` is the middle of each bin."""
     frames = len(next(iter(curves.values())))
     size = -(-frames // MOST_BINS)
     starts = np.arange(0, frames, size)
     ends = np.minimum(starts + size, frames)
-    answer = {'frame': ((starts + ends - 1) / 2.0).tolist()}
+    binned = {'frame': ((starts + ends - 1) / 2.0).tolist()}
     for name, values in curves.items():
-        answer[name] = [float(values[start:end].mean()) for start, end in zip(starts, ends, strict=True)]
-    return answer
+        binned[name] = [float(values[start:end].mean()) for start, end in zip(starts, ends, strict=True)]
+    return binned
 
 
-def _prefixes(depth: torch.Tensor, truth: torch.Tensor, poses: np.ndarray, true_poses: np.ndarray, sane: bool) -> dict:
-    """The figures of the stream as if it had ended after so many frames, each with an alignment of its own."""
+def _prefixes(
+    depth: torch.Tensor, truth: torch.Tensor, poses: np.ndarray, true_poses: np.ndarray, finite: bool
+) -> dict[str, Any]:
+    """Return the metrics after each number of frames in PREFIXES, each with its own alignment."""
     frames = [count for count in PREFIXES if count < len(poses)] + [len(poses)]
-    rows = {'frames': frames, 'path_length': [], 'absrel': [], 'ate_over_length': [], 'rotation_deg': []}
+    rows: dict[str, list[float]] = {'path_length': [], 'absrel': [], 'ate_over_length': [], 'rotation_deg': []}
     for count in frames:
         length = pose.path_length(true_poses[:count])
-        moved = sane and length > SHORTEST_PATH
+        moved = finite and length > SHORTEST_PATH
         rows['path_length'].append(length)
         rows['absrel'].append(depth_errors(depth[:count], truth[:count]).absrel)
         rows['ate_over_length'].append(pose.ate(poses[:count], true_poses[:count]) / length if moved else math.nan)
         rows['rotation_deg'].append(float(pose.rotation_errors(poses[:count], true_poses[:count]).mean()))
-    return rows
+    return {'frames': frames, **rows}

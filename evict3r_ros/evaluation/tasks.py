@@ -1,13 +1,13 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The four tasks of the papers, one sequence at a time: a function takes a sequence and returns its figures.
+"""The four tasks of the papers: a function for each, from one sequence to its metrics.
 
-- monodepth: every image a stream of its own; AbsRel, delta < 1.25 and the rest after one median factor an image.
-- video-depth: the sequence as a stream; one alignment for all its frames, by scale, by scale and shift, and none.
-- pose: ATE, RPE over one frame (root mean squares after Sim(3)), the error over length, the rotation error; and what a
-  still camera and a random walk score.
-- mv-recon: few frames far apart; points of depth and pose, laid on the true ones pixel by pixel (Umeyama's Sim(3)) and
-  by ICP; accuracy, completeness, normal consistency.
+- monodepth: each image is its own stream; AbsRel, delta < 1.25 and more after one median scale per image.
+- video-depth: the sequence is one stream; one alignment for all frames: by scale, by scale and shift, and none.
+- pose: ATE and RPE over one frame (root mean squares after Sim(3)), error over length, rotation error; and the same for
+  a still camera and a random walk.
+- mv-recon: few frames far apart; points from depth and pose, aligned to the true ones pixel by pixel (Umeyama's Sim(3))
+  and by ICP; accuracy, completeness, normal consistency.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,27 +33,27 @@ from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Prediction, Stream
 
 VIDEO_ALIGNMENTS = {'': 'scale', '_shift': 'scale&shift', '_metric': 'none'}
-"""Suffix of a figure's name, and the alignment behind it."""
+"""Alignment by suffix of the metric's name."""
 RANDOM_DRAWS = 20
 CROP = 224
-"""Side of the middle of the network's image whose points count, as in Spann3R's protocol."""
+"""Side of the central square of the network's image whose points count, as in Spann3R's protocol."""
 MOST_POINTS = 500_000
 
 
 @dataclass
 class Runner:
-    """A network with its cache's settings; counts frames and seconds."""
+    """Run a network with the settings of its cache; count frames and seconds."""
 
     network: StreamVGGT
     configuration: Configuration
     image_width: int
-    progress: Callable[[], None] = lambda: None
+    progress: Callable[[], object] = lambda: None
     frames: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
     cache_bytes: int = field(default=0, init=False)
 
     def stream(self, sequence: TrueSequence) -> Iterator[tuple[int, Prediction]]:
-        """The answers to a sequence as one stream."""
+        """Yield frame numbers and predictions for a sequence as one stream."""
         first = sequence.read_image(0)
         view = ImageView.of(first.shape[:2], self.image_width)
         tokens = view.patches[0] * view.patches[1] + self.network.preset.special_tokens
@@ -63,7 +64,7 @@ class Runner:
             self.cache_bytes = max(self.cache_bytes, stream.stats().cache_bytes)
 
     def singles(self, sequence: TrueSequence) -> Iterator[tuple[int, Prediction]]:
-        """The answers to a sequence's images, each as a stream of its own."""
+        """Yield frame numbers and predictions for a sequence, each image as its own stream."""
         with Stream(self.network, CacheConfig('unbounded', 1, bits=32), image_width=self.image_width) as stream:
             for index in range(len(sequence)):
                 stream.reset()
@@ -84,6 +85,8 @@ class Runner:
 
 
 def _true_depth(sequence: TrueSequence, index: int, prediction: Prediction) -> np.ndarray:
+    if sequence.read_depth is None:
+        raise UserError(f'{sequence.name}: no true depth')
     depth = sequence.read_depth(index)
     if depth.shape != prediction.view.camera_size:
         raise UserError(
@@ -91,6 +94,12 @@ def _true_depth(sequence: TrueSequence, index: int, prediction: Prediction) -> n
             f'depth {depth.shape}'
         )
     return depth
+
+
+def _true_poses(sequence: TrueSequence) -> np.ndarray:
+    if sequence.world_from_camera is None:
+        raise UserError(f'{sequence.name}: no true poses')
+    return sequence.world_from_camera
 
 
 def _depth_figures(errors: DepthErrors, suffix: str = '') -> dict[str, float]:
@@ -101,8 +110,8 @@ def _depth_figures(errors: DepthErrors, suffix: str = '') -> dict[str, float]:
     }
 
 
-def monodepth(runner: Runner, sequence: TrueSequence) -> dict:
-    """Means over images; ``weight`` is their number."""
+def monodepth(runner: Runner, sequence: TrueSequence) -> dict[str, Any]:
+    """Return means over images; ``weight`` is their number."""
     rows = []
     for index, prediction in runner.singles(sequence):
         found = prediction.view.to_camera(prediction.depth).cpu()
@@ -111,19 +120,20 @@ def monodepth(runner: Runner, sequence: TrueSequence) -> dict:
         if errors.pixels:
             rows.append(_depth_figures(errors))
     if not rows:
-        raise UserError(f'{sequence.name}: not one image has a true depth')
+        raise UserError(f'{sequence.name}: no image has a true depth')
     return {'figures': {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}, 'weight': len(rows)}
 
 
-def video_depth(runner: Runner, sequence: TrueSequence) -> dict:
-    """Over all pixels of the sequence; ``weight`` is their number."""
+def video_depth(runner: Runner, sequence: TrueSequence) -> dict[str, Any]:
+    """Return metrics over all pixels of the sequence; ``weight`` is their number."""
     found, truth = [], []
     for index, prediction in runner.stream(sequence):
         found.append(prediction.view.to_camera(prediction.depth).cpu())
         truth.append(torch.as_tensor(_true_depth(sequence, index, prediction)))
-    found, truth, figures, pixels = torch.stack(found), torch.stack(truth), {}, 0
+    figures: dict[str, float] = {}
+    pixels, predicted, true = 0, torch.stack(found), torch.stack(truth)
     for suffix, how in VIDEO_ALIGNMENTS.items():
-        errors = depth_errors(found, truth, how, max_depth=sequence.max_depth)
+        errors = depth_errors(predicted, true, how, max_depth=sequence.max_depth)
         figures |= _depth_figures(errors, suffix)
         pixels = errors.pixels
     if not pixels:
@@ -131,12 +141,12 @@ def video_depth(runner: Runner, sequence: TrueSequence) -> dict:
     return {'figures': figures, 'weight': pixels}
 
 
-def trajectory(runner: Runner, sequence: TrueSequence) -> dict:
-    """Figures of the poses; the predicted ones under ``poses`` (n, 4, 4)."""
+def trajectory(runner: Runner, sequence: TrueSequence) -> dict[str, Any]:
+    """Return metrics of the poses, and the predicted poses (n, 4, 4) as ``poses``."""
     if len(sequence) < 3:
         raise UserError(f'{sequence.name}: {len(sequence)} frames are no trajectory')
     poses = np.stack([prediction.world_from_camera for _, prediction in runner.stream(sequence)])
-    truth = sequence.world_from_camera
+    truth = _true_poses(sequence)
     return {
         'figures': pose_figures(poses, truth),
         'weight': 1,
@@ -148,7 +158,7 @@ def trajectory(runner: Runner, sequence: TrueSequence) -> dict:
 
 
 def pose_figures(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """What the papers report, metres and degrees; and the errors over length and to the first frame's rotation."""
+    """Return the metrics of the papers (metres, degrees), ATE over length, and rotation relative to the first frame."""
     translation, rotation = pose.relative_errors(poses, truth)
     return {
         'ate': pose.ate(poses, truth),
@@ -160,7 +170,7 @@ def pose_figures(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def random_figures(truth: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Means over walks whose steps and orientations are drawn by lot."""
+    """Return mean metrics of walks with random steps and orientations."""
     rng, rows = np.random.default_rng(seed), []
     for _ in range(RANDOM_DRAWS):
         poses = np.tile(np.eye(4), (len(truth), 1, 1))
@@ -171,13 +181,16 @@ def random_figures(truth: np.ndarray, seed: int = 0) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def mv_recon(runner: Runner, sequence: TrueSequence, crop: int = CROP) -> dict:
-    """Figures of the points, metres; crop 0: of the whole image."""
+def mv_recon(runner: Runner, sequence: TrueSequence, crop: int = CROP) -> dict[str, Any]:
+    """Return metrics of the points in metres. crop: side of the central square, or 0 for the whole image."""
     try:
         from evict3r_ros.evaluation.metrics.points import icp, point_errors
     except ModuleNotFoundError as error:
         raise UserError(f'mv-recon needs {error.name}: pip install {error.name}') from error
-    found, truth = [], []
+    truth = _true_poses(sequence)
+    if sequence.intrinsics is None:
+        raise UserError(f'{sequence.name}: no intrinsics')
+    predicted_parts, true_parts = [], []
     for index, prediction in runner.stream(sequence):
         view = prediction.view
         true_depth = view.to_network(_true_depth(sequence, index, prediction)).astype(np.float64)
@@ -186,24 +199,22 @@ def mv_recon(runner: Runner, sequence: TrueSequence, crop: int = CROP) -> dict:
             slice((side - crop) // 2, (side + crop) // 2) if 0 < crop < side else slice(None)
             for side in view.network_size
         )
-        true_points = transform_points(
-            sequence.world_from_camera[index], unproject(true_depth, view.to_network_K(sequence.intrinsics))
-        )
+        true_points = transform_points(truth[index], unproject(true_depth, view.to_network_K(sequence.intrinsics)))
         points = transform_points(prediction.world_from_camera, unproject(depth, prediction.intrinsics))
         known = (np.isfinite(true_depth) & (true_depth > 0) & np.isfinite(points).all(-1))[rows, columns]
-        found.append(points[rows, columns][known])
-        truth.append(true_points[rows, columns][known])
-    found, truth = np.concatenate(found), np.concatenate(truth)
-    if len(truth) < 100:
-        raise UserError(f'{sequence.name}: {len(truth)} points with a true depth are no scene')
-    stride = -(-len(truth) // MOST_POINTS)
-    found, truth = found[::stride], truth[::stride]
-    laid = pose.align(found, truth).points(found)
-    laid = icp(laid, truth).points(laid)
-    return {'figures': vars(point_errors(laid, truth)), 'weight': 1, 'points': len(truth)}
+        predicted_parts.append(points[rows, columns][known])
+        true_parts.append(true_points[rows, columns][known])
+    predicted, true = np.concatenate(predicted_parts), np.concatenate(true_parts)
+    if len(true) < 100:
+        raise UserError(f'{sequence.name}: only {len(true)} points with a true depth')
+    stride = -(-len(true) // MOST_POINTS)
+    predicted, true = predicted[::stride], true[::stride]
+    aligned = pose.align(predicted, true).points(predicted)
+    aligned = icp(aligned, true).points(aligned)
+    return {'figures': vars(point_errors(aligned, true)), 'weight': 1, 'points': len(true)}
 
 
-TASKS: dict[str, Callable[..., dict]] = {
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     'monodepth': monodepth,
     'video-depth': video_depth,
     'pose': trajectory,
@@ -235,12 +246,13 @@ FIGURES = {
         'normals_median': 'NC median',
     },
 }
-"""What each task reports, and what it is called in a table."""
+"""Metrics of each task and their titles in a table."""
 
 
-def brought_together(records: list[dict], section: str = 'figures') -> dict[str, float]:
-    """Weighted means over sequences: monodepth by images, video depth by pixels, as the published scripts do; the others
-    count each sequence once.
+def weighted_means(records: list[dict[str, Any]], section: str = 'figures') -> dict[str, float]:
+    """Return means over sequences, weighted as the published scripts do.
+
+    Monodepth is weighted by images, video depth by pixels; the other tasks count each sequence once.
     """
     weights = [record['weight'] for record in records]
     return {

@@ -27,9 +27,12 @@ class FrameTree:
                 return invert(frame_from_target) @ source_to_root[frame]
         return None
 
-    def root(self, frame: str) -> str:
-        """Return the frame at the top of the chain over `frame`: itself if nothing carries it."""
-        return list(self._to_root(bare(frame)))[-1]
+    def root(self, frame: str) -> tuple[str, np.ndarray]:
+        """Return the frame at the top of the chain over `frame`, and the (4, 4) matrix root_from_frame.
+
+        A frame that nothing carries is its own root.
+        """
+        return list(self._to_root(bare(frame)).items())[-1]
 
     def _to_root(self, frame: str) -> dict[str, np.ndarray]:
         """Return each frame from here to the root, nearest first, and the matrix from here to it. A loop ends it."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import cv2
@@ -96,7 +96,7 @@ class FrameSource(Protocol):
     damaged: int
     """Parts that could not be decoded and were passed over, in the last run through."""
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         """What tells this source from another, for JSON. Without the end of what is chosen: a run may be made longer."""
         ...
 
@@ -140,7 +140,7 @@ class VideoFile:
             raise UserError(f'{self._path}: has no video track')
         return container
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         """See FrameSource."""
         return {'video': str(self._path.resolve()), 'bytes': self._path.stat().st_size, **_identity(self._selection)}
 
@@ -221,7 +221,7 @@ class ImageFiles:
         if not self._chosen:
             raise UserError(f'{origin}: has no image in the time asked for')
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         """See FrameSource."""
         return {'images': str(Path(self._origin).expanduser().resolve()), **_identity(self._selection)}
 
@@ -261,7 +261,7 @@ class Camera:
     def __init__(self, number: int, selection: Selection):
         self._number, self._selection = number, selection
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         """See FrameSource."""
         return {'camera': self._number, **_identity(self._selection)}
 
@@ -341,7 +341,7 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r'(\d+)', name) if part]
 
 
-def _identity(selection: Selection) -> dict:
+def _identity(selection: Selection) -> dict[str, Any]:
     return {'interval_s': selection.interval_s, 'start_s': selection.start_s}
 
 

@@ -112,7 +112,7 @@ def _bars(start: np.ndarray, stop: np.ndarray, radius: float) -> tuple[np.ndarra
     return vertices.reshape(-1, 3), (firsts[:, None, None] + faces).reshape(-1, 3)
 
 
-def _linear_colours(buffers: Any, tree: dict) -> None:
+def _linear_colours(buffers: Any, tree: dict[str, Any]) -> None:
     """Let the colours be what glTF says they are: linear light.
 
     As float32, since linear light in 8 bits shows steps in the dark, and readers have been seen to stumble over 16.
@@ -132,7 +132,7 @@ def _linear_colours(buffers: Any, tree: dict) -> None:
             accessor.pop(key, None)
 
 
-def _unlit(tree: dict) -> None:
+def _unlit(tree: dict[str, Any]) -> None:
     """Show the colours as they are: what a camera saw was lit already."""
     tree['materials'] = [
         {

@@ -94,7 +94,7 @@ class PredictionFolder:
         self.count = 0
         """Frames that are there as a whole."""
 
-    def settings(self) -> dict | None:
+    def settings(self) -> dict[str, Any] | None:
         """What an earlier run left in run.json, or None; UserError for a folder that is not ours or is damaged."""
         self.run_folder.check()
         try:
@@ -105,7 +105,7 @@ class PredictionFolder:
             raise UserError(f'{self.path / RUN_FILE}: cannot be read ({error}); --overwrite begins anew') from error
         return content if isinstance(content, dict) else None
 
-    def begin(self, settings: dict, overwrite: bool) -> None:
+    def begin(self, settings: dict[str, Any], overwrite: bool) -> None:
         """Make the folder ready for more frames after those that are there; overwrite: remove those first."""
         if overwrite:
             self._clear()
@@ -123,7 +123,7 @@ class PredictionFolder:
         except OSError as error:
             raise UserError(f'{self.path}: cannot be written: {error.strerror}') from error
 
-    def write_settings(self, settings: dict) -> None:
+    def write_settings(self, settings: dict[str, Any]) -> None:
         """Write run.json, at once or not at all."""
         temporary = self.path / f'{RUN_FILE}.part'
         try:

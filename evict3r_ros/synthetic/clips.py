@@ -10,13 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from evict3r_ros.synthetic.layout import KINDS
-from evict3r_ros.synthetic.render import render_frames
-from evict3r_ros.synthetic.texture import noise_table
-from evict3r_ros.synthetic.world import Scene, Worlds, make_worlds
+from evict3r_ros.synthetic.photos import PhotoCounts, Photos
+from evict3r_ros.synthetic.places import make_places
+from evict3r_ros.synthetic.render import Frames, Pigments, render_frames
+from evict3r_ros.synthetic.scene import Scene
+from evict3r_ros.synthetic.world import Worlds, make_worlds
 
 SIZE = (168, 224)
 """Height and width of the images that preset ``tiny`` takes."""
+FAMILIES = ('rooms', 'places')
+"""What worlds there are: of ``world`` and of ``places``."""
 _FRAMES_AT_ONCE = {'cpu': 1, 'cuda': 32}
 
 
@@ -27,7 +30,7 @@ class Clips:
     images: torch.Tensor
     """(clips, frames, H, W, 3) uint8 RGB"""
     depth: torch.Tensor
-    """(clips, frames, H, W) float32, along optical z, > 0 everywhere"""
+    """(clips, frames, H, W) float32, along optical z, > 0 everywhere, infinite in the sky"""
     world_from_camera: torch.Tensor
     """(clips, frames, 4, 4) float64"""
     intrinsics: torch.Tensor
@@ -43,21 +46,46 @@ def intrinsics_of(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
     return matrix
 
 
-def _render(
-    worlds: Worlds, poses: torch.Tensor, times: np.ndarray, size: tuple[int, int], device: torch.device
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Images and depths, a few frames at a time, clip by clip; poses (W, F, 4, 4)."""
-    scene = worlds.scene.map(lambda part: part.to(device))
-    noise = noise_table(device)
-    frames = poses.shape[1]
-    world = torch.arange(len(poses)).repeat_interleave(frames).to(device)
-    time = torch.as_tensor(times, dtype=torch.float32).repeat(len(poses)).to(device)
-    flat = poses.flatten(0, 1).float().to(device)
-    at_once = _FRAMES_AT_ONCE.get(device.type, 1)
-    with torch.inference_mode():
-        for part in torch.arange(len(flat), device=device).split(at_once):
-            frames_of = world[part]
-            yield render_frames(scene.map(lambda each, of=frames_of: each[of]), flat[part], time[part], noise, size)
+def draw_worlds(
+    family: str, seeds: Sequence[int], effects: bool = True, loop: bool = False, photos: PhotoCounts | None = None
+) -> Worlds:
+    """Worlds of one of FAMILIES; ``loop`` chooses among the plans of rooms, any place's way is closed."""
+    if family == 'places':
+        return make_places(seeds, photos or PhotoCounts(), effects)
+    return make_worlds(seeds, effects, loop, photos)
+
+
+@dataclass(frozen=True)
+class _View:
+    """Where and when the cameras of worlds see them."""
+
+    worlds: Worlds
+    times: np.ndarray
+    """(F,)"""
+    loop: float | None
+
+    def poses(self) -> torch.Tensor:
+        """(W, F, 4, 4) float64"""
+        return self.worlds.poses(self.times, self.loop)
+
+    def render(
+        self, size: tuple[int, int], device: torch.device, photos: Photos | None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Images and depths, a few frames at a time, clip by clip."""
+        scene = self.worlds.scene.map(lambda part: part.to(device))
+        clips, frames = len(scene.seeds), len(self.times)
+        world = torch.arange(clips).repeat_interleave(frames).to(device)
+        time = torch.as_tensor(self.times, dtype=torch.float32).repeat(clips).to(device)
+        poses, turns = (each.flatten(0, 1).float().to(device) for each in (self.poses(), self._turns()))
+        pigments = Pigments.on(device, photos)
+        with torch.inference_mode():
+            for part in torch.arange(clips * frames, device=device).split(_FRAMES_AT_ONCE.get(device.type, 1)):
+                of = world[part]
+                view = Frames(poses[part], time[part], turns[part])
+                yield render_frames(scene.map(lambda each, of=of: each[of]), view, pigments, size)
+
+    def _turns(self) -> torch.Tensor:
+        return self.worlds.turns(self.times, self.loop)
 
 
 def render_clips(
@@ -68,31 +96,33 @@ def render_clips(
     effects: bool = True,
     loop: bool = False,
     device: torch.device | str = 'cpu',
+    family: str = 'rooms',
+    photos: Photos | None = None,
     laps: int = 1,
 ) -> Clips:
-    """One clip a seed, frames ``stride`` apart; size is (height, width).
+    """Render one clip a seed, frames ``stride`` apart; size is (height, width).
 
     A seed says everything: layout, textures, path, camera, faults (``effects``; without them the camera is perfect).
     ``loop``: several rooms or corridors joined, on a path that is back where it began after ``frames`` frames.
-    ``laps``: how many times it is gone round; a clip has ``frames * laps`` frames.
+    ``family`` is one of FAMILIES; without ``photos`` all textures are procedural.
+    ``laps``: how many times a loop is gone round; a clip then has ``frames * laps`` frames.
     """
     if frames < 1 or stride < 1:
         raise ValueError(f'{frames} frames, {stride} apart: both must be at least 1')
     device = torch.device(device)
-    worlds = make_worlds(seeds, effects, loop)
-    times = np.arange(frames * laps) * float(stride)
-    poses = worlds.poses(times, frames * stride if loop else None)
+    worlds = draw_worlds(family, seeds, effects, loop, photos and photos.counts)
+    view = _View(worlds, np.arange(frames * laps) * float(stride), frames * stride if loop else None)
     frames *= laps
     images = torch.empty(len(seeds) * frames, *size, 3, dtype=torch.uint8, device=device)
     depth = torch.empty(len(seeds) * frames, *size, device=device)
     done = 0
-    for image, far in _render(worlds, poses, times, size, device):
+    for image, far in view.render(size, device, photos):
         images[done : done + len(image)], depth[done : done + len(image)] = image, far
         done += len(image)
     return Clips(
         images.unflatten(0, (len(seeds), frames)),
         depth.unflatten(0, (len(seeds), frames)),
-        poses.to(device),
+        view.poses().to(device),
         intrinsics_of(worlds.scene, size).to(device),
     )
 
@@ -117,19 +147,21 @@ class WorldStream:
         size: tuple[int, int] = SIZE,
         effects: bool = True,
         loop: bool = False,
+        family: str = 'rooms',
+        photos: Photos | None = None,
     ):
-        self._worlds = make_worlds([seed], effects, loop)
-        self._times, self._size = np.arange(frames) * float(stride), size
-        self._poses = self._worlds.poses(self._times, frames * stride if loop else None)
-        self.intrinsics = intrinsics_of(self._worlds.scene, size)[0].numpy()
+        worlds = draw_worlds(family, [seed], effects, loop, photos and photos.counts)
+        self._view = _View(worlds, np.arange(frames) * float(stride), frames * stride if loop else None)
+        self._size, self._photos = size, photos
+        self.intrinsics = intrinsics_of(worlds.scene, size)[0].numpy()
         """K (3, 3) float64."""
-        self.kind = KINDS[int(self._worlds.layout.kind[0])]
-        """One of ``layout.KINDS``."""
+        self.kind = worlds.kinds[0]
+        """What kind of world it is."""
 
     def __len__(self) -> int:
-        return len(self._times)
+        return len(self._view.times)
 
     def __iter__(self) -> Iterator[StreamFrame]:
-        rendered = _render(self._worlds, self._poses, self._times, self._size, torch.device('cpu'))
-        for pose, (image, depth) in zip(self._poses[0], rendered, strict=True):
+        rendered = self._view.render(self._size, torch.device('cpu'), self._photos)
+        for pose, (image, depth) in zip(self._view.poses()[0], rendered, strict=True):
             yield StreamFrame(image[0].numpy(), depth[0].numpy(), pose.numpy())

@@ -12,8 +12,10 @@ import numpy as np
 class Draws:
     """A table of uniform numbers, one row a seed, read from left to right by every world in step."""
 
-    def __init__(self, seeds: Sequence[int], count: int):
-        self._table = np.stack([np.random.Generator(np.random.Philox(seed)).random(count) for seed in seeds])
+    def __init__(self, seeds: Sequence[int], count: int, stream: int = 0):
+        """Draw ``count`` numbers a seed; another ``stream`` of the same seed has other numbers."""
+        entropy = [[int(seed), stream] if stream else int(seed) for seed in seeds]
+        self._table = np.stack([np.random.Generator(np.random.Philox(one)).random(count) for one in entropy])
         self._next = 0
 
     def __len__(self) -> int:

@@ -27,9 +27,16 @@ from evict3r_ros.synthetic.draws import Draws
     BAND,
     BAND_ROWS,
     BAND_SPEED,
-) = range(15)
-COLUMNS = 15
-"""Of a camera's faults; all are 0 in a camera without any."""
+    STEP,
+    STEP_PERIOD,
+    SHUTTER,
+    READOUT,
+    BLOCKS,
+) = range(20)
+COLUMNS = 20
+"""Of a camera's faults; all are 0 in a camera without any. The last five only act on scenes with solids: steps of an
+automatic exposure and their period, open shutter and readout as shares of the time to the next frame, and how coarsely
+blocks of 8 x 8 pixels are compressed."""
 
 
 def draw_effects(draws: Draws) -> np.ndarray:
@@ -55,7 +62,20 @@ def draw_effects(draws: Draws) -> np.ndarray:
         draws.uniform(0.5, 4.0),
         draws.uniform(-0.9, 0.9),
     ]
-    return np.where(draws.chance(0.8)[:, None], np.stack(columns, axis=-1), 0.0)
+    faults = np.where(draws.chance(0.8)[:, None], np.stack(columns, axis=-1), 0.0)
+    return np.pad(faults, ((0, 0), (0, COLUMNS - faults.shape[1])))
+
+
+def draw_motion_effects(draws: Draws, faults: np.ndarray) -> None:
+    """Add the faults of a camera that moves and compresses to (W, COLUMNS), in place."""
+    for column, probability, values in (
+        (STEP, 0.3, draws.uniform(0.05, 0.5)),
+        (STEP_PERIOD, 1.0, draws.uniform(8, 80)),
+        (SHUTTER, 0.5, draws.uniform(0.1, 0.9)),
+        (READOUT, 0.35, draws.uniform(-0.6, 0.6)),
+        (BLOCKS, 0.5, draws.log_uniform(0.015, 0.14)),
+    ):
+        faults[:, column] = np.where(draws.chance(probability), values, 0.0)
 
 
 def bend(
@@ -87,8 +107,14 @@ def _hash(number: torch.Tensor) -> torch.Tensor:
     return number ^ (number >> 15)
 
 
+def exposure_steps(faults: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    """Return the factor (N,) that an automatic exposure lays on brightness in steps; time (N,) in frames."""
+    step = (time / faults[:, STEP_PERIOD].clamp(min=1)).floor()
+    return torch.exp(faults[:, STEP] * torch.sin(step * 2.4))
+
+
 def apply_effects(image: torch.Tensor, faults: torch.Tensor, time: torch.Tensor, seed: torch.Tensor) -> torch.Tensor:
-    """image (N, 3, H, W) linear, as light falls on the sensor -> (N, 3, H, W) in 0 … 1 as a camera gives it.
+    """Image (N, 3, H, W) linear, as light falls on the sensor -> (N, 3, H, W) in 0 … 1 as a camera gives it.
 
     faults (N, COLUMNS); time (N,) in frames; seed (N,) int64: of the frame's noise. Without faults this is exposure and
     the display's gamma alone.

@@ -107,6 +107,10 @@ class Motion:
     shake: np.ndarray
     """(W, 3, 2, 3): for yaw, pitch and roll two waves of reach, period and phase."""
 
+    def poses(self, times: np.ndarray, loop: float | None = None) -> np.ndarray:
+        """See ``camera_poses``."""
+        return camera_poses(self, times, loop)
+
 
 def make_motions(draws: Draws, layout: Layout, loop: bool) -> Motion:
     """Draw how the cameras move; on loops they look where they go, so that a round shows all of it."""
@@ -157,22 +161,22 @@ def camera_poses(motion: Motion, times: np.ndarray, loop: float | None = None) -
     phase = 2 * np.pi * t / period
     metres = motion.start[:, None] + speed * (t - motion.eagerness[:, None] * period / (2 * np.pi) * np.sin(phase))
     position = motion.way.at(metres)
-    height = motion.height[:, :1] + motion.height[:, 1:] * np.sin(2 * np.pi * t / _whole(period * 3, loop))
-    height = height + motion.bob[:, :1] * np.sin(2 * np.pi * t / _whole(motion.bob[:, 1:], loop))
+    height = motion.height[:, :1] + motion.height[:, 1:] * np.sin(2 * np.pi * t / whole(period * 3, loop))
+    height = height + motion.bob[:, :1] * np.sin(2 * np.pi * t / whole(motion.bob[:, 1:], loop))
     # Averaged over some way, a bend becomes a smooth turn that begins before it.
     forward = motion.way.heading(metres, behind=0.5, ahead=1.5)
     to_target = motion.target[:, None] - position
     look_at = np.arctan2(to_target[..., 1], to_target[..., 0])
     reach, pan_period, pan_phase = (motion.pan[:, i : i + 1] for i in range(3))
-    pan = motion.aside[:, None] * 2 + reach * np.sin(2 * np.pi * t / _whole(pan_period, loop) + pan_phase)
+    pan = motion.aside[:, None] * 2 + reach * np.sin(2 * np.pi * t / whole(pan_period, loop) + pan_phase)
     gaze = motion.gaze[:, None]
     yaw = np.select(
         [gaze == FORWARD, gaze == ASIDE, gaze == LOOK_AT], [forward, forward + motion.aside[:, None], look_at], pan
     )
     yaw = yaw + motion.turn[:, None] * (t / period + np.sin(phase) / (2 * np.pi))
     wave = motion.shake[..., None, :]
-    shake = (wave[..., 0] * np.sin(2 * np.pi * t[:, None, None] / _whole(wave[..., 1], loop) + wave[..., 2])).sum(2)
-    return _look(
+    shake = (wave[..., 0] * np.sin(2 * np.pi * t[:, None, None] / whole(wave[..., 1], loop) + wave[..., 2])).sum(2)
+    return look(
         np.concatenate([position, height[..., None]], axis=-1),
         yaw + shake[:, 0],
         motion.pitch[:, None] + shake[:, 1],
@@ -180,12 +184,12 @@ def camera_poses(motion: Motion, times: np.ndarray, loop: float | None = None) -
     )
 
 
-def _whole(period: np.ndarray, loop: float | None) -> np.ndarray:
-    """The period itself, or on a loop the nearest one that divides it."""
+def whole(period: np.ndarray, loop: float | None) -> np.ndarray:
+    """Return the period itself, or on a loop the nearest one that divides it."""
     return period if loop is None else loop / np.maximum(1, np.round(loop / period))
 
 
-def _look(position: np.ndarray, yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
+def look(position: np.ndarray, yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
     """world_from_camera (..., 4, 4): yaw about world z from x, pitch upwards, roll about the optical axis."""
     level = np.cos(pitch)
     forward = np.stack([np.cos(yaw) * level, np.sin(yaw) * level, np.sin(pitch)], axis=-1)

@@ -4,54 +4,126 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 
-from evict3r_ros.synthetic.cast import cast, shaded
-from evict3r_ros.synthetic.effects import apply_effects, bend
-from evict3r_ros.synthetic.texture import albedo
-from evict3r_ros.synthetic.world import LAMPS, Scene
+from evict3r_ros.synthetic.compression import compress_blocks
+from evict3r_ros.synthetic.effects import BLOCKS, apply_effects, bend, exposure_steps
+from evict3r_ros.synthetic.photos import Photos, photo_colour, sky_colour
+from evict3r_ros.synthetic.ray_cast import Hits, is_shadowed, ray_cast
+from evict3r_ros.synthetic.ray_vectors import Vector
+from evict3r_ros.synthetic.scene import LAMPS, Scene
+from evict3r_ros.synthetic.shutter import motion_blur, roll_shutter
+from evict3r_ros.synthetic.texture import BLEND, COSINE, PHOTO, PLACE, SINE, SKY, TILES, albedo, noise_table
+
+SKY_DEPTH = math.inf
+"""Depth where the sky is seen."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """When and from where a flat batch of N frames is seen, on one device."""
+
+    world_from_camera: torch.Tensor
+    """(N, 4, 4) float32"""
+    time: torch.Tensor
+    """(N,) float32, in frames of the world's time."""
+    turn: torch.Tensor
+    """(N, 3) float32: radians that the camera turns in one frame of time, about its own axes."""
+
+
+@dataclass(frozen=True)
+class Pigments:
+    """What surfaces are painted with, on one device."""
+
+    noise: torch.Tensor
+    """Of ``texture.noise_table``."""
+    photos: Photos | None = None
+
+    @classmethod
+    def on(cls, device: torch.device | str, photos: Photos | None = None) -> Pigments:
+        """Make them ready on a device."""
+        return cls(noise_table(device), None if photos is None else photos.to(device))
 
 
 def render_frames(
-    scene: Scene, world_from_camera: torch.Tensor, time: torch.Tensor, noise: torch.Tensor, size: tuple[int, int]
+    scene: Scene, frames: Frames, pigments: Pigments, size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A flat batch of N frames of any worlds: image (N, H, W, 3) uint8 RGB, depth (N, H, W) float32 along optical z.
+    """Render a flat batch: image (N, H, W, 3) uint8 RGB, depth (N, H, W) float32 along optical z, infinite in the sky.
 
-    scene: of N worlds, one a frame; world_from_camera (N, 4, 4) float32; time (N,) float32 in frames; noise: of
-    ``texture.noise_table``; size (height, width). One shape whatever the worlds are, so that it compiles once. Pixel (u,
-    v) looks along ((u - W / 2) / f, (v - H / 2) / f, 1): the network's camera.
+    scene: of N worlds, one a frame; size (height, width). One shape whatever the worlds are, so that it compiles once.
+    Pixel (u, v) looks along ((u - W / 2) / f, (v - H / 2) / f, 1): the network's camera.
     """
     height, width = size
+    device = frames.time.device
     v, u = torch.meshgrid(
-        torch.arange(height, device=time.device, dtype=torch.float32),
-        torch.arange(width, device=time.device, dtype=torch.float32),
+        torch.arange(height, device=device, dtype=torch.float32),
+        torch.arange(width, device=device, dtype=torch.float32),
         indexing='ij',
     )
     edge = scene.tan_half_fov[:, None]
     x = (u.reshape(1, -1) - width / 2) / (width / 2) * edge
     y = (v.reshape(1, -1) - height / 2) / (width / 2) * edge
     x, y = bend(scene.effects, x, y, edge)
-    rotation, position = world_from_camera[:, :3, :3], world_from_camera[:, :3, 3]
+    if scene.has_solids:
+        x, y = roll_shutter(scene.effects, frames.turn, x, y, v.reshape(-1) / height - 0.5)
+    rotation, position = frames.world_from_camera[:, :3, :3], frames.world_from_camera[:, :3, 3]
     direction = tuple(
         rotation[:, axis, 0, None] * x + rotation[:, axis, 1, None] * y + rotation[:, axis, 2, None]
         for axis in range(3)
     )
     origin = tuple(position[:, axis, None] for axis in range(3))
-    hits = cast(scene, origin, direction)
-    point = tuple(o + hits.distance * d for o, d in zip(origin, direction, strict=True))
+    hits = ray_cast(scene, origin, direction)
     length = (x * x + y * y + 1).sqrt()
-    cosine = sum(n * d for n, d in zip(hits.normal, direction, strict=True)).abs() / length
-    footprint = hits.distance * edge * (2 / width) / cosine.clamp(min=0.08)
     material = scene.materials.gather(1, hits.surface[..., None].expand(-1, -1, scene.materials.shape[-1]))
-    colour = albedo(noise, material, hits.u, hits.v, footprint)
-    light = _light(scene, point, hits.normal)
+    light = _reflected(scene, pigments, origin, direction, hits, length, material, width)
+    depth = hits.distance
+    if scene.has_solids:
+        is_sky = material[..., PHOTO] == SKY
+        seen = sky_colour(pigments.photos, scene.sky, direction)
+        light = tuple(torch.where(is_sky, one, other) for one, other in zip(seen, light, strict=True))
+        depth = torch.where(is_sky, SKY_DEPTH, depth)
     # Between the light of one room and of a hall lies a factor of ten; a camera exposes for it.
-    mean = sum(c * s for c, s in zip(colour, light, strict=True)).mean(dim=1, keepdim=True) / 3
-    image = torch.stack([c * s / (0.35 + 1.9 * mean) for c, s in zip(colour, light, strict=True)], dim=1)
+    mean = sum(light).mean(dim=1, keepdim=True) / 3
+    image = torch.stack([one / (0.35 + 1.9 * mean) for one in light], dim=1)
     image = image.view(-1, 3, height, width)
-    image = apply_effects(image, scene.effects, time, scene.seeds * 8191 + time.to(torch.int64))
+    if scene.has_solids:
+        image = motion_blur(image, scene.effects, frames.turn, x, y, edge)
+        image = image * exposure_steps(scene.effects, frames.time)[:, None, None, None]
+    image = apply_effects(image, scene.effects, frames.time, scene.seeds * 8191 + frames.time.to(torch.int64))
+    if scene.has_solids:
+        image = compress_blocks(image, scene.effects[:, BLOCKS])
     image = (image * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    return image.contiguous(), hits.distance.view(-1, height, width)
+    return image.contiguous(), depth.view(-1, height, width)
+
+
+def _reflected(
+    scene: Scene,
+    pigments: Pigments,
+    origin: Vector,
+    direction: Vector,
+    hits: Hits,
+    length: torch.Tensor,
+    material: torch.Tensor,
+    width: int,
+) -> Vector:
+    """Light (N, R) from what was hit; length (N, R) of the directions."""
+    point = tuple(o + hits.distance * d for o, d in zip(origin, direction, strict=True))
+    cosine = sum(n * d for n, d in zip(hits.normal, direction, strict=True)).abs() / length
+    footprint = hits.distance * scene.tan_half_fov[:, None] * (2 / width) / cosine.clamp(min=0.08)
+    colour = albedo(pigments.noise, material, hits.u, hits.v, footprint)
+    if pigments.photos is not None:
+        cos, sin, tiles = material[..., COSINE], material[..., SINE], material[..., TILES]
+        x, y = ((cos * hits.u + sin * hits.v) * tiles, (cos * hits.v - sin * hits.u) * tiles)
+        shift = material[..., PLACE]
+        photo = photo_colour(pigments.photos, material[..., PHOTO], x + shift, y + 0.37 * shift, footprint * tiles)
+        # The material's first colour is the photograph's tint.
+        tint = [0.55 + 0.75 * material[..., channel] for channel in range(3)]
+        blend = material[..., BLEND]
+        colour = tuple(torch.lerp(c, p * t, blend) for c, p, t in zip(colour, photo, tint, strict=True))
+    return tuple(c * s for c, s in zip(colour, _light(scene, point, hits.normal), strict=True))
 
 
 def _light(scene: Scene, point, normal) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -77,5 +149,5 @@ def _light(scene: Scene, point, normal) -> tuple[torch.Tensor, torch.Tensor, tor
             chosen = tuple(torch.where(stronger, new, old) for new, old in zip(to_lamp, chosen, strict=True))
             strongest = [torch.where(stronger, new, old) for new, old in zip(parts, strongest, strict=True)]
     lamp_at = tuple(p + t for p, t in zip(point, chosen, strict=True))
-    shadow = shaded(scene, lamp_at, tuple(-t for t in chosen)).to(best.dtype)
+    shadow = is_shadowed(scene, lamp_at, tuple(-t for t in chosen)).to(best.dtype)
     return tuple(light - part * shadow for light, part in zip(lights, strongest, strict=True))

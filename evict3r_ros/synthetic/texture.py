@@ -12,9 +12,12 @@ import torch
 from evict3r_ros.synthetic.draws import Draws
 
 PATTERNS = ('plain', 'chequers', 'planks', 'bricks', 'stripes', 'dots', 'mosaic', 'marble', 'shelves', 'clouds')
-COLUMNS = 16
+COSINE, SINE, PLACE, PHOTO, TILES, BLEND = 11, 12, 15, 16, 17, 18
+COLUMNS = 19
 """Of a material: three colours (9), pattern, cells a metre, cosine and sine of its turn, grain, grain's cells a metre,
-place in the noise."""
+place in the noise; number of its photograph from 1 on (0: none, SKY: a hole onto the sky), how often a metre that is
+repeated, and its share of the colour."""
+SKY = -1.0
 _TABLE = 128
 _OCTAVES = 3
 
@@ -48,7 +51,8 @@ def draw_materials(draws: Draws, count: int, sides: int, inner_walls: int, poste
     grain = draws.log_uniform(0.05, 0.4, count)
     grain_cells = draws.log_uniform(2.0, 9.0, count)
     rest = [pattern, cells, np.cos(turn), np.sin(turn), grain, grain_cells, draws.uniform(0, 100, count)]
-    return np.concatenate([colours.clip(0.02, 1.0).reshape(worlds, count, 9), np.stack(rest, axis=-1)], axis=-1)
+    photo = np.zeros((worlds, count, COLUMNS - PHOTO))
+    return np.concatenate([colours.clip(0.02, 1.0).reshape(worlds, count, 9), np.stack(rest, axis=-1), photo], axis=-1)
 
 
 def _cell(table: torch.Tensor, column: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
@@ -75,7 +79,7 @@ def albedo(
     footprint: metres that a pixel covers there; detail finer than that is left out, or it would sparkle from frame to
     frame.
     """
-    pattern, cells, cos, sin, grain, grain_cells, offset = (material[..., i] for i in range(9, COLUMNS))
+    pattern, cells, cos, sin, grain, grain_cells, offset = (material[..., i] for i in range(9, PHOTO))
     x, y = (cos * u + sin * v) * cells + offset, (cos * v - sin * u) * cells + offset * 0.37
     width = footprint * cells
     first, second = _pattern(table, pattern, x, y, width.clamp(min=1e-4))

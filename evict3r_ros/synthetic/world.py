@@ -9,67 +9,30 @@ the CPU, by numpy, from the seed alone: the same wherever it is rendered.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from evict3r_ros.synthetic.draws import Draws
 from evict3r_ros.synthetic.effects import draw_effects
-from evict3r_ros.synthetic.layout import INNER_WALLS, JOINED, RING, Layout, make_layouts
-from evict3r_ros.synthetic.path import Motion, camera_poses, make_motions
+from evict3r_ros.synthetic.layout import INNER_WALLS, JOINED, KINDS, RING, Layout, make_layouts
+from evict3r_ros.synthetic.path import Motion, make_motions
+from evict3r_ros.synthetic.photos import SKY_COLUMNS, PhotoCounts, draw_photos
+from evict3r_ros.synthetic.scene import BOXES, CYLINDERS, FURNITURE, LAMPS, POSTERS, SIDES, SPHERES, SURFACES, Scene
 from evict3r_ros.synthetic.texture import draw_materials
 
-FURNITURE, POSTERS = 16, 6
-BOXES = INNER_WALLS + FURNITURE + POSTERS
-CYLINDERS = SPHERES = 4
-LAMPS = 4
-SIDES = 6
-SURFACES = SIDES + BOXES + CYLINDERS + SPHERES
-"""Materials of a world, in this order: low x, high x, low y, high y, floor, ceiling, then one for each thing."""
 CLEARANCE = 0.3
 """Metres between the camera and any thing beside its way."""
-_DRAWS = 4096
+_DRAWS, _PHOTO_DRAWS, _PHOTO_STREAM = 4096, 512, 2
 
 
-@dataclass(frozen=True)
-class Scene:
-    """W worlds as the ray caster reads them, float32. A thing that is not there has no extent."""
+class CameraMotion(Protocol):
+    """How the cameras of W worlds move."""
 
-    size: torch.Tensor
-    """(W, 3) length, width, height of the outer walls."""
-    box_centre: torch.Tensor
-    """(W, BOXES, 3)"""
-    box_half: torch.Tensor
-    """(W, BOXES, 3) half edges."""
-    box_yaw: torch.Tensor
-    """(W, BOXES) radians about z."""
-    cylinder_centre: torch.Tensor
-    """(W, CYLINDERS, 3); cylinders stand upright."""
-    cylinder_extent: torch.Tensor
-    """(W, CYLINDERS, 2): radius, half height."""
-    sphere_centre: torch.Tensor
-    """(W, SPHERES, 3)"""
-    sphere_radius: torch.Tensor
-    """(W, SPHERES)"""
-    lamps: torch.Tensor
-    """(W, LAMPS, 3)"""
-    lamp_colour: torch.Tensor
-    """(W, LAMPS, 3); black where none hangs."""
-    ambient: torch.Tensor
-    """(W, 3)"""
-    materials: torch.Tensor
-    """(W, SURFACES, texture.COLUMNS)"""
-    tan_half_fov: torch.Tensor
-    """(W,) of the horizontal field of view."""
-    effects: torch.Tensor
-    """(W, effects.COLUMNS)"""
-    seeds: torch.Tensor
-    """(W,) int64"""
-
-    def map(self, function) -> Scene:
-        """The scene with every tensor put through a function."""
-        return Scene(*(function(getattr(self, field.name)) for field in fields(self)))
+    def poses(self, times: np.ndarray, loop: float | None = None) -> np.ndarray:
+        """world_from_camera (W, F, 4, 4) float64 at times (F,) or (W, F) in frames; loop: see ``path.camera_poses``."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +40,33 @@ class Worlds:
     """What seeds say: scenes to render and how their cameras move."""
 
     scene: Scene
-    motion: Motion
-    layout: Layout
+    motion: CameraMotion
+    kinds: tuple[str, ...]
+    """What each world is called."""
+    layout: Layout | None = None
+    """The floor plans, where there are any."""
 
     def poses(self, times: np.ndarray, loop: float | None = None) -> torch.Tensor:
         """world_from_camera (W, F, 4, 4) float64 at times (F,) or (W, F) in frames; see ``path.camera_poses``."""
-        return torch.from_numpy(camera_poses(self.motion, times, loop))
+        return torch.from_numpy(self.motion.poses(times, loop))
+
+    def turns(self, times: np.ndarray, loop: float | None = None) -> torch.Tensor:
+        """Radians (W, F, 3) that the cameras turn in one frame of time, about their own axes."""
+        before, after = (self.motion.poses(times + shift, loop)[..., :3, :3] for shift in (-0.25, 0.25))
+        turn = np.swapaxes(before, -1, -2) @ after
+        # Of a small turn the skew part of the matrix is the rotation vector.
+        parts = [
+            turn[..., 2, 1] - turn[..., 1, 2],
+            turn[..., 0, 2] - turn[..., 2, 0],
+            turn[..., 1, 0] - turn[..., 0, 1],
+        ]
+        return torch.from_numpy(np.stack(parts, axis=-1))
 
 
-def make_worlds(seeds: Sequence[int], effects: bool = True, loop: bool = False) -> Worlds:
-    """One world a seed (an int of at least 0). Raises ValueError without any."""
+def make_worlds(
+    seeds: Sequence[int], effects: bool = True, loop: bool = False, photos: PhotoCounts | None = None
+) -> Worlds:
+    """Make one world a seed (an int of at least 0), with photographs on some if there are any. Raises ValueError without seeds."""
     if not len(seeds):
         raise ValueError('no seeds, no worlds')
     draws = Draws(seeds, _DRAWS)
@@ -99,22 +79,38 @@ def make_worlds(seeds: Sequence[int], effects: bool = True, loop: bool = False) 
     fov = np.radians(draws.uniform(50.0, 90.0))
     materials = draw_materials(draws, SURFACES, SIDES, INNER_WALLS, slice(SIDES + BOXES - POSTERS, SIDES + BOXES))
     faults = draw_effects(draws)
-    parts = (
-        layout.size,
-        *boxes,
-        cylinders[0],
-        cylinders[1],
-        spheres[0],
-        spheres[1][..., 0],
-        lamps,
-        colour,
-        ambient,
-        materials,
-        np.tan(fov / 2),
-        faults if effects else np.zeros_like(faults),
-    )
-    tensors = [torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)) for part in parts]
-    return Worlds(Scene(*tensors, torch.tensor([int(seed) for seed in seeds], dtype=torch.int64)), motion, layout)
+    if photos is not None:
+        _lay_photos(seeds, materials, photos)
+    parts = {
+        'size': layout.size,
+        'box_centre': boxes[0],
+        'box_half': boxes[1],
+        'box_yaw': boxes[2],
+        'cylinder_centre': cylinders[0],
+        'cylinder_extent': cylinders[1],
+        'sphere_centre': spheres[0],
+        'sphere_radius': spheres[1][..., 0],
+        'lamps': lamps,
+        'lamp_colour': colour,
+        'ambient': ambient,
+        'materials': materials,
+        'tan_half_fov': np.tan(fov / 2),
+        'effects': faults if effects else np.zeros_like(faults),
+        'solid_centre': np.zeros((len(seeds), 0, 3)),
+        'solid_half': np.zeros((len(seeds), 0, 3)),
+        'solid_axes': np.zeros((len(seeds), 0, 3, 3)),
+        'sky': np.zeros((len(seeds), SKY_COLUMNS)),
+    }
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)) for name, part in parts.items()}
+    scene = Scene(seeds=torch.tensor([int(seed) for seed in seeds], dtype=torch.int64), **tensors)
+    return Worlds(scene, motion, tuple(KINDS[number] for number in layout.kind), layout)
+
+
+def _lay_photos(seeds: Sequence[int], materials: np.ndarray, photos: PhotoCounts) -> None:
+    """Photographs on most surfaces of half of the worlds, drawn apart so that all else stays as it is without them."""
+    draws = Draws(seeds, _PHOTO_DRAWS, _PHOTO_STREAM)
+    share = np.where(draws.chance(0.5), draws.uniform(0.5, 1.0), 0.0)
+    draw_photos(draws, materials, photos, share, draws.log_uniform(0.3, 3.0, materials.shape[1]))
 
 
 def _beside_the_way(draws: Draws, layout: Layout, motion: Motion, count: int, reach: np.ndarray) -> np.ndarray:
@@ -169,7 +165,7 @@ def _boxes(draws: Draws, layout: Layout, motion: Motion) -> tuple[np.ndarray, np
     yaw[:, :INNER_WALLS] = np.where(walled, 0.0, yaw[:, :INNER_WALLS])
     centre[:, :INNER_WALLS] = np.where(walled[..., None], layout.wall_centre, centre[:, :INNER_WALLS])
     half[:, :INNER_WALLS] = np.where(walled[..., None], layout.wall_half, half[:, :INNER_WALLS])
-    posters = _posters(draws, layout)
+    posters = draw_posters(draws, layout.size)
     return tuple(np.concatenate(pair, axis=1) for pair in zip((centre, half, yaw), posters, strict=True))
 
 
@@ -184,20 +180,23 @@ def _clear_of_the_way(centre: np.ndarray, half: np.ndarray, yaw: np.ndarray, mot
     return (gap > CLEARANCE) | passed
 
 
-def _posters(draws: Draws, layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures flat on the outer walls, two on each of the long ones."""
+def draw_posters(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw pictures flat on the outer walls, two on each of the long ones; size (W, 3) of the outer walls.
+
+    Centres, half edges and yaws.
+    """
     wall = np.arange(POSTERS) % 4
     across = (wall % 2 == 0).astype(np.int64)  # which axis points out of the wall: y for the long ones
     sign = np.where(wall < 2, 1.0, -1.0)
-    extent = layout.size[:, across] / 2
-    span = layout.size[:, 1 - across] / 2
+    extent = size[:, across] / 2
+    span = size[:, 1 - across] / 2
     wide = np.minimum(draws.log_uniform(0.25, 1.1, POSTERS), span * 0.6)
-    tall = np.minimum(draws.log_uniform(0.2, 0.8, POSTERS), layout.size[:, 2:] * 0.3)
+    tall = np.minimum(draws.log_uniform(0.2, 0.8, POSTERS), size[:, 2:] * 0.3)
     place = np.zeros((len(draws), POSTERS, 3))
     along = draws.uniform(-0.85, 0.85, POSTERS) * (span - wide)
     index = np.arange(POSTERS)
     place[:, index, across], place[:, index, 1 - across] = extent * sign, along
-    place[:, :, 2] = np.minimum(draws.uniform(1.0, 1.9, POSTERS), layout.size[:, 2:] - tall - 0.05)
+    place[:, :, 2] = np.minimum(draws.uniform(1.0, 1.9, POSTERS), size[:, 2:] - tall - 0.05)
     half = np.stack([wide, np.full_like(wide, 0.02), tall], axis=-1)
     return place, half, np.broadcast_to(np.where(across == 1, 0.0, np.pi / 2), wide.shape).copy()
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the file of weights that ships with the package from the pieces of a training: ``--help`` says how."""
+"""Makes the file of weights that ships with the package from the shards of a training: ``--help`` says how."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ def main(arguments: list[str] | None = None) -> int:
         'training, matrices and kernels as int8 with a scale an output channel, into one '
         'file that load_network reads.',
     )
-    parser.add_argument('pieces', type=Path, metavar='PIECES_DIR', help='the folder that a training wrote')
+    parser.add_argument('shards', type=Path, metavar='SHARDS_DIR', help='the folder that a training wrote')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.safetensors')
     parser.add_argument(
         '--float16', action='store_true', help='all of it in half precision, twice as large: to see what int8 costs'
     )
     args = parser.parse_args(arguments)
     try:
-        export(args.pieces, args.out, args.float16)
+        export(args.shards, args.out, args.float16)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def export(pieces: Path, out: Path, float16: bool = False) -> None:
-    """Write the file, and say what was written. Raises UserError for pieces that are not whole or not ``tiny``'s."""
-    weights, progress = state.read_pieces(pieces), state.read_progress(pieces)
+def export(shards: Path, out: Path, float16: bool = False) -> None:
+    """Write the file, and say what was written. Raises UserError for shards that are not whole or not ``tiny``'s."""
+    weights, progress = state.read_shards(shards), state.read_progress(shards)
     with torch.device('meta'):
         network = StreamVGGT(PRESETS[_PRESET], heads=('camera', 'depth'))
     shapes = {key: value.shape for key, value in network.state_dict().items()}
     if {key: value.shape for key, value in weights.items()} != shapes:
-        raise UserError(f'{pieces}: not the weights of preset {_PRESET!r}')
+        raise UserError(f'{shards}: not the weights of preset {_PRESET!r}')
     wrong = [key for key, value in weights.items() if not value.isfinite().all()]
     if wrong:
-        raise UserError(f'{pieces}: {len(wrong)} tensors hold numbers that are not finite, such as {wrong[0]}')
+        raise UserError(f'{shards}: {len(wrong)} tensors hold numbers that are not finite, such as {wrong[0]}')
     packed = {key: value.contiguous() for key, value in (weights if float16 else pack(weights)).items()}
     metadata = {
         PRESET_KEY: _PRESET,

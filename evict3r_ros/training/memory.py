@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from evict3r_ros.network.memory import CausalMemory
-from evict3r_ros.training.pieces import compiled
+from evict3r_ros.training.compiled import compiled
 
 
 @cache

@@ -30,7 +30,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m evict3r_ros.training.train', description=ABOUT.strip())
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where state, weights and loss curve go')
     parser.add_argument(
-        '--pieces-to', type=Path, metavar='DIR', help='write the pieces of the weights, and the curve, there as well'
+        '--shards-to', type=Path, metavar='DIR', help='write the shards of the weights, and the curve, there as well'
     )
     parser.add_argument(
         '--minutes',
@@ -44,16 +44,48 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help='that all calls together train, compiling not included (default: the training ends with this call)',
     )
     parser.add_argument(
+        '--schedule-from',
+        type=float,
+        default=0.0,
+        metavar='MINUTES',
+        help='of training, when a new schedule began: those before it belong to an earlier one (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--schedule-begin',
+        type=float,
+        default=0.0,
+        metavar='SHARE',
+        help='of the schedule that such a training skips (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--textures',
+        type=Path,
+        metavar='DIR',
+        help='photographs to lay on surfaces, all images below this folder; panoramas of the sky in folders named skies',
+    )
+    parser.add_argument(
+        '--places',
+        type=float,
+        default=0.6,
+        metavar='SHARE',
+        help='of clips that are in places instead of rooms and corridors (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--no-jumps',
+        action='store_true',
+        help='no clips in which the camera is covered or frozen, goes back, or has its views out of order',
+    )
+    parser.add_argument(
         '--resume',
         type=Path,
         nargs='+',
         default=[],
         metavar='PATH',
         help='go on from the first of '
-        'these that is there: a state.pt, a folder of pieces, or exported weights (.safetensors)',
+        'these that is there: a state.pt, a folder of shards, or exported weights (.safetensors)',
     )
     parser.add_argument(
-        '--piece-mb',
+        '--shard-mb',
         type=float,
         default=15.0,
         metavar='MB',
@@ -113,12 +145,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         'depth_share',
         'frames_a_step',
         'batch',
-        'piece_mb',
+        'shard_mb',
         'steps',
     ):
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UserError(f'--{name.replace("_", "-")} must be more than 0, not {value}')
+    for name in ('places', 'schedule_begin'):
+        if not 0 <= getattr(args, name) <= 1:
+            raise UserError(f'--{name.replace("_", "-")} must be from 0 to 1, not {getattr(args, name)}')
     if args.workers < 0:
         raise UserError(f'--workers must be at least 0, not {args.workers}')
     if not 1 < args.lengths[0] <= args.lengths[1]:
@@ -140,7 +175,7 @@ def command_line(args: argparse.Namespace, ranks: int) -> str:
     """The command that these settings came from, for the record: without the folders, which say nothing elsewhere."""
     start = f'torchrun --nproc-per-node {ranks}' if ranks > 1 else 'python'
     words = [
-        word if before not in ('--out', '--pieces-to') else 'DIR'
+        word if before not in ('--out', '--shards-to', '--textures') else 'DIR'
         for before, word in zip(['', *args.arguments], args.arguments)
     ]
     return f'{start} -m evict3r_ros.training.train {shlex.join(words)}'
@@ -149,5 +184,7 @@ def command_line(args: argparse.Namespace, ranks: int) -> str:
 def record(args: argparse.Namespace) -> dict[str, str]:
     """The settings as text, but for folders."""
     return {
-        key: str(value) for key, value in vars(args).items() if key not in ('out', 'pieces_to', 'resume', 'arguments')
+        key: str(value)
+        for key, value in vars(args).items()
+        if key not in ('out', 'shards_to', 'resume', 'textures', 'arguments')
     }

@@ -25,8 +25,8 @@ def see_one_device() -> None:
     """
     local = int(os.environ.get('LOCAL_RANK', 0))
     if int(os.environ.get('WORLD_SIZE', 1)) > 1:
-        seen = [name for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name]
-        os.environ['CUDA_VISIBLE_DEVICES'] = seen[local] if local < len(seen) else str(local)
+        visible = [name for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name]
+        os.environ['CUDA_VISIBLE_DEVICES'] = visible[local] if local < len(visible) else str(local)
 
 
 class Ranks:
@@ -45,7 +45,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that logs, judges and saves."""
+        """Whether this process is the one that logs, validates and saves."""
         return self.rank == 0
 
     def average(self, flat: torch.Tensor) -> None:

@@ -5,15 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
 from evict3r_ros.stream.recorded import FrameGraph
-from evict3r_ros.training.pieces import RECORDING, PieceFailed, is_out_of_memory
-
-if TYPE_CHECKING:
-    from evict3r_ros.training.model import Seen
+from evict3r_ros.training.compiled import RECORDING, PartFailed, is_out_of_memory
+from evict3r_ros.training.rendered_clips import RenderedClips
 
 _TOLERANCE = 0.05
 """Of the gradient's norm, against the step as it was before it was recorded; atomic sums in bfloat16 differ by less."""
@@ -24,26 +21,26 @@ class RecordedStep:
 
     def __init__(
         self,
-        learn: Callable[[Seen], dict[str, torch.Tensor]],
-        seen: Seen,
+        learn: Callable[[RenderedClips], dict[str, torch.Tensor]],
+        rendered: RenderedClips,
         network: torch.nn.Module,
         beside: RecordedStep | None = None,
     ):
         """learn: must have run on that shape before; network: whose gradients it leaves; beside: another step, whose memory
         this one may use again.
 
-        Gradients are None afterwards. Raises PieceFailed where a step cannot be recorded or goes wrong then.
+        Gradients are None afterwards. Raises PartFailed where a step cannot be recorded or goes wrong then.
         """
         self._parameters = list(network.parameters())
-        self._seen = type(seen)(*(tensor.clone() for tensor in seen.tensors()))
+        self._inputs = RenderedClips(*(tensor.clone() for tensor in rendered.tensors()))
         network.zero_grad()
         try:
-            plain = learn(self._seen)
+            plain = learn(self._inputs)
             expected = self._norm()
             network.zero_grad()
-            self._graph = FrameGraph(lambda: learn(self._seen), beside and beside._graph)
+            self._graph = FrameGraph(lambda: learn(self._inputs), beside and beside._graph)
             self._gradients = [parameter.grad for parameter in self._parameters]
-            found = self.repeat(seen)
+            found = self.repeat(rendered)
             pairs = ((plain['loss'], found['loss']), (expected, self._norm()))
             wrong = [
                 f'{float(now):.6g} for {float(before):.6g}'
@@ -53,15 +50,15 @@ class RecordedStep:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise PieceFailed(RECORDING) from error
+            raise PartFailed(RECORDING) from error
         finally:
             network.zero_grad()
         if wrong:
-            raise PieceFailed(RECORDING) from RuntimeError(f'what was recorded says {", ".join(wrong)}')
+            raise PartFailed(RECORDING) from RuntimeError(f'what was recorded says {", ".join(wrong)}')
 
-    def repeat(self, seen: Seen) -> dict[str, torch.Tensor]:
+    def repeat(self, rendered: RenderedClips) -> dict[str, torch.Tensor]:
         """The step on other clips. What it returns, and the gradients, hold until the next call."""
-        for place, tensor in zip(self._seen.tensors(), seen.tensors(), strict=True):
+        for place, tensor in zip(self._inputs.tensors(), rendered.tensors(), strict=True):
             place.copy_(tensor, non_blocking=True)
         parts = self._graph.replay()
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from evict3r_ros.training.batches import FIRST_TRAINING_SEED, Lesson
+from evict3r_ros.training.batches import FIRST_TRAINING_SEED, BatchSpec
 
 SHORT, LONG = 12, 64
 """Frames of a clip. Two lengths, since each is compiled for."""
@@ -41,13 +42,39 @@ def clips(frames_a_step: int, frames: int) -> int:
     return max(1, frames_a_step // frames)
 
 
-def lesson(
-    step: int, progress: float, frames_a_step: int, lengths: tuple[int, int] = (SHORT, LONG), rank: int = 0
-) -> Lesson:
-    """What step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'.
+def batch_spec(
+    step: int,
+    progress: float,
+    frames_a_step: int,
+    lengths: tuple[int, int] = (SHORT, LONG),
+    rank: int = 0,
+    places: float = 0.0,
+    disturbed: bool = False,
+) -> BatchSpec:
+    """Say what step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'.
 
-    rank: below MOST_RANKS. No two steps have the same worlds, whether or not a training goes on with as many ranks as it had.
+    rank: below MOST_RANKS. places: share of clips in places. disturbed: see ``clip_times``. No two steps have the same
+    worlds, whether or not a training goes on with as many ranks as it had.
     """
-    by_lot = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED - 1 - step)).random()
-    frames = lengths[1] if by_lot < long_share(progress) else lengths[0]
-    return Lesson(step * MOST_RANKS + rank, clips(frames_a_step, frames), frames, strides(progress, frames))
+    drawn = np.random.Generator(np.random.Philox(FIRST_TRAINING_SEED - 1 - step)).random()
+    frames = lengths[1] if drawn < long_share(progress) else lengths[0]
+    number, count = step * MOST_RANKS + rank, clips(frames_a_step, frames)
+    return BatchSpec(number, count, frames, strides(progress, frames), places, disturbed)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of a schedule has gone by after so many seconds of training."""
+
+    total: float
+    """Seconds at which it is over."""
+    since: float = 0.0
+    """Seconds at which it began; those before belong to an earlier one."""
+    begin: float = 0.0
+    """The share that it began with: a training that goes on needs no first steps."""
+
+    def at(self, trained: float) -> float:
+        """Return a number from ``begin`` to 1."""
+        length = self.total - self.since
+        gone = (trained - self.since) / length if length > 0 else 1.0
+        return min(1.0, max(0.0, self.begin + (1 - self.begin) * gone))

@@ -1,9 +1,9 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Training's state on the disk: all of it in one file, or what matters most in small pieces.
+"""Training's state on the disk: all of it in one file, or what matters most in small shards.
 
 The file has weights, their running mean, momenta and counters, so that training goes on as if it had never stopped. The
-pieces have the weights in half precision and the counters: the momenta begin anew (they are back after some ten steps),
+shards have the weights in half precision and the counters: the momenta begin anew (they are back after some ten steps),
 the running mean begins at the weights. The weights of the package themselves are a third way to go on.
 """
 
@@ -23,7 +23,7 @@ from safetensors.torch import save as format_safetensors
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import load_network
 
-_PIECE, _COUNTERS = 'weights.safetensors.{:02d}', 'training.json'
+_SHARD, _COUNTERS = 'weights.safetensors.{:02d}', 'training.json'
 
 
 @dataclass
@@ -47,17 +47,17 @@ def save_file(path: Path, tensors: dict[str, Any], progress: Progress) -> None:
     part.replace(path)
 
 
-def save_pieces(folder: Path, weights: dict[str, torch.Tensor], progress: Progress, megabytes: float) -> list[Path]:
-    """The weights in float16 as pieces of a .safetensors file, in order, and the counters beside them."""
+def save_shards(folder: Path, weights: dict[str, torch.Tensor], progress: Progress, megabytes: float) -> list[Path]:
+    """The weights in float16 as shards of a .safetensors file, in order, and the counters beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     content = format_safetensors({key: value.detach().half().cpu().contiguous() for key, value in weights.items()})
     size = int(megabytes * 1e6)
     paths = []
     for number, start in enumerate(range(0, len(content), size)):
-        paths.append(folder / _PIECE.format(number))
+        paths.append(folder / _SHARD.format(number))
         _replace(paths[-1], content[start : start + size])
     _replace(folder / _COUNTERS, (json.dumps(asdict(progress)) + '\n').encode())
-    for path in set(folder.glob(_PIECE.format(0)[:-2] + '*')) - set(paths):
+    for path in set(folder.glob(_SHARD.format(0)[:-2] + '*')) - set(paths):
         path.unlink()
     return paths
 
@@ -70,7 +70,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def load(path: Path) -> tuple[dict[str, Any], Progress]:
-    """Of a state.pt all that was saved; of a folder of pieces, or of weights that export has packed, ``{'network':
+    """Of a state.pt all that was saved; of a folder of shards, or of weights that export has packed, ``{'network':
     weights}``. Raises UserError for what is none of these.
     """
     if path.suffix == '.safetensors':
@@ -83,7 +83,7 @@ def load(path: Path) -> tuple[dict[str, Any], Progress]:
             raise UserError(
                 f'{path}: no state of a training, or a damaged one ({str(error).splitlines()[0]})'
             ) from error
-    return {'network': {key: value.float() for key, value in read_pieces(path).items()}}, read_progress(path)
+    return {'network': {key: value.float() for key, value in read_shards(path).items()}}, read_progress(path)
 
 
 def _exported_progress(path: Path) -> Progress:
@@ -98,19 +98,19 @@ def _exported_progress(path: Path) -> Progress:
 
 
 def read_progress(folder: Path) -> Progress:
-    """The counters beside pieces."""
+    """The counters beside shards."""
     try:
         return Progress(**json.loads((folder / _COUNTERS).read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f'{folder}: no {_COUNTERS} of a training ({error})') from error
 
 
-def read_pieces(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of a folder of pieces, float16. Raises UserError where they are not whole."""
-    paths = sorted(folder.glob(_PIECE.format(0)[:-2] + '*'))
+def read_shards(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a folder of shards, float16. Raises UserError where they are not whole."""
+    paths = sorted(folder.glob(_SHARD.format(0)[:-2] + '*'))
     if not paths:
-        raise UserError(f'{folder}: no {_PIECE.format(0)} there')
+        raise UserError(f'{folder}: no {_SHARD.format(0)} there')
     try:
         return parse_safetensors(b''.join(path.read_bytes() for path in paths))
     except SafetensorError as error:
-        raise UserError(f'{folder}: its {len(paths)} pieces are no whole file ({error})') from error
+        raise UserError(f'{folder}: its {len(paths)} shards are no whole file ({error})') from error

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,20 +17,21 @@ import torch
 from evict3r_ros import kernels
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
-from evict3r_ros.training import schedule, speed, state, watch
-from evict3r_ros.training.batches import Batch, Lesson, batches, held_out_batch
-from evict3r_ros.training.improver import Improver
-from evict3r_ros.training.model import Trainee, initialise
+from evict3r_ros.synthetic.photos import load_photos
+from evict3r_ros.training import benchmark, schedule, state, validation
+from evict3r_ros.training.batches import Batch, BatchSpec, batches, held_out_batch
+from evict3r_ros.training.model import TrainingModel, initialise
+from evict3r_ros.training.optimizer import AveragedOptimizer
 from evict3r_ros.training.options import command_line, learning_rate, parse, record
 from evict3r_ros.training.ranks import Ranks, see_one_device
 from evict3r_ros.training.warm_up import warm_up
 
-_LOG_S, _WATCH_S, _SAVE_S, _RESERVE_S = 10.0, 75.0, 110.0, 20.0
+_LOG_S, _VALIDATE_S, _SAVE_S, _RESERVE_S = 10.0, 75.0, 110.0, 20.0
 _NEW_MOMENTA_STEPS = 100
 
 
 class Training:
-    """The loop: lessons, steps, a line of log now and then, weights now and then, state at the end."""
+    """The loop: specs, steps, a line of log now and then, weights now and then, state at the end."""
 
     def __init__(self, args: argparse.Namespace, ranks: Ranks | None = None):
         self.args, self.began = args, time.monotonic()
@@ -42,9 +44,11 @@ class Training:
         network = StreamVGGT(PRESETS['tiny'], heads=('camera', 'depth'))
         initialise(network, args.seed)
         self.network = network.to(self.device)
-        self.trainee = Trainee(self.network, self.device.type == 'cuda' and not args.no_compile)
+        photos = None if args.textures is None else load_photos(args.textures)
+        self.photos = None if photos is None else photos.counts
+        self.model = TrainingModel(self.network, self.device.type == 'cuda' and not args.no_compile, photos)
         self.highest_rate = learning_rate(args, self.ranks.count)
-        self.improver = Improver(self.network, self.highest_rate, self.ranks)
+        self.optimizer = AveragedOptimizer(self.network, self.highest_rate, self.ranks)
         self.progress = state.Progress()
         found = next((path for path in args.resume if path.exists()), None)
         if args.resume and found is None:
@@ -68,22 +72,22 @@ class Training:
         self.done = 0.0
         """Share of the planned time that has gone by, as the first rank says."""
         self.asked = self.progress.step
-        self._judging = torch.Generator().manual_seed(self.progress.step)
+        self._supervision = torch.Generator().manual_seed(self.progress.step)
 
     def _resume(self, path: Path) -> None:
         tensors, self.progress = state.load(path)
-        improver = self.improver
+        optimizer = self.optimizer
         try:
             self.network.load_state_dict(tensors['network'])
         except RuntimeError as error:
             raise UserError(f'{path}: weights of another network ({str(error).splitlines()[0]})') from error
         with torch.no_grad():
             torch._foreach_copy_(
-                improver.mean,
-                [mean.to(self.device) for mean in tensors['mean']] if 'mean' in tensors else improver.parameters,
+                optimizer.mean,
+                [mean.to(self.device) for mean in tensors['mean']] if 'mean' in tensors else optimizer.parameters,
             )
-        for optimizer, saved in zip(improver.optimizers, tensors.get('optimizers', ())):
-            optimizer.load_state_dict(saved)
+        for one, saved in zip(optimizer.optimizers, tensors.get('optimizers', ())):
+            one.load_state_dict(saved)
         self.say(f'going on from {path}: step {self.progress.step}, {self.progress.seconds / 60:.1f} minutes')
 
     def say(self, line: str) -> None:
@@ -103,52 +107,70 @@ class Training:
 
     def _clock(self) -> float:
         """Share of the planned seconds that have gone by, by this process's own clock."""
-        if self.args.total_minutes is not None:
-            total = 60 * self.args.total_minutes
+        args = self.args
+        if args.total_minutes is not None:
+            total = 60 * args.total_minutes
         else:
             total = self.seconds_before + self.until - (self.started - self.began)
-        return min(1.0, self.trained / total) if total > 0 else 1.0
+        return schedule.Share(total, 60 * args.schedule_from, args.schedule_begin).at(self.trained)
 
-    def _next_lesson(self) -> Lesson:
-        # Asked for by all ranks after the same step, with the same share: so all get lessons of the same shape.
+    def _next_spec(self) -> BatchSpec:
+        # Asked for by all ranks after the same step, with the same share: so all get specs of the same shape.
         args = self.args
-        lesson = schedule.lesson(self.asked, self.done, args.frames_a_step, tuple(args.lengths), self.ranks.rank)
+        spec = schedule.batch_spec(
+            self.asked,
+            self.done,
+            args.frames_a_step,
+            tuple(args.lengths),
+            self.ranks.rank,
+            args.places,
+            not args.no_jumps,
+        )
         self.asked += 1
-        return lesson
+        return spec
 
-    def judged(self, frames: int) -> torch.Tensor:
+    def _batches(self) -> Iterator[Batch]:
+        return batches(self._next_spec, self.args.size, self.args.workers, self.photos)
+
+    def supervised(self, frames: int) -> torch.Tensor:
         """The frames of a clip whose depth counts in a step."""
         count = max(1, round(frames * self.args.depth_share))
-        return torch.randperm(frames, generator=self._judging)[:count].sort().values
+        return torch.randperm(frames, generator=self._supervision)[:count].sort().values
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """One step of training; nothing in it waits for the device."""
-        parts = self.trainee.learn(self.trainee.look(batch, self.args.size, self.judged(batch.frames)))
-        return parts | {'gradient': self.improve()}
+        parts = self.model.forward_backward(self.model.render(batch, self.args.size, self.supervised(batch.frames)))
+        return parts | {'gradient': self.optimizer_step()}
 
-    def improve(self) -> torch.Tensor:
+    def optimizer_step(self) -> torch.Tensor:
         """From gradients to weights. Returns the gradients' norm."""
         rate = self.highest_rate * schedule.learning_rate_factor(self.done)
-        # Momenta must first come, or after a start from pieces come back.
+        # Momenta must first come, or after a start from shards come back.
         rate *= min(1.0, (self.progress.step - self.momenta_since + 1) / _NEW_MOMENTA_STEPS)
-        return self.improver.improve(self.progress.step, rate)
+        return self.optimizer.step(self.progress.step, rate)
 
     def run(self) -> None:
         """Train until this call's time is over, then save."""
         args, progress = self.args, self.progress
         if self.ranks.first:
-            for folder in filter(None, (args.out, args.pieces_to)):
+            for folder in filter(None, (args.out, args.shards_to)):
                 folder.mkdir(parents=True, exist_ok=True)
-        lessons = batches(self._next_lesson, args.size, args.workers)
+        specs = self._batches()
         frames_a_step = args.frames_a_step
         warm_up(self)
         if args.frames_a_step != frames_a_step:
             self.asked = progress.step
-            lessons = batches(self._next_lesson, args.size, args.workers)
+            specs = self._batches()
         if self.ranks.first:
-            self.watched = {
-                frames: held_out_batch(schedule.clips(args.frames_a_step, frames), frames, stride, args.size)
-                for frames, stride in ((args.lengths[0], 4), (args.lengths[1], 2))
+            self.held_out = {
+                name: held_out_batch(
+                    schedule.clips(args.frames_a_step, frames), frames, stride, args.size, family, self.photos
+                )
+                for name, family, frames, stride in (
+                    (f'{args.lengths[0]}', 'rooms', args.lengths[0], 4),
+                    (f'{args.lengths[1]}', 'rooms', args.lengths[1], 2),
+                    (f'places_{args.lengths[0]}', 'places', args.lengths[0], 4),
+                )
             }
         self.say(
             f'ready after {self.elapsed:.1f} s: {self.ranks.count} x {args.frames_a_step} frames a step, learning '
@@ -156,7 +178,7 @@ class Training:
         )
         self.started = time.monotonic()
         try:
-            self._loop(lessons)
+            self._loop(specs)
         except BaseException:
             # Ctrl-C too: what has been learnt in the last minutes is worth keeping.
             if self.ranks.first and progress.step:
@@ -167,7 +189,7 @@ class Training:
         if self.ranks.first:
             self.save()
 
-    def _loop(self, lessons) -> None:
+    def _loop(self, specs) -> None:
         progress = self.progress
         sums: dict[str, tuple[torch.Tensor, int]] = {}
         counted, frames = 0, 0
@@ -182,7 +204,7 @@ class Training:
             self.done, over = self.ranks.agree((self._clock(), over))
             if (over or time.monotonic() - logged > _LOG_S) and counted and self.ranks.first:
                 entry = {name: float(total) / number for name, (total, number) in sums.items()}
-                if not math.isfinite(entry['loss']) and not all(p.isfinite().all() for p in self.improver.parameters):
+                if not math.isfinite(entry['loss']) and not all(p.isfinite().all() for p in self.optimizer.parameters):
                     raise UserError(
                         f'weights are no numbers any more at step {progress.step}: a lower --learning-rate?'
                     )
@@ -195,8 +217,8 @@ class Training:
                     'steps_per_s': counted / seconds,
                     'frames_per_s': frames * self.ranks.count / seconds,
                 }
-                if over or time.monotonic() - looked > _WATCH_S:
-                    entry |= self._watch()
+                if over or time.monotonic() - looked > _VALIDATE_S:
+                    entry |= self._validate()
                     looked = time.monotonic()
                 progress.curve.append(entry)
                 self.say(' '.join(f'{name} {value:.4g}' for name, value in entry.items()))
@@ -206,7 +228,7 @@ class Training:
                 sums, counted, frames, logged = {}, 0, 0, time.monotonic()
             if over:
                 return
-            batch = next(lessons)
+            batch = next(specs)
             parts = self.step(batch)
             parts[f'loss_{batch.frames}'] = parts['loss']
             progress.step += 1
@@ -216,33 +238,34 @@ class Training:
                 total, number = sums.get(name, (0.0, 0))
                 sums[name] = total + value, number + 1
 
-    def _watch(self) -> dict[str, float]:
+    def _validate(self) -> dict[str, float]:
         """Metrics on held-out worlds, of the running mean of the weights."""
-        self.improver.swap()
+        self.optimizer.swap()
         found = {}
-        for frames, batch in self.watched.items():
+        for name, batch in self.held_out.items():
+            frames = batch.frames
             # With gradients that nobody uses: without them all would be compiled once more.
-            judged = torch.linspace(0, frames - 1, max(1, round(frames * self.args.depth_share))).round().long()
-            answers = self.trainee.answer(self.trainee.look(batch, self.args.size, judged))
-            found |= {f'{name}_{frames}': value for name, value in watch.metrics(answers).items()}
-        self.improver.swap()
+            supervised = torch.linspace(0, frames - 1, max(1, round(frames * self.args.depth_share))).round().long()
+            outputs = self.model.forward(self.model.render(batch, self.args.size, supervised))
+            found |= {f'{metric}_{name}': value for metric, value in validation.metrics(outputs).items()}
+        self.optimizer.swap()
         return found
 
     def save_weights(self) -> None:
-        """The running mean in pieces, which is what is shipped, and the curve."""
-        improver, progress, args = self.improver, self.progress, self.args
+        """The running mean in shards, which is what is shipped, and the curve."""
+        optimizer, progress, args = self.optimizer, self.progress, self.args
         progress.seconds = self.trained
-        improver.swap()
+        optimizer.swap()
         weights = {name: value.detach().half().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        improver.swap()
+        optimizer.swap()
         if not all(value.isfinite().all() for value in weights.values()):
             self.say('warning: weights that are no numbers; what was saved before stays')
             return
         curve = json.dumps({'calls': progress.calls, 'curve': progress.curve}) + '\n'
-        for folder in filter(None, (args.out, args.pieces_to)):
-            paths = state.save_pieces(folder / 'pieces', weights, progress, args.piece_mb)
+        for folder in filter(None, (args.out, args.shards_to)):
+            paths = state.save_shards(folder / 'shards', weights, progress, args.shard_mb)
             (folder / 'curve.json').write_text(curve, encoding='utf-8')
-            self.say(f'{len(paths)} pieces in {folder / "pieces"}, step {progress.step}')
+            self.say(f'{len(paths)} shards in {folder / "shards"}, step {progress.step}')
 
     def save(self) -> None:
         """Weights, and the state from which training goes on as if it had never stopped."""
@@ -250,8 +273,8 @@ class Training:
         progress = self.progress
         tensors = {
             'network': self.network.state_dict(),
-            'mean': self.improver.mean,
-            'optimizers': [optimizer.state_dict() for optimizer in self.improver.optimizers],
+            'mean': self.optimizer.mean,
+            'optimizers': [optimizer.state_dict() for optimizer in self.optimizer.optimizers],
         }
         state.save_file(self.args.out / 'state.pt', tensors, progress)
         self.say(
@@ -269,7 +292,7 @@ def main(arguments: list[str] | None = None) -> int:
         kernels.use_engine('torch')
         args = parse(arguments)
         training = Training(args)
-        speed.benchmark(training) if args.benchmark else training.run()
+        benchmark.benchmark(training) if args.benchmark else training.run()
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

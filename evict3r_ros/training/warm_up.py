@@ -11,24 +11,24 @@ import torch
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.training import schedule
-from evict3r_ros.training.batches import Lesson, make_batch
-from evict3r_ros.training.model import Seen
-from evict3r_ros.training.pieces import PIECES, RECORDING, PieceFailed, is_out_of_memory
+from evict3r_ros.training.batches import BatchSpec, make_batch
+from evict3r_ros.training.compiled import PARTS, RECORDING, PartFailed, is_out_of_memory
+from evict3r_ros.training.rendered_clips import RenderedClips
 
-_FINE, _MEMORY = 0, len(PIECES) + 1
+_FINE, _MEMORY = 0, len(PARTS) + 1
 
 
 def warm_up(training) -> None:
     """Forward and backward for both lengths of clip, on all ranks at once; weights stay as they are.
 
-    Where a piece fails, it runs as written from then on; where memory does not suffice, frames a step are halved: with a
+    Where a part fails, it runs as written from then on; where memory does not suffice, frames a step are halved: with a
     warning, and on all ranks alike. Raises what went wrong where neither helps.
     """
-    if not training.trainee.compiled and training.device.type != 'cuda':
+    if not training.model.compiled and training.device.type != 'cuda':
         return
     args, ranks = training.args, training.ranks
     # What one rank has compiled, others of the same host find on the disk: they begin with different things.
-    works = (_look, _learn, _record) if ranks.rank % 2 else (_learn, _look, _record)
+    works = (_render, _forward_backward, _record) if ranks.rank % 2 else (_forward_backward, _render, _record)
     done = 0
     while done < len(works):
         outcome, reason = _try(training, works[done])
@@ -42,37 +42,39 @@ def warm_up(training) -> None:
             if args.frames_a_step < 2 * args.lengths[1]:
                 raise UserError(f'{args.frames_a_step} frames a step do not fit into the memory of {training.device}')
             args.frames_a_step //= 2
-            training.trainee.forget_recordings()
+            training.model.discard_recordings()
             told = f'out of memory; {args.frames_a_step} frames a step from now on'
         else:
-            piece = PIECES[worst - 1]
-            training.trainee.give_up(piece)
-            told = f'{piece} does not work here; that part runs as written, slower'
+            part = PARTS[worst - 1]
+            training.model.disable(part)
+            told = f'{part} does not work here; that part runs as written, slower'
         print(f'warning: {told} ({reason})', file=sys.stderr, flush=True)
 
 
-def _made_up(training, frames: int) -> Seen:
+def _random_clips(training, frames: int) -> RenderedClips:
     clips = schedule.clips(training.args.frames_a_step, frames)
-    return Seen.made_up(clips, frames, training.judged(frames), training.args.size, training.device)
+    return RenderedClips.random_clips(clips, frames, training.supervised(frames), training.args.size, training.device)
 
 
-def _look(training) -> None:
+def _render(training) -> None:
     for frames in training.args.lengths:
         clips = schedule.clips(training.args.frames_a_step, frames)
-        batch = make_batch(Lesson(0, clips, frames, (1, 2)), training.args.size)
-        training.trainee.look(batch, training.args.size, training.judged(frames))
+        batch = make_batch(
+            BatchSpec(0, clips, frames, (1, 2), training.args.places), training.args.size, training.photos
+        )
+        training.model.render(batch, training.args.size, training.supervised(frames))
 
 
-def _learn(training) -> None:
+def _forward_backward(training) -> None:
     for frames in training.args.lengths:
-        training.trainee.learn(_made_up(training, frames))
+        training.model.forward_backward(_random_clips(training, frames))
         training.network.zero_grad()
 
 
 def _record(training) -> None:
-    if RECORDING in training.trainee.compiled:
+    if RECORDING in training.model.compiled:
         for frames in training.args.lengths:
-            training.trainee.record(_made_up(training, frames))
+            training.model.record(_random_clips(training, frames))
 
 
 def _try(training, work: Callable[..., None]) -> tuple[int, str]:
@@ -82,15 +84,15 @@ def _try(training, work: Callable[..., None]) -> tuple[int, str]:
         work(training)
         if training.device.type == 'cuda':
             torch.cuda.synchronize()
-    except PieceFailed as error:
-        outcome, reason = PIECES.index(error.piece) + 1, _first_line(error.__cause__)
+    except PartFailed as error:
+        outcome, reason = PARTS.index(error.part) + 1, _first_line(error.__cause__)
     except Exception as error:
         reason = _first_line(error)
         if is_out_of_memory(error):
             outcome = _MEMORY
-        elif suspects := [piece for piece in PIECES if piece in training.trainee.compiled - {RECORDING}]:
+        elif suspects := [part for part in PARTS if part in training.model.compiled - {RECORDING}]:
             # In the backward pass nothing tells whose fault it is.
-            outcome = PIECES.index(suspects[0]) + 1
+            outcome = PARTS.index(suspects[0]) + 1
         else:
             raise
     training.network.zero_grad()

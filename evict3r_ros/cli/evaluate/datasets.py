@@ -127,8 +127,8 @@ def _sequences(args: argparse.Namespace) -> tuple[list, int]:
 
 
 def _evaluate(
-    args: argparse.Namespace, sequences: list, network: Any, configuration: Any, settings: dict
-) -> list[dict]:
+    args: argparse.Namespace, sequences: list, network: Any, configuration: Any, settings: dict[str, Any]
+) -> list[dict[str, Any]]:
     """A record a sequence; those that --out has already are not measured again."""
     from tqdm import tqdm
 

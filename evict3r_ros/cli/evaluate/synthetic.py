@@ -167,7 +167,7 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(',') if part.strip()]
 
 
-def _show(args: argparse.Namespace, records: list[dict], missing: int) -> None:
+def _show(args: argparse.Namespace, records: list[dict[str, Any]], missing: int) -> None:
     from evict3r_ros.evaluation.reports import stream_report
     from evict3r_ros.evaluation.reports.lines import plain
     from evict3r_ros.evaluation.reports.summary import groups

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -86,7 +87,7 @@ def run_live(args: argparse.Namespace) -> int:
     return 130 if stopped else 0
 
 
-def _node_arguments(values: dict, topics: InputTopics) -> list[str]:
+def _node_arguments(values: dict[str, Any], topics: InputTopics) -> list[str]:
     values = {**values, 'use_sim_time': True, 'image_transport': 'compressed' if topics.compressed else 'raw'}
     words = [word for name, value in values.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
     inputs = {

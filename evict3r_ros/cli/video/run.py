@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,7 +118,7 @@ def _export_settings(args: argparse.Namespace) -> ExportSettings:
     )
 
 
-def _open_for_export(folder: PredictionFolder, args: argparse.Namespace) -> dict:
+def _open_for_export(folder: PredictionFolder, args: argparse.Namespace) -> dict[str, Any]:
     settings = folder.settings()
     if settings is None:
         raise UserError(f'{folder.path}: no frames of an earlier run there')
@@ -128,7 +129,7 @@ def _open_for_export(folder: PredictionFolder, args: argparse.Namespace) -> dict
     return settings
 
 
-def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict, Progress]:
+def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict[str, Any], Progress]:
     """Answer all frames that are not there yet. Returns the settings that they were answered with."""
     source = open_source(args.input, selection(args), args.input_fps)
     frames = source.exact_count() if args.P is not None else None
@@ -187,7 +188,7 @@ def _with(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]
     yield from rest
 
 
-def _settings(args: argparse.Namespace, source: FrameSource, config: CacheConfig) -> dict:
+def _settings(args: argparse.Namespace, source: FrameSource, config: CacheConfig) -> dict[str, Any]:
     """All that the answers depend on, as JSON has it."""
     weights, path = args.weights, Path(args.weights).expanduser()
     if path.is_file():
@@ -207,10 +208,10 @@ def _settings(args: argparse.Namespace, source: FrameSource, config: CacheConfig
     return json.loads(json.dumps(settings))
 
 
-def _refuse_other(folder: PredictionFolder, earlier: dict, settings: dict) -> None:
+def _refuse_other(folder: PredictionFolder, earlier: dict[str, Any], settings: dict[str, Any]) -> None:
     """UserError, naming what differs, for frames that were answered with other settings."""
 
-    def flat(values: dict) -> dict:
+    def flat(values: dict[str, Any]) -> dict[str, Any]:
         return {
             name: value
             for key, inner in values.items()
@@ -316,7 +317,7 @@ def _warn_of_a_full_disk(folder: PredictionFolder, frames: int) -> None:
 
 
 def _export(
-    folder: PredictionFolder, export_settings: ExportSettings, settings: dict, args: argparse.Namespace
+    folder: PredictionFolder, export_settings: ExportSettings, settings: dict[str, Any], args: argparse.Namespace
 ) -> Exported:
     cache = settings['cache']
     header = [
@@ -329,7 +330,9 @@ def _export(
         return export(folder, export_settings, settings['untrained'], header, bar.update)
 
 
-def _summary(folder: PredictionFolder, settings: dict, progress: Progress, exported: Exported) -> dict:
+def _summary(
+    folder: PredictionFolder, settings: dict[str, Any], progress: Progress, exported: Exported
+) -> dict[str, Any]:
     return {
         'settings': settings,
         'frames': folder.count,
@@ -352,7 +355,7 @@ def _summary(folder: PredictionFolder, settings: dict, progress: Progress, expor
     }
 
 
-def _print_summary(folder: PredictionFolder, summary: dict) -> None:
+def _print_summary(folder: PredictionFolder, summary: dict[str, Any]) -> None:
     print()
     if summary['untrained']:
         print('UNTRAINED: random weights. Depth, points and poses mean nothing; the plumbing is what this shows.\n')

@@ -1,10 +1,10 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whom the global blocks attend to, and what the cache keeps, recorded beside a stream for pictures.
+"""Record what the global blocks attend to, and what the cache keeps, while a stream runs.
 
-The maps are computed beside the frame, from its queries and from the keys as the cache stores them. Attention to values
-that are one in one group of keys and zero elsewhere is that group's share of the attention: so the maps go through the
-same door as the frame itself (``kernels``), in tiles, and the matrix of all queries and all keys is never whole.
+The maps are computed from the queries of each frame and the keys as the cache stores them. Attention with values that
+are one for a group of keys and zero for all others is that group's share of the attention. So the maps use the same
+kernels as the frame itself, in tiles, and the whole matrix of queries and keys is never in memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,41 +25,42 @@ from evict3r_ros.stream import Stream
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """What a stream of T frames of N tokens each attended to and kept; L chosen layers, of all ``layer_count``."""
+    """Attention and kept tokens of a stream of T frames of N tokens each, for L chosen layers."""
 
     layers: list[int]
     layer_count: int
+    """Number of all layers."""
     special_tokens: int
     patches: tuple[int, int]
     images: np.ndarray
     """(T, H, W, 3) uint8 RGB, as the network saw them."""
     frames: np.ndarray
-    """(L, T, T) float32: the share of its attention that a frame (row) gives to the tokens of a frame (column); mean
-    over heads and queries, so rows sum to 1."""
+    """(L, T, T) float32: share of the attention of a frame (row) to the tokens of another (column); mean over heads and
+    queries, so rows sum to 1."""
     tokens: np.ndarray
-    """(L, B, B) float32: attention from token to token, mean over heads, each row over its own largest; a pixel is the
-    mean of ``tokens_per_pixel`` squared pairs. NaN where no key was attended: evicted, or yet to come."""
+    """(L, B, B) float32: attention from token to token, mean over heads, each row divided by its maximum; a pixel is
+    the mean of ``tokens_per_pixel`` squared pairs. NaN where no key was attended: evicted, or in the future."""
     tokens_per_pixel: int
     kept: np.ndarray
-    """(T, T, N) uint8: after each frame (first axis), how many of all layers keep each token of each frame."""
+    """(T, T, N) uint8: after each frame (first axis), the number of layers that keep each token of each frame."""
 
     @property
     def frame_tokens(self) -> int:
-        """N."""
-        return self.kept.shape[2]
+        """Return N, the number of tokens per frame."""
+        return int(self.kept.shape[2])
 
 
 def attention_to_groups(
     query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor, group: torch.Tensor, groups: int
 ) -> torch.Tensor:
-    """(N, groups) float32: the attention that each query gives to all keys of a group, mean over heads.
+    """Return the attention of each query to all keys of a group, mean over heads, (N, groups) float32.
 
     query (heads, N, head_dim), keys (heads, M, head_dim), valid (M,) bool, group (M,) int64 below ``groups``.
     """
     heads, count, head_dim = query.shape
     query, keys = query.float(), keys.float().contiguous()
     answer = torch.empty(count, groups, device=query.device)
-    # As many groups at a time as a value has channels: an engine need not take values wider than keys.
+    # As many groups at a time as a value has channels: not every engine takes values wider than keys.
     for first in range(0, groups, head_dim):
         values = (group[:, None] - first == torch.arange(head_dim, device=group.device)).float()
         shares = kernels.attention(query, keys, values.expand(heads, -1, -1).contiguous(), valid).mean(dim=0)
@@ -69,16 +69,16 @@ def attention_to_groups(
 
 
 class AttentionRecorder:
-    """Follows a cache and records whom its layers attend to, and what they keep: a ``cache.CacheObserver``."""
+    """Records what the layers of a cache attend to and keep: a ``cache.CacheObserver``."""
 
     def __init__(self, cache: KeyValueCache, layers: Sequence[int], frames: int, pixels: int):
-        """frames: how many will come; pixels: the most that a side of a token map may have."""
+        """Record up to ``frames`` frames. pixels: most pixels on a side of a token map."""
         self._cache = cache
         self._layers = list(layers)
         self._frames, self._pixels = frames, pixels
-        self._maps: Any = None
+        self._allocated = False
 
-    def _make_maps(self) -> None:
+    def _allocate_maps(self) -> None:
         frame_tokens, count = self._cache.frame_tokens, len(self._layers)
         total = self._frames * frame_tokens
         self.tokens_per_pixel = -(-total // self._pixels)
@@ -87,13 +87,13 @@ class AttentionRecorder:
         self._sums = np.zeros((count, bins, bins), np.float64)
         self._counts = np.zeros((count, bins, bins), np.int32)
         self.kept = np.zeros((self._frames, self._frames, frame_tokens), np.uint8)
-        self._maps = True
+        self._allocated = True
 
     def attended(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
         """See CacheObserver.attended."""
         if layer in self._layers:
-            if self._maps is None:
-                self._make_maps()
+            if not self._allocated:
+                self._allocate_maps()
             self._record(self._layers.index(layer), layer, query[0])
 
     def _record(self, row: int, layer: int, query: torch.Tensor) -> None:
@@ -108,11 +108,11 @@ class AttentionRecorder:
         keys_of_bin = torch.bincount(pixel[valid], minlength=bins)
         attention = attention_to_groups(query, keys, valid, pixel, bins) / keys_of_bin.clamp(min=1)
         attention /= attention.amax(dim=1, keepdim=True).clamp(min=1e-30)
-        # Rows fall into pixels as columns do; a pixel at the border of two frames gets rows of both.
+        # Rows are binned as columns are; a pixel at the border of two frames gets rows of both.
         pixel_of_row = (now * count + np.arange(count)) // self.tokens_per_pixel
         weighted, present = (attention * keys_of_bin).double().cpu().numpy(), keys_of_bin.cpu().numpy()
-        np.add.at(self._sums[row], (pixel_of_row, slice(0, bins)), weighted)
-        np.add.at(self._counts[row], (pixel_of_row, slice(0, bins)), np.broadcast_to(present, (count, bins)))
+        np.add.at(self._sums[row, :, :bins], pixel_of_row, weighted)
+        np.add.at(self._counts[row, :, :bins], pixel_of_row, np.broadcast_to(present, (count, bins)))
 
     def frame_ended(self) -> None:
         """See CacheObserver.frame_ended."""
@@ -121,7 +121,7 @@ class AttentionRecorder:
             self.kept[self._cache.frames - 1, kept[:, 0], kept[:, 1]] += 1
 
     def token_maps(self) -> np.ndarray:
-        """(L, B, B) of AttentionMaps."""
+        """Return ``AttentionMaps.tokens``, (L, B, B)."""
         with np.errstate(invalid='ignore'):
             return (self._sums / np.where(self._counts, self._counts, np.nan)).astype(np.float32)
 
@@ -134,12 +134,12 @@ def record(
     layers: Sequence[int],
     image_width: int | None = None,
     pixels: int = 1000,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> AttentionMaps:
     """Run up to ``count`` images (h, w, 3) uint8 RGB through a stream and record the chosen layers.
 
-    pixels: the most that a side of a token map may have. Raises UserError for layers that the network does not have,
-    and without images.
+    pixels: most pixels on a side of a token map. Raises UserError for layers that the network does not have, and
+    without images.
     """
     pairs = network.preset.pairs
     if not layers or not set(layers) <= set(range(pairs)) or len(set(layers)) != len(layers):
@@ -147,9 +147,9 @@ def record(
     images = itertools.islice(images, count)
     first = next(images, None)
     if first is None:
-        raise UserError('no images to record the attention of')
+        raise UserError('no images')
     seen = []
-    # A CUDA graph would pass the recorder by.
+    # A replayed CUDA graph would not call the recorder.
     with Stream(network, config, first.shape[:2], image_width, graph=False) as stream:
         recorder = AttentionRecorder(stream.cache, layers, count, pixels)
         stream.cache.observers.append(recorder)

@@ -1,12 +1,13 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of attention maps, of the patches that a cache keeps, and of how it lets go of the others."""
+"""Draw attention maps, the patches that a cache keeps, and how it evicts the others over time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,15 +24,15 @@ _GAP, _LINE = 6, 20
 _PAPER, _INK, _WARNING = (250, 250, 250), (40, 40, 40), (200, 30, 30)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _DARK, _TINT = 0.25, np.array((55.0, 25.0, 95.0))
-"""Brightness that is left of a patch that no layer keeps, and the violet that tells it from a dark one."""
+"""Brightness of a patch that no layer keeps, and the violet that marks it."""
 _SPECIAL_ON, _SPECIAL_OFF = np.array((60, 200, 90)), np.array((60, 60, 60))
 
 
 def overlay(image: np.ndarray, share: np.ndarray, patches: tuple[int, int], special_tokens: int) -> np.ndarray:
-    """An image whose evicted patches are dark violet: the more layers keep a patch, the more it is as it was.
+    """Return the image with evicted patches in dark violet; the more layers keep a patch, the clearer it is.
 
-    image (H, W, 3) uint8; share (N,) in 0 to 1, of the layers that keep each token, special ones first. These are the
-    squares in the upper left corner: camera token, then registers, green where they are kept.
+    image (H, W, 3) uint8; share (N,) from 0 to 1: the layers that keep each token, special tokens first. Those are the
+    squares in the upper left corner: camera token, then registers, green if kept.
     """
     height, width = image.shape[:2]
     weight = cv2.resize(
@@ -44,11 +45,12 @@ def overlay(image: np.ndarray, share: np.ndarray, patches: tuple[int, int], spec
         left = 2 + number * (side + 2)
         picture[1 : 3 + side, left - 1 : left + side + 1] = 255
         picture[2 : 2 + side, left : left + side] = share[number] * _SPECIAL_ON + (1.0 - share[number]) * _SPECIAL_OFF
-    return np.round(picture).astype(np.uint8)
+    rounded: np.ndarray = np.round(picture).astype(np.uint8)
+    return rounded
 
 
 def draw_kept(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarray:
-    """All frames, each with what is left of it after the last one; (h, w, 3) uint8 RGB."""
+    """Draw all frames with the patches that are kept after the last one, (h, w, 3) uint8 RGB."""
     shares = maps.kept[-1] / maps.layer_count
     cells = [
         (overlay(image, share, maps.patches, maps.special_tokens), f'frame {index}: {share.mean():.0%} kept')
@@ -57,14 +59,17 @@ def draw_kept(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarray:
     columns = math.ceil(math.sqrt(len(cells)))
     rows = [cells[first : first + columns] for first in range(0, len(cells), columns)]
     what = (
-        'what the cache keeps after the last frame: violet patches stay in no layer, natural ones in all; squares: '
+        'what the cache keeps after the last frame: violet patches are kept in no layer, clear ones in all; squares: '
         'camera token and registers'
     )
     return _page(rows, [title, what], untrained)
 
 
 def draw_evictions(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarray:
-    """A film strip: a row a frame, and from left to right what is left of it as time goes on; (h, w, 3) uint8 RGB."""
+    """Draw a film strip: each row is a frame and, from left to right, what is kept of it over time.
+
+    (h, w, 3) uint8 RGB.
+    """
     count = len(maps.images)
     sources = np.unique(np.linspace(0, max(0, count - 2), min(STRIP_ROWS, count)).round().astype(int))
     times = np.unique(np.linspace(0, count - 1, min(STRIP_COLUMNS, count)).round().astype(int))
@@ -83,25 +88,25 @@ def draw_evictions(maps: AttentionMaps, title: str, untrained: bool) -> np.ndarr
                     )
                 )
         rows.append(cells)
-    what = 'a row is a frame, and what the cache keeps of it after later ones; violet: evicted'
+    what = 'each row is a frame, and what the cache keeps of it after later frames; violet: evicted'
     return _page(rows, [title, what], untrained)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write RGB as PNG. Raises UserError."""
+    """Write an RGB picture as PNG. Raises UserError if that fails."""
     if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
         raise UserError(f'{path}: could not be written')
 
 
 def _page(rows: Sequence[Sequence[tuple[np.ndarray, str]]], header: Sequence[str], untrained: bool) -> np.ndarray:
-    """Labelled cells of one size in a grid under lines of text."""
+    """Draw labelled cells of one size in a grid under lines of text."""
     columns = max(len(row) for row in rows)
     cell = min(_LARGEST_CELL, max(_SMALLEST_CELL, _PAGE_WIDTH // columns - _GAP))
     height = round(rows[0][0][0].shape[0] * cell / rows[0][0][0].shape[1])
     width = max(columns * (cell + _GAP) + _GAP, 3 * _LARGEST_CELL)
     lines = [(text, _INK) for text in header]
     if untrained:
-        lines.insert(0, ('UNTRAINED: random weights; this shows the plumbing', _WARNING))
+        lines.insert(0, ('UNTRAINED: random weights', _WARNING))
     page = np.full((_LINE * (len(lines) + 1) + len(rows) * (height + _LINE + _GAP), width, 3), _PAPER, np.uint8)
     for number, (text, colour) in enumerate(lines):
         _write(page, text, (_GAP, _LINE * (number + 1) - 4), width - 2 * _GAP, colour)
@@ -117,13 +122,13 @@ def _page(rows: Sequence[Sequence[tuple[np.ndarray, str]]], header: Sequence[str
 
 
 def _write(page: np.ndarray, text: str, place: tuple[int, int], width: int, colour: tuple[int, int, int]) -> None:
-    """Text that is made smaller where it would be wider than ``width``."""
+    """Write text, smaller where it would be wider than ``width``."""
     (needed, _), _ = cv2.getTextSize(text, _FONT, 0.45, 1)
     cv2.putText(page, text, place, _FONT, 0.45 * min(1.0, width / max(needed, 1)), colour, 1, cv2.LINE_AA)
 
 
 def plot_tokens(path: Path, values: np.ndarray, maps: AttentionMaps, title: str) -> None:
-    """A token map (B, B) as PNG: rows are queries, columns are keys, lines are the borders of frames."""
+    """Plot a token map (B, B) as PNG: rows are queries, columns are keys, lines are the borders of frames."""
     count = len(maps.images)
     size = min(14.0, max(6.0, 2.0 + values.shape[0] / 100))
     figure = new_figure(size + 1.0, size)
@@ -157,20 +162,20 @@ def plot_tokens(path: Path, values: np.ndarray, maps: AttentionMaps, title: str)
         xlim=(0, count),
         ylim=(count, 0),
     )
-    figure.suptitle(f'{title}\n{a_pixel}; grey: evicted, or yet to come', fontsize=9)
-    figure.colorbar(picture, label="attention, mean over heads, over the row's largest", shrink=0.8)
+    figure.suptitle(f'{title}\n{a_pixel}; grey: evicted, or in the future', fontsize=9)
+    figure.colorbar(picture, label="attention, mean over heads, divided by the row's maximum", shrink=0.8)
     save(figure, path)
 
 
-def _square_root():
-    """A scale of colours from 0 to 1 that shows small shares."""
+def _square_root() -> Any:
+    """Return a matplotlib colour scale from 0 to 1 that shows small shares."""
     from matplotlib.colors import PowerNorm
 
     return PowerNorm(0.5, 0.0, 1.0)
 
 
 def plot_frames(path: Path, maps: AttentionMaps, title: str) -> None:
-    """The frame maps of all chosen layers and their mean, side by side, as PNG."""
+    """Plot the frame maps of all chosen layers and their mean, side by side, as PNG."""
     names = [f'layer {layer}' for layer in maps.layers] + [f'mean of {len(maps.layers)} layers']
     values = [*maps.frames, maps.frames.mean(axis=0)]
     columns = min(4, len(values))

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The field's data sets by name, and which tasks each is for."""
+"""Public data sets by name, and the tasks of each."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ TASKS = ('monodepth', 'video-depth', 'pose', 'mv-recon')
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set: what it is called, what it is used for, how it is read."""
+    """A data set: its title, its tasks, and how to read it."""
 
     title: str
     tasks: tuple[str, ...]
     load: Callable[[Path, str], list[TrueSequence]]
-    """(folder, task) -> sequences; raises UserError that says what is missing where."""
+    """(folder, task) -> sequences; raises UserError that names what is missing."""
     every: int = 1
-    """mv-recon: of each sequence every so many frames are used, so that 3 to 5 (7-Scenes) or 2 to 4 (Neural RGB-D) are
-    left, as CUT3R (arXiv 2501.12387) and after it StreamVGGT do."""
+    """mv-recon: stride over the frames of each sequence, so that 3 to 5 (7-Scenes) or 2 to 4 (Neural RGB-D) are
+    left, as in CUT3R (arXiv 2501.12387) and StreamVGGT."""
 
 
 DATASETS = {

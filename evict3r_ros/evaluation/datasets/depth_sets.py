@@ -1,9 +1,10 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Sintel, Bonn, KITTI and NYU-v2, as MonST3R's preparation lays them out (its data/evaluation_script.md)."""
+"""Read Sintel, Bonn, KITTI and NYU-v2, in the layout of MonST3R's preparation (its data/evaluation_script.md)."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.datasets.sequence import (
     TrueSequence,
     folders,
+    from_files,
     image_files,
     nearest,
     numbers_of,
@@ -37,13 +39,13 @@ SINTEL_POSE_SCENES = (
     'temple_2',
     'temple_3',
 )
-"""The scenes whose camera moves enough to be judged: LEAP-VO (arXiv 2401.01887), and MonST3R after it."""
+"""The scenes with enough camera motion, as in LEAP-VO (arXiv 2401.01887) and MonST3R."""
 SINTEL_MAX_DEPTH = 70.0
 _SINTEL_TAG = 202021.25
 """The first number of Sintel's binary files."""
 
 
-def _read_sintel(path: Path, kind: np.dtype, count: int, offset: int) -> np.ndarray:
+def _read_sintel(path: Path, kind: str, count: int, offset: int) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -56,20 +58,21 @@ def _read_sintel(path: Path, kind: np.dtype, count: int, offset: int) -> np.ndar
 
 
 def read_sintel_depth(path: Path) -> np.ndarray:
-    """(h, w) float32 of a .dpt file: tag, width, height, then the depths."""
-    width, height = _read_sintel(path, '<i4', 2, 4)
-    return _read_sintel(path, '<f4', int(width) * int(height), 12).reshape(height, width).copy()
+    """Return the depth (h, w) float32 of a .dpt file: tag, width, height, then the depths."""
+    width, height = (int(side) for side in _read_sintel(path, '<i4', 2, 4))
+    depth: np.ndarray = _read_sintel(path, '<f4', width * height, 12).reshape(height, width).copy()
+    return depth
 
 
 def read_sintel_camera(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """K (3, 3) and world_from_camera (4, 4) of a .cam file: tag, K, then camera-from-world (3, 4)."""
+    """Return K (3, 3) and world_from_camera (4, 4) of a .cam file: tag, K, then camera-from-world (3, 4)."""
     numbers = _read_sintel(path, '<f8', 21, 4)
     extrinsic = numbers[9:].reshape(3, 4)
     return numbers[:9].reshape(3, 3).copy(), invert(transform(extrinsic[:, :3], extrinsic[:, 3]))
 
 
 def sintel(root: Path, task: str) -> list[TrueSequence]:
-    """``training/{final,depth,camdata_left}/<scene>/frame_0001.{png,dpt,cam}``; the final pass is what is seen."""
+    """Read ``training/{final,depth,camdata_left}/<scene>/frame_0001.{png,dpt,cam}``; images are the final pass."""
     layout = 'training/final/<scene>/frame_0001.png, training/depth, training/camdata_left'
     scenes = folders(root, 'training/final/*', layout)
     if task == 'pose':
@@ -95,8 +98,8 @@ def sintel(root: Path, task: str) -> list[TrueSequence]:
             TrueSequence(
                 scene.name,
                 images,
-                lambda index, images=images: read_rgb(images[index]),
-                None if task == 'pose' else lambda index, depths=depths: read_sintel_depth(depths[index]),
+                from_files(images, read_rgb),
+                None if task == 'pose' else from_files(depths, read_sintel_depth),
                 poses,
                 max_depth=SINTEL_MAX_DEPTH,
             )
@@ -105,7 +108,7 @@ def sintel(root: Path, task: str) -> list[TrueSequence]:
 
 
 def bonn(root: Path, task: str) -> list[TrueSequence]:
-    """``rgbd_bonn_dataset/rgbd_bonn_*/{rgb_110,depth_110}/<seconds>.png``; 5000 to a metre, nearest stamps."""
+    """Read ``rgbd_bonn_dataset/rgbd_bonn_*/{rgb_110,depth_110}/<seconds>.png``; 5000 per metre, nearest stamps."""
     layout = 'rgbd_bonn_dataset/rgbd_bonn_balloon2/rgb_110/*.png and depth_110/*.png (frames 30 to 139 of each)'
     found = []
     for folder in folders(root, 'rgbd_bonn_dataset/rgbd_bonn_*', layout):
@@ -125,15 +128,15 @@ def bonn(root: Path, task: str) -> list[TrueSequence]:
             TrueSequence(
                 folder.name.removeprefix('rgbd_bonn_'),
                 images,
-                lambda index, images=images: read_rgb(images[index]),
-                lambda index, depths=depths: read_depth_png(depths[index], 5000.0),
+                from_files(images, read_rgb),
+                from_files(depths, partial(read_depth_png, per_metre=5000.0)),
             )
         )
     return found
 
 
 def kitti(root: Path, task: str) -> list[TrueSequence]:
-    """``depth_selection/val_selection_cropped/{image,groundtruth_depth}_gathered/<drive>/*.png``; 256 to a metre."""
+    """Read ``{image,groundtruth_depth}_gathered/<drive>/*.png`` of the cropped selection; 256 per metre."""
     gathered = root / 'depth_selection' / 'val_selection_cropped'
     layout = (
         'depth_selection/val_selection_cropped/image_gathered/<drive>/*.png and '
@@ -143,7 +146,7 @@ def kitti(root: Path, task: str) -> list[TrueSequence]:
     for folder in folders(root, 'depth_selection/val_selection_cropped/image_gathered/*', layout):
         images = image_files(folder, ('.png',))
         depths = image_files(gathered / 'groundtruth_depth_gathered' / folder.name, ('.png',))
-        # Names differ in a word between the two, and agree in their numbers.
+        # The names of both differ in a word, and their numbers agree.
         if [numbers_of(path) for path in images] != [numbers_of(path) for path in depths]:
             raise UserError(
                 f'{folder}: its {len(images)} images are not those of the {len(depths)} depths in '
@@ -153,8 +156,8 @@ def kitti(root: Path, task: str) -> list[TrueSequence]:
             TrueSequence(
                 folder.name,
                 images,
-                lambda index, images=images: read_rgb(images[index]),
-                lambda index, depths=depths: read_depth_png(depths[index], 256.0),
+                from_files(images, read_rgb),
+                from_files(depths, partial(read_depth_png, per_metre=256.0)),
             )
         )
     return found
@@ -171,7 +174,7 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def nyu(root: Path, task: str) -> list[TrueSequence]:
-    """``val/nyu_images/*.png`` and ``val/nyu_depths/*.npy``, metres; one sequence of single images."""
+    """Read ``val/nyu_images/*.png`` and ``val/nyu_depths/*.npy``, metres; one sequence of single images."""
     layout = 'val/nyu_images/*.png and val/nyu_depths/*.npy'
     (folder,) = folders(root, 'val/nyu_images', layout)
     images = image_files(folder)
@@ -179,4 +182,4 @@ def nyu(root: Path, task: str) -> list[TrueSequence]:
     missing = [path for path in depths if not path.is_file()]
     if missing:
         raise UserError(f'{missing[0]}: missing ({len(missing)} of {len(depths)}); expected {layout}')
-    return [TrueSequence('val', images, lambda index: read_rgb(images[index]), lambda index: _read_npy(depths[index]))]
+    return [TrueSequence('val', images, from_files(images, read_rgb), from_files(depths, _read_npy))]

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""TUM-dynamics and ScanNet as MonST3R prepares them, EuRoC and KITTI odometry as they are published."""
+"""Read TUM-dynamics and ScanNet as MonST3R prepares them, EuRoC and KITTI odometry as published."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.datasets.sequence import (
     TrueSequence,
     folders,
+    from_files,
     image_files,
     nearest,
     pose_from_rows,
@@ -26,14 +27,15 @@ from evict3r_ros.geometry import matrix_from_quaternion, transform
 from evict3r_ros.io.image_folder import FRAMES_FILE, CameraModel, read_image_folder
 
 FRAMES, STRIDE = 90, 3
-"""Of TUM-dynamics and ScanNet the first 90 frames at a stride of 3 are used (MonST3R, arXiv 2410.03825, section 4)."""
+"""TUM-dynamics and ScanNet: the first 90 frames at a stride of 3 (MonST3R, arXiv 2410.03825, section 4)."""
 NANOSECONDS = 1e9
 
 
 def tum(root: Path, task: str) -> list[TrueSequence]:
-    """``rgbd_dataset_freiburg*/{rgb_90/<seconds>.png,groundtruth_90.txt}``, or ``rgb``, ``groundtruth.txt`` as published.
+    """Read ``rgbd_dataset_freiburg*/{rgb_90/<seconds>.png,groundtruth_90.txt}``.
 
-    Of the latter the first 90 frames at a stride of 3 are taken. Poses are those of the nearest stamp.
+    Also as published: ``rgb`` and ``groundtruth.txt``, the first 90 frames at a stride of 3. Poses are those of the
+    nearest stamp.
     """
     layout = 'rgbd_dataset_freiburg3_*/rgb_90/*.png and groundtruth_90.txt (or rgb and groundtruth.txt)'
     found = []
@@ -49,17 +51,14 @@ def tum(root: Path, task: str) -> list[TrueSequence]:
         poses = np.stack([pose_from_tum(row[1:]) for row in rows[chosen]])
         found.append(
             TrueSequence(
-                folder.name.removeprefix('rgbd_dataset_'),
-                images,
-                lambda index, images=images: read_rgb(images[index]),
-                world_from_camera=poses,
+                folder.name.removeprefix('rgbd_dataset_'), images, from_files(images, read_rgb), world_from_camera=poses
             )
         )
     return found
 
 
 def scannet(root: Path, task: str) -> list[TrueSequence]:
-    """``scene*/{color_90/*.jpg,pose_90.txt}`` (a 4 x 4 matrix a line), or ``color`` and ``pose/<number>.txt``."""
+    """Read ``scene*/{color_90/*.jpg,pose_90.txt}`` (4 x 4 numbers per line), or ``color`` and ``pose/<number>.txt``."""
     layout = 'scene0707_00/color_90/*.jpg and pose_90.txt (or color and pose/*.txt)'
     found = []
     for folder in folders(root, 'scene*', layout):
@@ -68,7 +67,7 @@ def scannet(root: Path, task: str) -> list[TrueSequence]:
             if rows.shape[1] not in (12, 16) or len(rows) != len(images):
                 raise UserError(
                     f'{folder / "pose_90.txt"}: {rows.shape[0]} lines of {rows.shape[1]} numbers; expected '
-                    f'{len(images)}, one an image, of 16'
+                    f'{len(images)}, one per image, of 16'
                 )
             poses = np.stack([pose_from_rows(row) for row in rows])
         else:
@@ -76,17 +75,15 @@ def scannet(root: Path, task: str) -> list[TrueSequence]:
             poses = np.stack(
                 [pose_from_rows(read_numbers(folder / 'pose' / f'{image.stem}.txt', 4).ravel()) for image in images]
             )
-        # Where the data set lost track, its poses are infinite.
+        # Where tracking was lost, poses are infinite.
         known = np.flatnonzero(np.isfinite(poses).all(axis=(1, 2)))
-        whole = TrueSequence(
-            folder.name, images, lambda index, images=images: read_rgb(images[index]), world_from_camera=poses
-        )
+        whole = TrueSequence(folder.name, images, from_files(images, read_rgb), world_from_camera=poses)
         found.append(whole.take(known.tolist()))
     return found
 
 
 def kitti_odometry(root: Path, task: str) -> list[TrueSequence]:
-    """``sequences/NN/{image_2/*.png,calib.txt}`` and ``poses/NN.txt``: poses of camera 0, moved to camera 2."""
+    """Read ``sequences/NN/{image_2/*.png,calib.txt}`` and ``poses/NN.txt``: poses of camera 0, moved to camera 2."""
     layout = 'sequences/00/image_2/*.png, sequences/00/calib.txt and poses/00.txt'
     found = []
     for folder in folders(root, 'sequences/*', layout):
@@ -103,7 +100,7 @@ def kitti_odometry(root: Path, task: str) -> list[TrueSequence]:
             TrueSequence(
                 folder.name,
                 images,
-                lambda index, images=images: read_rgb(images[index]),
+                from_files(images, read_rgb),
                 world_from_camera=np.stack([pose_from_rows(row) @ offset for row in poses]),
                 intrinsics=projection[:, :3],
             )
@@ -114,7 +111,7 @@ def kitti_odometry(root: Path, task: str) -> list[TrueSequence]:
 
 
 def _kitti_projection(path: Path, name: str) -> np.ndarray:
-    """(3, 4) of the line that begins with the name."""
+    """Return the matrix (3, 4) of the line that begins with the name."""
     try:
         lines = path.read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -127,7 +124,7 @@ def _kitti_projection(path: Path, name: str) -> np.ndarray:
 
 
 def euroc(root: Path, task: str) -> list[TrueSequence]:
-    """``<sequence>/mav0/cam0`` and ``mav0/state_groundtruth_estimate0`` as published, or folders with ``frames.csv``.
+    """Read ``<sequence>/mav0/cam0`` and ``mav0/state_groundtruth_estimate0``, or folders with ``frames.csv``.
 
     The root may be one sequence or hold several. Images are undistorted; poses are those of the nearest stamp.
     """
@@ -167,7 +164,7 @@ def _image_folder(folder: Path) -> TrueSequence:
     content = read_image_folder(folder)
     truth = content.ground_truth
     if truth is None:
-        raise UserError(f'{folder}: no groundtruth_cam0.tum, and without it there is nothing to compare with')
+        raise UserError(f'{folder}: no groundtruth_cam0.tum')
     stamps = np.array([frame.stamp_ns for frame in content.frames])
     chosen = nearest(truth.stamps_ns / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(folder))
     poses = np.stack(
@@ -184,7 +181,7 @@ def _euroc_sequence(folder: Path) -> TrueSequence:
     if states.shape[1] < 8:
         raise UserError(f'{truth}: expected stamp, position and quaternion in each line')
     states = states[states[:, 0].argsort()]
-    # The truth begins later and ends earlier than the images do.
+    # The ground truth begins later and ends earlier than the images.
     inside = [(stamp, name) for stamp, name in names if states[0, 0] <= stamp <= states[-1, 0]]
     if len(inside) < 2:
         raise UserError(f'{folder}: the ground truth covers fewer than two images')
@@ -213,7 +210,7 @@ def _euroc_images(path: Path) -> list[tuple[int, str]]:
 
 
 def _euroc_camera(path: Path) -> tuple[CameraModel, np.ndarray]:
-    """The camera, and its pose in the body frame (4, 4)."""
+    """Return the camera and its pose in the body frame (4, 4)."""
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
         width, height = content['resolution']

@@ -1,9 +1,10 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""7-Scenes and Neural RGB-D, as Spann3R's preparation lays them out (its docs/data_preprocess.md)."""
+"""Read 7-Scenes and Neural RGB-D, in the layout of Spann3R's preparation (its docs/data_preprocess.md)."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.datasets.sequence import (
     TrueSequence,
     folders,
+    from_files,
     image_files,
     read_depth_png,
     read_numbers,
@@ -23,10 +25,10 @@ _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def seven_scenes(root: Path, task: str) -> list[TrueSequence]:
-    """``<scene>/seq-NN/frame-000000.{color.png,depth.proj.png,pose.txt}`` for the sequences in ``<scene>/TestSplit.txt``.
+    """Read ``<scene>/seq-NN/frame-000000.{color.png,depth.proj.png,pose.txt}`` of the ``<scene>/TestSplit.txt``.
 
-    Depths are those projected into the colour camera, millimetres, 0 and 65535 unknown; where there are none, the
-    sensor's ``depth.png``.
+    Depths are those projected into the colour camera, in millimetres, 0 and 65535 unknown; without them, the sensor's
+    ``depth.png``.
     """
     layout = '<scene>/TestSplit.txt and <scene>/seq-01/frame-000000.color.png, .depth.proj.png, .pose.txt'
     found = []
@@ -48,8 +50,8 @@ def seven_scenes(root: Path, task: str) -> list[TrueSequence]:
                 TrueSequence(
                     f'{scene.name}/{folder.name}',
                     images,
-                    lambda index, images=images: read_rgb(images[index]),
-                    lambda index, depths=depths: read_depth_png(depths[index], 1000.0, (0, 65535)),
+                    from_files(images, read_rgb),
+                    from_files(depths, partial(read_depth_png, per_metre=1000.0, invalid=(0, 65535))),
                     poses,
                     SEVEN_SCENES_K,
                 )
@@ -60,7 +62,7 @@ def seven_scenes(root: Path, task: str) -> list[TrueSequence]:
 
 
 def neural_rgbd(root: Path, task: str) -> list[TrueSequence]:
-    """``<scene>/{images/img0.png,depth/depth0.png,poses.txt,focal.txt}``; millimetres; OpenGL camera axes."""
+    """Read ``<scene>/{images/img0.png,depth/depth0.png,poses.txt,focal.txt}``; millimetres; OpenGL camera axes."""
     layout = '<scene>/images/img0.png, depth/depth0.png, poses.txt (4 x 4 blocks) and focal.txt'
     found = []
     for scene in folders(root, '*', layout):
@@ -76,8 +78,8 @@ def neural_rgbd(root: Path, task: str) -> list[TrueSequence]:
         whole = TrueSequence(
             scene.name,
             images,
-            lambda index, images=images: read_rgb(images[index]),
-            lambda index, depths=depths: read_depth_png(depths[index], 1000.0),
+            from_files(images, read_rgb),
+            from_files(depths, partial(read_depth_png, per_metre=1000.0)),
             poses,
             K,
         )
@@ -88,8 +90,8 @@ def neural_rgbd(root: Path, task: str) -> list[TrueSequence]:
 
 
 def _poses(path: Path) -> np.ndarray:
-    """(n, 4, 4) world_from_camera of a file of 4 x 4 blocks, one after the other; NaN where tracking was lost."""
+    """Return world_from_camera (n, 4, 4) of a file of 4 x 4 blocks; NaN where tracking was lost."""
     rows = read_numbers(path, 4)
     if len(rows) % 4:
-        raise UserError(f'{path}: {len(rows)} lines are no whole 4 x 4 matrices')
+        raise UserError(f'{path}: {len(rows)} lines are not a multiple of 4')
     return rows.reshape(-1, 4, 4) @ _OPENCV_FROM_OPENGL

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every data set comes to: sequences of images with depth, poses and intrinsics, as far as they are known."""
+"""Sequences of images with depth, poses and intrinsics as far as known: the common form of all data sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGES = ('.png', '.jpg', '.jpeg')
 
 @dataclass(frozen=True)
 class TrueSequence:
-    """A sequence on the disk; nothing is read before it is asked for."""
+    """A sequence on disk; images and depths are read on demand."""
 
     name: str
     images: Sequence[Path]
@@ -33,13 +33,13 @@ class TrueSequence:
     intrinsics: np.ndarray | None = None
     """(3, 3), the same for all frames."""
     max_depth: float = float('inf')
-    """Metres: what lies further does not count, and predictions are cut off there."""
+    """Metres: larger true depths do not count, and predictions are clamped to it."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, numbers: Sequence[int]) -> TrueSequence:
-        """Some frames, in the order given."""
+        """Return a sequence of some of the frames, in the order given."""
         numbers, read_image, read_depth = list(numbers), self.read_image, self.read_depth
         return replace(
             self,
@@ -51,7 +51,7 @@ class TrueSequence:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(h, w, 3) uint8 RGB of an image file, grey ones too. Raises UserError."""
+    """Read an image file, colour or grey, as (h, w, 3) uint8 RGB. Raises UserError if that fails."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise UserError(f'{path}: not an image that OpenCV can read (missing, or truncated?)')
@@ -59,7 +59,7 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def read_depth_png(path: Path, per_metre: float, invalid: Iterable[int] = (0,)) -> np.ndarray:
-    """(h, w) float32 metres of a 16-bit PNG; pixels of the ``invalid`` values become NaN. Raises UserError."""
+    """Read a 16-bit PNG as (h, w) float32 metres; ``invalid`` values become NaN. Raises UserError if that fails."""
     stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
         raise UserError(f'{path}: not a depth image of 16 bits (missing, or truncated?)')
@@ -68,13 +68,18 @@ def read_depth_png(path: Path, per_metre: float, invalid: Iterable[int] = (0,)) 
     return depth
 
 
+def from_files(files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Callable[[int], np.ndarray]:
+    """Return a function that reads the file of a frame number."""
+    return lambda index: read(files[index])
+
+
 def numbers_of(path: Path) -> tuple[float, ...]:
-    """All numbers in a file's name, to sort by: img2.png comes before img10.png."""
+    """Return all numbers in a file's name as a sort key: img2.png comes before img10.png."""
     return tuple(float(number) for number in re.findall(r'\d+(?:\.\d+)?', path.stem))
 
 
 def image_files(folder: Path, suffixes: Sequence[str] = IMAGES) -> list[Path]:
-    """Images of a folder in the order of the numbers in their names. Raises UserError where there are none."""
+    """Return the images of a folder, sorted by the numbers in their names. Raises UserError if there are none."""
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder')
     files = sorted(
@@ -87,15 +92,18 @@ def image_files(folder: Path, suffixes: Sequence[str] = IMAGES) -> list[Path]:
 
 
 def stamp_of(path: Path) -> float:
-    """Seconds in a file's name, such as 1341846313.592026.png. Raises UserError."""
+    """Return the seconds in a file's name, such as 1341846313.592026.png. Raises UserError for another name."""
     try:
         return float(path.stem)
     except ValueError as error:
-        raise UserError(f'{path}: its name is no time in seconds') from error
+        raise UserError(f'{path}: its name is not a time in seconds') from error
 
 
 def nearest(stamps: np.ndarray, wanted: np.ndarray, most: float, what: str) -> np.ndarray:
-    """For each of ``wanted`` (n,) the number of the nearest stamp (m,), rising. Raises UserError beyond ``most``."""
+    """Return for each of ``wanted`` (n,) the index of the nearest of sorted stamps (m,).
+
+    Raises UserError for a distance over ``most``.
+    """
     if not len(stamps):
         raise UserError(f'{what}: nothing to associate with')
     after = np.searchsorted(stamps, wanted).clip(1, max(len(stamps) - 1, 1)).clip(max=len(stamps) - 1)
@@ -109,7 +117,10 @@ def nearest(stamps: np.ndarray, wanted: np.ndarray, most: float, what: str) -> n
 
 
 def read_numbers(path: Path, columns: int | None = None) -> np.ndarray:
-    """Rows of numbers (n, columns) of a text file; # begins a comment, commas are spaces. Raises UserError."""
+    """Read rows of numbers (n, columns) from a text file; # begins a comment, commas separate like spaces.
+
+    Raises UserError for any other content.
+    """
     try:
         text = path.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
@@ -132,19 +143,19 @@ def read_numbers(path: Path, columns: int | None = None) -> np.ndarray:
 
 
 def pose_from_tum(row: np.ndarray) -> np.ndarray:
-    """(4, 4) from tx ty tz qx qy qz qw."""
+    """Return the pose (4, 4) of tx ty tz qx qy qz qw."""
     return transform(matrix_from_quaternion(row[3:7]), row[:3])
 
 
 def pose_from_rows(row: np.ndarray) -> np.ndarray:
-    """(4, 4) from 12 or 16 numbers, row by row."""
+    """Return the pose (4, 4) of 12 or 16 numbers, row by row."""
     pose = np.eye(4)
     pose[: len(row) // 4] = row.reshape(-1, 4)
     return pose
 
 
 def folders(root: Path, pattern: str, layout: str) -> list[Path]:
-    """Folders of a data set that match, sorted. Raises UserError that says what was expected, and where."""
+    """Return the folders of a data set that match, sorted. Raises UserError, with the expected layout, without any."""
     if not root.is_dir():
         raise UserError(f'{root}: no such folder; expected {layout}')
     found = sorted(path for path in root.glob(pattern) if path.is_dir())

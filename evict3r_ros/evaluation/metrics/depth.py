@@ -1,10 +1,10 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Depth against the truth: alignments, and the errors after them.
+"""Depth errors against ground truth, after an alignment.
 
-What is predicted up to a scale is aligned first; over how many frames one alignment reaches is up to the caller, who
-passes a frame or a whole clip. d is the prediction, t the truth; both are arrays or tensors of one shape, and only
-pixels where both are finite and positive count (the mask may leave out more).
+A prediction that is known up to a scale is aligned first. The caller passes one frame or a whole clip, which then has
+one alignment. d is the prediction, t the truth: arrays or tensors of one shape. Only pixels where both are finite and
+positive count; a mask may exclude more.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ ALIGNMENTS = ('none', 'median', 'scale', 'scale&shift')
 """
 none: metric depth. median: s = median(t) / median(d) (Zhou et al., CVPR 2017). scale: the s that minimises
 sum |s d - t|. scale&shift: s and o that minimise sum |s d + o - t|, as MonST3R (arXiv 2410.03825) and CUT3R
-(arXiv 2501.12387) evaluate video depth: least absolute deviations, which a few wild pixels do not move.
+(arXiv 2501.12387) evaluate video depth: least absolute deviations, robust to outliers.
 """
 MOST_FITTED = 2_000_000
-"""Scale and shift are found from at most this many pixels, evenly spaced: two numbers need no more."""
+"""Scale and shift are fitted to at most this many evenly spaced pixels."""
 ROUNDS = 60
-"""Of reweighted least squares."""
+"""Iterations of reweighted least squares."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,17 @@ class DepthErrors:
     deltas: tuple[float, float, float]
     """Shares of pixels with max(d / t, t / d) below 1.25, 1.25^2 and 1.25^3."""
     pixels: int
+    """Number of pixels that count."""
     scale: float
+    """Of the alignment: scale * prediction + shift was compared."""
     shift: float
-    """The alignment: scale * prediction + shift was compared."""
+    """Of the alignment, in the truth's unit."""
 
 
 def valid_pixels(
     predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prediction and truth (n,) in float64 where both are finite and positive, and where the mask is true."""
+    """Return prediction and truth (n,) in float64 where both are finite and positive, and where the mask is true."""
     predicted, truth = torch.as_tensor(predicted), torch.as_tensor(truth)
     if predicted.shape != truth.shape:
         raise ValueError(f'a prediction of {tuple(predicted.shape)} beside a truth of {tuple(truth.shape)}')
@@ -58,7 +60,7 @@ def valid_pixels(
 
 
 def alignment(predicted: torch.Tensor, truth: torch.Tensor, how: str) -> tuple[float, float]:
-    """Scale and shift, so that scale * predicted + shift is nearest to the truth, for (n,) of ``valid_pixels``."""
+    """Return scale and shift that bring predicted (n,) closest to truth (n,), both from ``valid_pixels``."""
     if how not in ALIGNMENTS:
         raise ValueError(f'alignment {how!r} is not one of {", ".join(ALIGNMENTS)}')
     if how == 'none' or not len(truth):
@@ -72,7 +74,7 @@ def alignment(predicted: torch.Tensor, truth: torch.Tensor, how: str) -> tuple[f
 
 
 def _median(values: torch.Tensor) -> torch.Tensor:
-    """The middle value, or the mean of the two middle ones: torch's own takes the lower."""
+    """Return the median; torch.median would return the lower of two middle values, this their mean."""
     lower = values.kthvalue((len(values) + 1) // 2).values
     if len(values) % 2 or int((values <= lower).sum()) > len(values) // 2:
         return lower
@@ -80,14 +82,14 @@ def _median(values: torch.Tensor) -> torch.Tensor:
 
 
 def _least_absolute_scale(predicted: torch.Tensor, truth: torch.Tensor) -> float:
-    """The s that minimises sum |s d - t|: the median of t / d with weights d, exactly."""
+    """Return the s that minimises sum |s d - t|: exactly the median of t / d with weights d."""
     candidates, order = (truth / predicted).sort()
     reached = predicted[order].cumsum(0)
     return float(candidates[torch.searchsorted(reached, reached[-1] / 2.0).clamp(max=len(candidates) - 1)])
 
 
 def _least_absolute_scale_and_shift(predicted: torch.Tensor, truth: torch.Tensor) -> tuple[float, float]:
-    """Scale and shift that minimise sum |s d + o - t|, by iteratively reweighted least squares."""
+    """Return scale and shift that minimise sum |s d + o - t|, by iteratively reweighted least squares."""
     weight = torch.ones_like(truth)
     smallest = 1e-6 * float(truth.mean())
     for _ in range(ROUNDS):
@@ -95,7 +97,7 @@ def _least_absolute_scale_and_shift(predicted: torch.Tensor, truth: torch.Tensor
         mean_d, mean_t = (weight * predicted).sum() / total, (weight * truth).sum() / total
         centred = predicted - mean_d
         spread = (weight * centred.square()).sum()
-        # A prediction without any contrast says nothing about the scale: it is shifted alone.
+        # A constant prediction has no scale: it is only shifted.
         flat = bool(spread <= total * (1e-9 * mean_d).square())
         scale = torch.ones_like(mean_d) if flat else (weight * centred * (truth - mean_t)).sum() / spread
         shift = mean_t - scale * mean_d
@@ -110,9 +112,9 @@ def depth_errors(
     mask: torch.Tensor | None = None,
     max_depth: float = math.inf,
 ) -> DepthErrors:
-    """Errors after one alignment over all that is passed. Without a pixel that counts, every figure is NaN.
+    """Return the errors after one alignment of all pixels; all are NaN if no pixel counts.
 
-    max_depth: truth from there on does not count, and aligned predictions are cut off there.
+    max_depth: larger true depths do not count, and aligned predictions are clamped to it.
     """
     d, t = valid_pixels(predicted, truth, mask)
     if max_depth < math.inf:
@@ -120,10 +122,11 @@ def depth_errors(
     if not len(t):
         return DepthErrors(math.nan, math.nan, math.nan, (math.nan,) * 3, 0, math.nan, math.nan)
     scale, shift = alignment(d, t, how)
-    # A shift can make depths negative; a positive floor keeps the logarithm, and such a pixel is wrong in any case.
+    # A shift can make depths negative; clamping keeps the logarithm defined.
     d = (scale * d + shift).clamp(1e-6, max_depth)
     ratio = torch.maximum(d / t, t / d)
-    figures = torch.stack(
+    # One transfer from the device for all of them.
+    absrel, rmse, log_rmse, *deltas = torch.stack(
         [
             ((d - t).abs() / t).mean(),
             (d - t).square().mean().sqrt(),
@@ -131,4 +134,4 @@ def depth_errors(
             *((ratio < 1.25**power).double().mean() for power in (1, 2, 3)),
         ]
     ).tolist()
-    return DepthErrors(*figures[:3], tuple(figures[3:]), len(t), scale, shift)
+    return DepthErrors(absrel, rmse, log_rmse, (deltas[0], deltas[1], deltas[2]), len(t), scale, shift)

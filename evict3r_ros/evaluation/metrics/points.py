@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Point clouds against the truth, as 7-Scenes and Neural RGB-D are evaluated (Spann3R, arXiv 2408.16061, and after it
-CUT3R, StreamVGGT and Evict3R).
+"""Point cloud errors against ground truth, as for 7-Scenes and Neural RGB-D.
+
+The protocol is that of Spann3R (arXiv 2408.16061), which CUT3R, StreamVGGT and Evict3R follow.
 
 Accuracy: distance from each predicted point to the nearest true one. Completeness: from each true point to the nearest
-predicted one. Normal consistency: |cosine| between the normals of these pairs, each way, and the mean of both ways.
-Every figure as mean and as median. Clouds are (n, 3) float, in metres.
+predicted one. Normal consistency: |cosine| between the normals of these pairs, mean of both directions.
+Each is given as mean and as median. Clouds are (n, 3) float, in metres.
 """
 
 from __future__ import annotations
@@ -18,42 +19,43 @@ from scipy.spatial import KDTree
 from evict3r_ros.evaluation.metrics.pose import Similarity, align
 
 NORMAL_NEIGHBOURS = 30
-"""Points, itself included, whose best plane gives a point its normal."""
+"""Neighbours, the point itself included, to which a plane is fitted for the normal."""
 ICP_DISTANCE = 0.1
-"""Metres: pairs further apart do not count in ICP."""
+"""Metres: ICP ignores pairs further apart."""
 ICP_ROUNDS = 30
 _BLOCK = 100_000
 
 
 @dataclass(frozen=True)
 class PointErrors:
-    """Metres, and |cosine| for normals."""
+    """Errors in metres, and |cosine| for normals."""
 
     accuracy_mean: float
     accuracy_median: float
     completeness_mean: float
     completeness_median: float
     normals_mean: float
-    """Normal consistency, of both ways."""
+    """Normal consistency, mean of both directions."""
     normals_median: float
 
 
 def normals(points: np.ndarray, tree: KDTree | None = None) -> np.ndarray:
-    """Unit normals (n, 3), their sign undecided: the direction in which a point's nearest neighbours vary least."""
+    """Return unit normals (n, 3) of unknown sign: the direction in which a point's neighbours vary least."""
     tree = tree or KDTree(points)
-    answer = np.empty((len(points), 3))
+    result = np.empty((len(points), 3))
     for start in range(0, len(points), _BLOCK):
         _, near = tree.query(points[start : start + _BLOCK], k=min(NORMAL_NEIGHBOURS, len(points)))
         patches = points[near.reshape(len(near), -1)]
         patches = patches - patches.mean(axis=1, keepdims=True)
-        answer[start : start + _BLOCK] = np.linalg.eigh(patches.transpose(0, 2, 1) @ patches)[1][:, :, 0]
-    return answer
+        result[start : start + _BLOCK] = np.linalg.eigh(patches.transpose(0, 2, 1) @ patches)[1][:, :, 0]
+    return result
 
 
 def icp(source: np.ndarray, target: np.ndarray, distance: float = ICP_DISTANCE, rounds: int = ICP_ROUNDS) -> Similarity:
-    """The rigid motion of source (n, 3) onto target (m, 3) from where they lie, point to point (Besl and McKay 1992).
+    """Return the rigid motion of source (n, 3) onto target (m, 3) by point-to-point ICP (Besl and McKay 1992).
 
-    Pairs further apart than ``distance`` do not count; it ends when their root mean square hardly changes.
+    Both must be roughly aligned. Pairs further apart than ``distance`` are ignored; iterations end when the root mean
+    square of the distances hardly changes.
     """
     tree = KDTree(target)
     moved, last = Similarity(1.0, np.eye(3), np.zeros(3)), np.inf
@@ -70,14 +72,14 @@ def icp(source: np.ndarray, target: np.ndarray, distance: float = ICP_DISTANCE, 
 
 
 def point_errors(predicted: np.ndarray, truth: np.ndarray) -> PointErrors:
-    """Errors of clouds that lie in one frame already. Raises ValueError for an empty one."""
+    """Return the errors of two aligned clouds. Raises ValueError for an empty one."""
     if not len(predicted) or not len(truth):
         raise ValueError(f'clouds of {len(predicted)} and {len(truth)} points cannot be compared')
     predicted_tree, true_tree = KDTree(predicted), KDTree(truth)
     accuracy, nearest_true = true_tree.query(predicted)
     completeness, nearest_predicted = predicted_tree.query(truth)
     predicted_normals, true_normals = normals(predicted, predicted_tree), normals(truth, true_tree)
-    ways = (
+    directions = (
         np.abs((predicted_normals * true_normals[nearest_true]).sum(1)),
         np.abs((true_normals * predicted_normals[nearest_predicted]).sum(1)),
     )
@@ -86,6 +88,6 @@ def point_errors(predicted: np.ndarray, truth: np.ndarray) -> PointErrors:
         float(np.median(accuracy)),
         float(completeness.mean()),
         float(np.median(completeness)),
-        float(np.mean([way.mean() for way in ways])),
-        float(np.mean([np.median(way) for way in ways])),
+        float(np.mean([way.mean() for way in directions])),
+        float(np.mean([np.median(way) for way in directions])),
     )

@@ -1,5 +1,5 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What measurements come to: tables, intervals, plots, and published figures beside them."""
+"""Turn measurements into tables and plots, beside published results."""
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a task on a data set came to, beside what was published: JSON, Markdown, and pictures of trajectories."""
+"""Results of a task on a data set beside published ones: JSON, Markdown and plots of trajectories."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from evict3r_ros.evaluation.datasets import DATASETS
 from evict3r_ros.evaluation.metrics.pose import align
 from evict3r_ros.evaluation.reports.published import published
-from evict3r_ros.evaluation.tasks import FIGURES, brought_together
+from evict3r_ros.evaluation.tasks import FIGURES, weighted_means
 from evict3r_ros.geometry import quaternion_from_matrix
 from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.io.tum import TumWriter
@@ -20,14 +21,14 @@ from evict3r_ros.io.tum import TumWriter
 GIB = 2**30
 
 
-def summary(task: str, dataset: str, settings: dict, records: list[dict]) -> dict:
-    """One object: our figures, what each sequence gave, what it cost, and the published figures."""
+def summary(task: str, dataset: str, settings: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one object: our metrics, those of each sequence, the cost, and published metrics."""
     frames, seconds = sum(record['frames'] for record in records), sum(record['seconds'] for record in records)
     found = {
         'task': task,
         'dataset': dataset,
         **settings,
-        **brought_together(records),
+        **weighted_means(records),
         'sequences': {record['sequence']: record['figures'] for record in records},
         'frames': frames,
         'frames_per_second': frames / seconds if seconds else math.nan,
@@ -37,17 +38,17 @@ def summary(task: str, dataset: str, settings: dict, records: list[dict]) -> dic
     }
     if task == 'pose':
         found |= {
-            name: brought_together(records, section)
+            name: weighted_means(records, section)
             for name, section in (('still_camera', 'still'), ('random_walk', 'random'))
         }
     return found
 
 
-def markdown(found: dict) -> str:
-    """The summary as a table."""
+def markdown(found: dict[str, Any]) -> str:
+    """Return the summary as a table."""
     columns = FIGURES[found['task']]
 
-    def row(name: str, figures: dict, source: str) -> str:
+    def row(name: str, figures: dict[str, Any], source: str) -> str:
         values = [figures.get(column) for column in columns]
         cells = ['-' if value is None or math.isnan(value) else f'{value:.3f}' for value in values]
         return f'| {name} | ' + ' | '.join(cells) + f' | {source} |'
@@ -74,15 +75,17 @@ def markdown(found: dict) -> str:
 
 
 def write_trajectory(path: Path, poses: np.ndarray) -> None:
-    """Predicted poses (n, 4, 4), in the network's unit, as TUM lines; the stamp is the frame's number in seconds."""
+    """Write predicted poses (n, 4, 4) in the network's unit as TUM lines; the stamp is the frame number in seconds."""
     with TumWriter(path) as writer:
         for index, matrix in enumerate(poses):
             writer.write(index * 10**9, matrix[:3, 3], quaternion_from_matrix(matrix))
 
 
 def plot_trajectory(path: Path, title: str, poses: np.ndarray, truth: np.ndarray) -> None:
-    """PNG of a predicted path (n, 4, 4) after Sim(3) on the true one, seen along the direction in which the true path is
-    thinnest, and both paths' coordinates against the frame number.
+    """Plot a predicted path (n, 4, 4) after Sim(3) alignment and the true one as PNG.
+
+    One panel shows both along the direction in which the true path is thinnest, the other their coordinates against the
+    frame number.
     """
     found, true = align(poses[:, :3, 3], truth[:, :3, 3]).points(poses[:, :3, 3]), truth[:, :3, 3]
     centre = true.mean(0)

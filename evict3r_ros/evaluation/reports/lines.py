@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Results on the disk, a JSON object a line, so that a run that was cut off goes on where it stopped."""
+"""Results as lines of JSON, so that an interrupted run can continue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evict3r_ros.errors import UserError
 
 
 def plain(value: Any) -> Any:
-    """Numbers that JSON can hold: NaN and infinities become None, floats keep six digits."""
+    """Convert to values that JSON can hold: NaN and infinities become None, floats keep six digits."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -24,16 +24,13 @@ def plain(value: Any) -> Any:
     return value
 
 
-def key(record: dict, parts: Iterable[str]) -> str:
-    """What a record is about, as a text that compares."""
+def key(record: dict[str, Any], parts: Iterable[str]) -> str:
+    """Return the parts that identify a record as text."""
     return json.dumps([record[part] for part in parts], sort_keys=True)
 
 
 class LineFile:
-    """Appends records to a file; each is whole on the disk, or not there: a last line that was cut off is dropped.
-
-    A context manager while it is written to.
-    """
+    """Appends records to a file (context manager). A last line that is incomplete is dropped when it is opened."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -51,26 +48,28 @@ class LineFile:
         self._file.close()
 
     def _whole(self) -> int:
-        """Bytes up to the end of the last whole line."""
+        """Return the number of bytes up to the end of the last complete line."""
         self._file.seek(0)
         return self._file.read().rfind(b'\n') + 1
 
-    def append(self, record: dict) -> None:
-        """Write a record. Raises UserError when the disk does not take it."""
+    def append(self, record: dict[str, Any]) -> None:
+        """Write a record. Raises UserError if that fails."""
         line = json.dumps(plain(record), separators=(',', ':'), allow_nan=False).encode() + b'\n'
         try:
             written = self._file.write(line)
             while written < len(line):
                 written += self._file.write(line[written:])
         except OSError as error:
-            # What is there of this line is dropped when the file is opened again.
-            raise UserError(f'{self.path}: cannot be written: {error.strerror}; all lines before are whole') from error
+            # The part of this line that was written is dropped when the file is opened again.
+            raise UserError(
+                f'{self.path}: cannot be written: {error.strerror}; all lines before are complete'
+            ) from error
 
 
-def read_lines(path: Path, parts: Sequence[str] = ()) -> Iterator[dict]:
-    """All whole records of a file; nothing where there is no file.
+def read_lines(path: Path, parts: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield all complete records of a file, none if there is no file.
 
-    Raises UserError naming the line that is none, or that lacks one of the ``parts``.
+    Raises UserError for a line that is not a record, or that lacks one of the ``parts``.
     """
     if not path.is_file():
         return

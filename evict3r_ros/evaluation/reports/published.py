@@ -1,10 +1,10 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Published figures, to stand beside ours. Each names its table; what could not be found is not here.
+"""Published results for comparison, each with its table in the paper.
 
 Tables were read as text, not typed from memory: those of XStreamVGGT from the paper's own HTML, those of Evict3R,
 OVGGT, StreamVGGT and TTT3R from public transcriptions of the papers' tables, which agree with each other where they
-overlap. Look a figure up in its table before you build on it.
+overlap. Check a number in its table before you rely on it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ TTT3R = 'TTT3R, arXiv 2509.26645, Table'
 
 @dataclass(frozen=True)
 class Published:
-    """One method on one data set; figures by the names that our results have."""
+    """One method on one data set; metrics have the names of our results."""
 
     task: str
     dataset: str
     method: str
     figures: dict[str, float]
     source: str
-    """Where: paper and table."""
+    """Paper and table."""
     note: str = ''
-    """How it differs from what our command does by default."""
+    """Difference from the default of our command."""
 
 
 def _depth(task: str, method: str, source: str, note: str = '', **sets: tuple[float, float]) -> list[Published]:
@@ -129,5 +129,5 @@ PUBLISHED = [
 
 
 def published(task: str, dataset: str) -> list[Published]:
-    """What is known of a task on a data set."""
+    """Return the published results of a task on a data set."""
     return [entry for entry in PUBLISHED if (entry.task, entry.dataset) == (task, dataset)]

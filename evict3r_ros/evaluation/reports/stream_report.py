@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What records of streams come to: Markdown tables, JSON, and plots."""
+"""Report records of streams as Markdown tables, JSON and plots."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,14 +32,14 @@ MAPPING_COUNTS = ('keyframes', 'segments', 'failed')
 LAST_LAP: dict[str, Statistic] = {'last_lap_ate_over_length': np.median, 'last_lap_rotation_deg': np.mean}
 """Of loops gone round several times, and how clips are brought together."""
 DEFINITIONS = (
-    'AbsRel and δ<1.25 after one factor a clip, median(truth) / median(depth); trajectory error: ATE after Sim(3) over '
-    'the length of the true path, median over clips; rotation: mean angle to the true rotation relative to the first '
-    f'frame. The others are means over clips. In brackets: {LEVEL:.0%} intervals, bootstrap over clips.'
+    'AbsRel and δ<1.25 after one scale per clip, median(truth) / median(depth); trajectory error: ATE after Sim(3) '
+    'divided by the length of the true path, median over clips; rotation: mean angle to the true rotation relative to '
+    f'the first frame. The others are means over clips. In brackets: {LEVEL:.0%} intervals, bootstrap over clips.'
 )
 _DIFFERENCES = ('rotation_deg', 'ate_over_length', 'absrel')
-"""Of which differences are shown; the first two decide between policies, fixed before anything was compared."""
+"""Metrics whose differences are shown; the first two decide between policies, fixed before the first comparison."""
 _CURVES = (
-    ('absrel', 'AbsRel, one factor a stream'),
+    ('absrel', 'AbsRel, one scale per stream'),
     ('rotation_deg', 'rotation [°]'),
     ('position_over_length', 'position error / path length'),
 )
@@ -56,8 +57,8 @@ def _with_interval(found: Interval | None, signed: bool = False) -> str:
     return f'{mark}{value}{mark} [{_number(found.low)}, {_number(found.high)}]'
 
 
-def summary_row(group: Group, others: Sequence[Group]) -> dict:
-    """A configuration's figures, intervals and cost, and its differences to ``uniform`` where that was run too."""
+def summary_row(group: Group, others: Sequence[Group]) -> dict[str, Any]:
+    """Return metrics, intervals and cost of a configuration, and its differences to ``uniform`` if that was run."""
     found = group.summary()
     row = {
         'configuration': group.configuration.name,
@@ -88,8 +89,8 @@ def summary_row(group: Group, others: Sequence[Group]) -> dict:
     return row
 
 
-def as_json(which: StreamSet, found: Sequence[Group]) -> dict:
-    """A stream set as an object: the first configuration's figures on top, all of them under ``table``."""
+def as_json(which: StreamSet, found: Sequence[Group]) -> dict[str, Any]:
+    """Return a stream set as an object: metrics of the first configuration at the top, of all under ``table``."""
     first = summary_row(found[0], found)
     base = baselines(found[0])
     return {
@@ -98,7 +99,7 @@ def as_json(which: StreamSet, found: Sequence[Group]) -> dict:
         'configuration': first['configuration'],
         'constant_depth': {'absrel': base['constant_absrel'], 'delta_1_25': base['constant_delta_1_25']},
         'still_camera': {'ate_over_length': base['still_ate_over_length'], 'rotation_deg': base['still_rotation_deg']},
-        'alignment': {'depth': 'one factor a clip, median(truth) / median(depth)', 'trajectory': 'Sim(3)'},
+        'alignment': {'depth': 'one scale per clip, median(truth) / median(depth)', 'trajectory': 'Sim(3)'},
         'brought_together': {metric: f'{statistic.__name__} over clips' for metric, statistic in METRICS.items()},
         'confidence': LEVEL,
         'clips': first['streams'],
@@ -125,7 +126,7 @@ def _streams(found: Sequence[Group]) -> str:
 
 
 def table(which: StreamSet, found: Sequence[Group]) -> str:
-    """A Markdown table: figures with 95 % intervals, and what constant depth and a still camera score."""
+    """Return a Markdown table of metrics with 95 % intervals, and the baselines."""
     base = baselines(found[0])
     lines = [f'### {which.title}; {_streams(found)}', '']
     if which.untrained:
@@ -152,7 +153,7 @@ def table(which: StreamSet, found: Sequence[Group]) -> str:
 
 
 def comparison_table(found: Sequence[Group], compared_with: str = BASELINE_POLICY) -> str:
-    """A Markdown table of each configuration against its baseline (``baseline_of``), paired; '' where none has one."""
+    """Return a Markdown table of paired differences to baselines (``baseline_of``), or '' if there is no baseline."""
     rows = []
     for group in found:
         baseline = baseline_of(group, found, compared_with)
@@ -180,12 +181,10 @@ def comparison_table(found: Sequence[Group], compared_with: str = BASELINE_POLIC
 
 
 def prefix_table(found: Sequence[Group]) -> str:
-    """A Markdown table of the errors that the streams would have, had they ended after so many frames."""
+    """Return a Markdown table of the errors after different numbers of frames."""
     counts = found[0].records_of('prefixes')[0]['frames']
     lines = [
-        'The same, had the streams ended after so many frames: '
-        + ' / '.join(TITLES[metric] for metric in ERRORS)
-        + '.',
+        'The same after different numbers of frames: ' + ' / '.join(TITLES[metric] for metric in ERRORS) + '.',
         '',
         '| configuration | ' + ' | '.join(str(count) for count in counts) + ' |',
         '|---' * (1 + len(counts)) + '|',
@@ -203,7 +202,7 @@ _MARKERS = ('o', 's', '^', 'v', 'D')
 
 @dataclass(frozen=True)
 class _Line:
-    """How a configuration is drawn: a colour for its policy, a style for what else differs among those found."""
+    """Line of a configuration in a plot: its colour stands for the policy, its style for bits and camera frames."""
 
     name: str
     colour: str
@@ -233,7 +232,7 @@ def _lines(found: Sequence[Group]) -> dict[Configuration, _Line]:
     return answer
 
 
-def _legend(figure, axes) -> None:
+def _legend(figure: Any, axes: Any) -> None:
     handles = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc='outside right center', fontsize='small')
 
@@ -243,20 +242,20 @@ def _title(which: StreamSet, found: Sequence[Group]) -> str:
 
 
 def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> None:
-    """Mean errors against the frame number as PNG: a row a metric, a column a budget, a line a configuration."""
+    """Plot mean errors against the frame number as PNG: a row per metric, a column per budget."""
     budgets = list(dict.fromkeys(group.configuration.budget for group in found if group.configuration.budget)) or ['']
     figure = new_figure(3.5 + 4.5 * len(budgets), 9)
     axes = figure.subplots(len(_CURVES), len(budgets), squeeze=False, sharex=True, sharey='row')
     lines = _lines(found)
     for column, budget in enumerate(budgets):
-        # What has no bound is drawn beside every budget.
+        # Unbounded policies are drawn beside every budget.
         for group in (group for group in found if group.configuration.budget in (budget, '')):
             rows, line = group.curves(), lines[group.configuration]
             for row, (curve, _) in enumerate(_CURVES):
                 axes[row][column].plot(
                     rows['frame'], rows[curve], color=line.colour, linestyle=line.style, linewidth=1.2, label=line.name
                 )
-        axes[0][column].set_title(f'budget {budget}' if budget else 'no bound')
+        axes[0][column].set_title(f'budget {budget}' if budget else 'unbounded')
         axes[-1][column].set_xlabel('frame')
     for row, (_, title) in enumerate(_CURVES):
         axes[row][0].set_ylabel(title)
@@ -267,18 +266,19 @@ def plot_against_frame(which: StreamSet, found: Sequence[Group], path: Path) -> 
 
 
 def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> None:
-    """Errors with intervals against the cache's bytes as PNG: a panel a metric, a line a policy, a point a budget."""
+    """Plot errors with intervals against the bytes of the cache as PNG: a panel per metric, a point per budget."""
     figure = new_figure(16, 4.8)
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     axes = figure.subplots(1, len(ERRORS))
-    lines, points = _lines(found), {}
+    lines = _lines(found)
+    points: dict[_Line, list[tuple[float, dict[str, Interval | None]]]] = {}
     for group in found:
         points.setdefault(lines[group.configuration], []).append((group.cost('cache_bytes') / MIB, group.summary()))
     for line, some in points.items():
         some.sort(key=lambda point: point[0])
         for axis, metric in zip(axes, ERRORS, strict=True):
-            known = [(size, parts[metric]) for size, parts in some if parts[metric] is not None]
+            known = [(size, part) for size, parts in some if (part := parts[metric]) is not None]
             sizes = [size for size, _ in known]
             axis.plot(
                 sizes,
@@ -294,8 +294,8 @@ def plot_against_bytes(which: StreamSet, found: Sequence[Group], path: Path) -> 
                 sizes, [part.low for _, part in known], [part.high for _, part in known], color=line.colour, alpha=0.25
             )
     for axis, metric in zip(axes, ERRORS, strict=True):
-        axis.set(xlabel="keys and values without the camera head's [MiB]", ylabel=TITLES[metric], xscale='log')
-        # Budgets lie within a decade or two, where the ticks between powers of ten would be labelled over each other.
+        axis.set(xlabel='keys and values, without the camera head [MiB]', ylabel=TITLES[metric], xscale='log')
+        # Budgets span a decade or two, where labels of minor ticks would overlap.
         axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())

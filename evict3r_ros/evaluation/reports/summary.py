@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Records of streams, brought together: a row a configuration, with intervals over streams."""
+"""Aggregate records of streams: a group per configuration, with confidence intervals over streams."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ METRICS: dict[str, Statistic] = {
     'ate_over_length': np.median,
     'rotation_deg': np.mean,
 }
-"""The figures of a comparison, and how streams are brought together."""
+"""Metrics of a comparison, and the statistic over streams."""
 TITLES = {
     'absrel': 'AbsRel',
     'delta_1_25': 'δ<1.25',
@@ -27,13 +28,13 @@ TITLES = {
     'rotation_deg': 'rotation [°]',
 }
 ERRORS = ('absrel', 'ate_over_length', 'rotation_deg')
-"""Those of which less is better."""
+"""Metrics where less is better."""
 BASELINE_POLICY = 'uniform'
 
 
 @dataclass(frozen=True)
 class StreamSet:
-    """What streams of one table have in common."""
+    """What the streams of one table have in common."""
 
     frames: int
     stride: int
@@ -48,18 +49,18 @@ class StreamSet:
     laps: int = 1
 
     @classmethod
-    def of(cls, record: dict) -> StreamSet:
-        """The set that a record belongs to."""
+    def of(cls, record: dict[str, Any]) -> StreamSet:
+        """Return the set that a record belongs to."""
         stream, network = record['stream'], record['network']
         return cls(
             *(stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')),
             *(network[name] for name in ('preset', 'weights', 'dtype', 'untrained')),
-            stream.get('laps', 1),
+            *(stream.get('laps', 1),),
         )
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Return a readable title."""
         return (
             f'{self.frames} frames, stride {self.stride}{", loops" if self.loop else ""}'
             f'{f" gone round {self.laps} times" if self.laps > 1 else ""}, '
@@ -68,14 +69,17 @@ class StreamSet:
 
 
 class Group:
-    """The records of one configuration on one stream set, by seed."""
+    """Records of one configuration on one stream set, by seed."""
 
-    def __init__(self, configuration: Configuration, records: Iterable[dict]):
+    def __init__(self, configuration: Configuration, records: Iterable[dict[str, Any]]):
         self.configuration = configuration
         self.records = {record['stream']['seed']: record for record in records}
 
     def values(self, metric: str, seeds: Iterable[int] | None = None, section: str = 'figures') -> np.ndarray:
-        """One value a stream, (n,) NaN where a stream failed; over paths that have a length, where that divides."""
+        """Return one value per stream, (n,), NaN for a failed stream.
+
+        Metrics over length leave out streams whose path has no length.
+        """
         chosen = self.records.values() if seeds is None else (self.records[seed] for seed in seeds)
         return np.array(
             [
@@ -86,7 +90,7 @@ class Group:
         )
 
     def summary(self) -> dict[str, Interval | None]:
-        """Each metric with its interval; None where no stream has one."""
+        """Return each metric with its interval, or None if no stream has a value."""
         found = {}
         for metric, statistic in METRICS.items():
             values = self.values(metric)
@@ -94,7 +98,7 @@ class Group:
         return found
 
     def against(self, baseline: Group) -> dict[str, Interval | None]:
-        """Each metric's difference to a baseline's over the streams that both have."""
+        """Return the difference of each metric to a baseline over the streams that both have."""
         seeds = [seed for seed in self.records if seed in baseline.records]
         found = {}
         for metric, statistic in METRICS.items():
@@ -103,39 +107,39 @@ class Group:
         return found
 
     def cost(self, what: str) -> float:
-        """Mean of a cost over streams."""
+        """Return the mean of a cost over streams."""
         return float(np.mean([record['cost'][what] for record in self.records.values()]))
 
-    def records_of(self, section: str) -> list[dict]:
-        """A section of every record."""
+    def records_of(self, section: str) -> list[dict[str, Any]]:
+        """Return a section of every record."""
         return [record[section] for record in self.records.values()]
 
     def curves(self) -> dict[str, np.ndarray]:
-        """Means over streams, against ``frame``; over paths that have a length, where that divides."""
-        answer = {}
+        """Return means over streams against ``frame``; curves over length leave out streams without length."""
+        curves: dict[str, np.ndarray] = {}
         for name in self.records_of('curves')[0]:
             rows = [
                 record['curves'][name]
                 for record in self.records.values()
                 if not name.endswith('over_length') or record['path_length'] > SHORTEST_PATH
             ]
-            answer[name] = np.array(rows, dtype=np.float64).mean(0) if rows else np.full_like(answer['frame'], np.nan)
-        return answer
+            curves[name] = np.array(rows, dtype=np.float64).mean(0) if rows else np.full_like(curves['frame'], np.nan)
+        return curves
 
     def prefixes(self, metric: str) -> list[float]:
-        """A metric of the streams so far, brought together as for whole streams, for each of ``prefixes``' frames."""
+        """Return a metric after each number of frames of ``prefixes``, aggregated as for whole streams."""
         rows = np.array([row[metric] for row in self.records_of('prefixes')], dtype=np.float64)
         moved = np.array([row['path_length'] for row in self.records_of('prefixes')]) > SHORTEST_PATH
-        answer = []
+        aggregated = []
         for values, has_length in zip(rows.T, moved.T, strict=True):
             values = values[has_length] if metric.endswith('over_length') else values
-            answer.append(float(METRICS[metric](values)) if len(values) else float('nan'))
-        return answer
+            aggregated.append(float(METRICS[metric](values)) if len(values) else float('nan'))
+        return aggregated
 
 
-def groups(records: Iterable[dict]) -> dict[StreamSet, list[Group]]:
-    """Records by stream set and configuration, in the order in which they first come."""
-    sets: dict[StreamSet, dict[Configuration, list[dict]]] = {}
+def groups(records: Iterable[dict[str, Any]]) -> dict[StreamSet, list[Group]]:
+    """Group records by stream set and configuration, in the order of their first record."""
+    sets: dict[StreamSet, dict[Configuration, list[dict[str, Any]]]] = {}
     for record in records:
         by_configuration = sets.setdefault(StreamSet.of(record), {})
         by_configuration.setdefault(Configuration(**record['configuration']), []).append(record)
@@ -143,9 +147,9 @@ def groups(records: Iterable[dict]) -> dict[StreamSet, list[Group]]:
 
 
 def baseline_of(group: Group, others: Sequence[Group], baseline: str = BASELINE_POLICY) -> Group | None:
-    """Whom a group is compared with, if that is among the others.
+    """Return the group to compare with, or None if it is not among the others.
 
-    baseline: a policy, under the group's own budget, bits and camera memory; or the name of one configuration.
+    baseline: a policy, with the group's own budget, bits and camera frames; or the name of a configuration.
     """
     own = group.configuration
     alike = replace(own, policy=baseline)
@@ -160,15 +164,15 @@ def baseline_of(group: Group, others: Sequence[Group], baseline: str = BASELINE_
 
 
 def baselines(group: Group) -> dict[str, float]:
-    """What a constant depth and a still camera score on the same streams."""
+    """Return the errors of a constant depth and a still camera on the same streams."""
 
-    def brought_together(metric: str, section_name: str) -> float:
+    def aggregate(metric: str, section_name: str) -> float:
         values = group.values(section_name, section='baselines')
         return float(METRICS[metric](values)) if len(values) else float('nan')
 
     return {
-        'constant_absrel': brought_together('absrel', 'constant_absrel'),
-        'constant_delta_1_25': brought_together('delta_1_25', 'constant_delta_1_25'),
-        'still_ate_over_length': brought_together('ate_over_length', 'still_ate_over_length'),
-        'still_rotation_deg': brought_together('rotation_deg', 'still_rotation_deg'),
+        'constant_absrel': aggregate('absrel', 'constant_absrel'),
+        'constant_delta_1_25': aggregate('delta_1_25', 'constant_delta_1_25'),
+        'still_ate_over_length': aggregate('ate_over_length', 'still_ate_over_length'),
+        'still_rotation_deg': aggregate('rotation_deg', 'still_rotation_deg'),
     }

@@ -1,5 +1,5 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The comparisons behind docs/cache.md: quantization, pooled queries, precision."""
+"""Studies whose tables are in docs/cache.md: quantization, pooled queries, precision."""
 
 from __future__ import annotations

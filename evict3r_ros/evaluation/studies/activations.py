@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Queries, keys and values of the network on a walk through a synthetic world: what the comparisons work on."""
+"""Record queries, keys and values of a network on a walk through a synthetic world."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evict3r_ros.synthetic.clips import WorldStream
 
 @dataclass(frozen=True)
 class LayerActivations:
-    """One global block's, over a whole walk; after norm and RoPE."""
+    """Queries, keys and values of one global block over a whole walk, after norm and RoPE."""
 
     query: torch.Tensor
     """(heads, N, head_dim) of the last frame."""
@@ -26,44 +26,44 @@ class LayerActivations:
     """(frames * N, heads, head_dim)."""
 
 
-class _Listener:
-    """Writes down what passes through a cache: a ``cache.CacheObserver``."""
+class _Recorder:
+    """Records what passes through a cache: a ``cache.CacheObserver``."""
 
     def __init__(self, layers: int):
-        self.heard: list[list[tuple[torch.Tensor, ...]]] = [[] for _ in range(layers)]
+        self.recorded: list[list[tuple[torch.Tensor, ...]]] = [[] for _ in range(layers)]
 
     def attended(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
         """See CacheObserver.attended."""
-        self.heard[layer].append(tuple(part[0].float() for part in (query, key, value)))
+        self.recorded[layer].append(tuple(part[0].float() for part in (query, key, value)))
 
     def frame_ended(self) -> None:
         """See CacheObserver.frame_ended."""
 
 
 def walk_images(frames: int, seed: int, size: tuple[int, int]) -> list[torch.Tensor]:
-    """Images (h, w, 3) uint8 of a walk through the world of that seed; size is (height, width)."""
+    """Return images (h, w, 3) uint8 of a walk through the world of a seed; size is (height, width)."""
     return [torch.as_tensor(frame.image) for frame in WorldStream(seed, frames, size=size, effects=False)]
 
 
 def record(network: StreamVGGT, frames: int, seed: int, size: tuple[int, int]) -> list[LayerActivations]:
-    """Every layer's activations over a walk with an unbounded, unquantized cache."""
+    """Return the activations of every layer over a walk with an unbounded, unquantized cache."""
     with Stream(network, CacheConfig('unbounded', 1, bits=32), size, image_width=size[1]) as stream:
-        listener = _Listener(stream.cache.shape.layers)
-        stream.cache.observers.append(listener)
+        recorder = _Recorder(stream.cache.shape.layers)
+        stream.cache.observers.append(recorder)
         for image in walk_images(frames, seed, size):
             stream.step(image)
     return [
         LayerActivations(
-            heard[-1][0], *(torch.cat([parts[i] for parts in heard], dim=1).transpose(0, 1) for i in (1, 2))
+            recorded[-1][0], *(torch.cat([parts[i] for parts in recorded], dim=1).transpose(0, 1) for i in (1, 2))
         )
-        for heard in listener.heard
+        for recorded in recorder.recorded
     ]
 
 
 def with_outlier_channels(
     layer: LayerActivations, count: int, factor: float, offset: float, generator: torch.Generator
 ) -> LayerActivations:
-    """A few channels of each head, drawn by lot, with wider and shifted keys, as trained transformers have them."""
+    """Widen and shift the keys in a few random channels of each head, as in trained transformers."""
     keys = layer.keys.clone()
     for head in range(keys.shape[1]):
         channels = torch.randperm(keys.shape[2], generator=generator)[:count]

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Do pooled queries choose the tokens that all queries would have chosen?"""
+"""Compare Evict3R's scores from pooled queries with those from all queries."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
 
-class _Watched(Evict3R):
-    """Evict3R with exact scores, which decides, and beside it the same policy with pooled ones, which is compared."""
+class _ScoreComparison(Evict3R):
+    """Evict3R with exact scores, which decides, and the same policy with pooled scores, for comparison."""
 
     def __init__(self, budget: Budget, shape: CacheShape, slots: int):
         super().__init__(budget, shape, slots)
@@ -32,7 +32,7 @@ class _Watched(Evict3R):
         self.rank_correlation: list[float] = []
 
     def observe(self, layer: int, ledger: Ledger, seen: Observation) -> None:
-        """Let both look."""
+        """Update both scores."""
         super().observe(layer, ledger, seen)
         columns = ledger.capacity + ledger.frame_tokens
         if self._mass.shape[1] < columns:
@@ -48,7 +48,7 @@ class _Watched(Evict3R):
         )
 
     def frame_done(self, ledger: Ledger, mass: torch.Tensor | None) -> None:
-        """Compare what both would keep, where there is something to evict."""
+        """Compare what both would keep, if tokens must be evicted."""
         super().frame_done(ledger, mass)
         self._pooled.frame_done(ledger, self._mass[:, : ledger.attended.shape[1]])
         budgets = self.budgets(ledger)
@@ -67,32 +67,36 @@ class _Watched(Evict3R):
             self.rank_correlation.append(float(torch.stack(pairs).mean()))
 
 
-def compare(network: StreamVGGT, frames: int, size: tuple[int, int], budgets: list[int], seed: int = 0) -> dict:
-    """For each budget (tokens a layer), over a walk: the share of kept tokens, pinned ones apart, that pooled scores would
-    have kept as well, and the rank correlation (Spearman) of the scores; means over frames and layers. ``chance`` is the
-    share that random tokens would have in common.
+def compare(
+    network: StreamVGGT, frames: int, size: tuple[int, int], budgets: list[int], seed: int = 0
+) -> dict[int, dict[str, float]]:
+    """Compare pooled with exact scores over a walk, for each budget in tokens per layer.
+
+    ``overlap`` is the share of kept tokens, without pinned ones, that pooled scores would keep as well;
+    ``rank_correlation`` is Spearman's of the scores; both are means over frames and layers. ``chance`` is the overlap
+    of random tokens.
     """
     images = walk_images(frames, seed, size)
     results = {}
     for tokens in budgets:
         with Stream(network, CacheConfig('evict3r', tokens, bits=32), size, image_width=size[1]) as stream:
-            watched = stream.cache.specialise_policy(_Watched)
+            comparison = stream.cache.specialise_policy(_ScoreComparison)
             for image in images:
                 stream.step(image)
             count = stream.cache.shape.frame_tokens
         results[tokens] = {
-            'frames_compared': len(watched.overlap),
-            'overlap': sum(watched.overlap) / len(watched.overlap),
-            'rank_correlation': sum(watched.rank_correlation) / len(watched.rank_correlation),
+            'frames_compared': len(comparison.overlap),
+            'overlap': sum(comparison.overlap) / len(comparison.overlap),
+            'rank_correlation': sum(comparison.rank_correlation) / len(comparison.rank_correlation),
             'chance': (tokens - count) / tokens,
         }
     return results
 
 
-def markdown(results: dict) -> str:
-    """The comparison as a table."""
+def markdown(results: dict[int, dict[str, float]]) -> str:
+    """Return the comparison as a table."""
     lines = [
-        '| tokens a layer | frames compared | kept by both | by chance | rank correlation |',
+        '| tokens per layer | frames compared | kept by both | by chance | rank correlation |',
         '|---|---|---|---|---|',
     ]
     lines += [

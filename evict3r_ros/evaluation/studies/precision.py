@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What speed costs: predictions of faster ways to run a stream against float32 in plain torch."""
+"""Compare predictions of faster ways to run a stream with float32 in plain torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,8 @@ from evict3r_ros.stream import Stream
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to run the same stream."""
+class RunMode:
+    """A way to run a stream."""
 
     dtype: str
     bits: int
@@ -27,38 +28,39 @@ class Way:
     graph: bool
 
 
-REFERENCE = Way('float32', 32, 'torch', False)
-Kept = list[set[tuple[int, int]]]
+REFERENCE = RunMode('float32', 32, 'torch', False)
+Kept = list[set[tuple[int, ...]]]
+"""For each layer, (frame, token) of the kept tokens."""
 
 
-def ways(device: torch.device) -> dict[str, Way]:
-    """The ways worth comparing on a device, by what they add to the one before."""
+def run_modes(device: torch.device) -> dict[str, RunMode]:
+    """Return the modes to compare on a device, by name."""
     if device.type != 'cuda':
         return {
-            'float32, 8 bits': Way('float32', 8, 'torch', False),
-            'float32, 4 bits': Way('float32', 4, 'torch', False),
+            'float32, 8 bits': RunMode('float32', 8, 'torch', False),
+            'float32, 4 bits': RunMode('float32', 4, 'torch', False),
         }
     return {
-        'float32, kernels and graph': Way('float32', 32, 'auto', True),
-        'bfloat16 in plain torch': Way('bfloat16', 16, 'torch', False),
-        'bfloat16, kernels and graph': Way('bfloat16', 16, 'auto', True),
-        'bfloat16, kernels and graph, 4 bits': Way('bfloat16', 4, 'auto', True),
+        'float32, kernels and graph': RunMode('float32', 32, 'auto', True),
+        'bfloat16 in plain torch': RunMode('bfloat16', 16, 'torch', False),
+        'bfloat16, kernels and graph': RunMode('bfloat16', 16, 'auto', True),
+        'bfloat16, kernels and graph, 4 bits': RunMode('bfloat16', 4, 'auto', True),
     }
 
 
 def _run(
     network: StreamVGGT,
     config: CacheConfig,
-    way: Way,
+    mode: RunMode,
     images: list[torch.Tensor],
     size: tuple[int, int],
     progress: Callable[[], object],
 ) -> tuple[list[np.ndarray], np.ndarray, Kept]:
-    """Depth of each frame, poses (frames, 4, 4), and what each layer keeps in the end."""
-    kernels.use_engine(way.engine)
+    """Return the depth of each frame, poses (frames, 4, 4), and the tokens that each layer keeps in the end."""
+    kernels.use_engine(mode.engine)
     depths, poses = [], []
     try:
-        with Stream(network, replace(config, bits=way.bits), size, image_width=size[1], graph=way.graph) as stream:
+        with Stream(network, replace(config, bits=mode.bits), size, image_width=size[1], graph=mode.graph) as stream:
             for image in images:
                 answer = stream.step(image)
                 depths.append(answer.depth.cpu().numpy())
@@ -84,11 +86,12 @@ def compare(
     size: tuple[int, int],
     seed: int = 0,
     progress: Callable[[], object] = lambda: None,
-) -> dict:
-    """For each way, against the reference on the same walk: relative L2 errors of depth, translation and rotation matrix
-    (median and largest over frames), and the share of kept tokens that both keep.
+) -> dict[str, Any]:
+    """Compare each mode with the reference on the same walk.
 
-    load: the network in a precision, by its name; called anew for each way, so that one is in memory at a time.
+    Returns relative L2 errors of depth, translation and rotation matrix (median and largest over frames), and the share
+    of kept tokens that both keep. load: returns the network in a precision, given by name; it is called for each mode,
+    so that only one network is in memory.
     """
     images = walk_images(frames, seed, size)
     network = load(REFERENCE.dtype)
@@ -96,8 +99,8 @@ def compare(
     exact, exact_poses, exact_kept = _run(network, config, REFERENCE, images, size, progress)
     del network
     results = {}
-    for name, way in ways(device).items():
-        depths, poses, kept = _run(load(way.dtype), config, way, images, size, progress)
+    for name, mode in run_modes(device).items():
+        depths, poses, kept = _run(load(mode.dtype), config, mode, images, size, progress)
         errors = {
             'depth': [_relative(a, b) for a, b in zip(depths, exact, strict=True)],
             'translation': [_relative(a[:3, 3], b[:3, 3]) for a, b in zip(poses[1:], exact_poses[1:], strict=True)],
@@ -110,8 +113,8 @@ def compare(
     return results
 
 
-def markdown(results: dict) -> str:
-    """The comparison as a table."""
+def markdown(results: dict[str, Any]) -> str:
+    """Return the comparison as a table."""
     lines = ['| way | depth, median / largest | translation | rotation | kept by both |', '|---|---|---|---|---|']
     for name, row in results.items():
         errors = [

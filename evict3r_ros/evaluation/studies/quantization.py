@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to quantize a cache, compared by the error of keys, values and attention output."""
+"""Compare quantization schemes by the error of keys, values and attention output."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -17,21 +18,28 @@ from evict3r_ros.evaluation.studies.activations import LayerActivations, record,
 from evict3r_ros.network import StreamVGGT
 
 GROUP = 64
-"""Consecutive tokens that share a key channel's range, as published."""
+"""Consecutive tokens that share the range of a key channel, as published."""
 SPECIAL_TOKENS = 5
-OUTLIERS = {'count': 3, 'factor': 6.0, 'offset': 12.0}
+OUTLIER_COUNT, OUTLIER_FACTOR, OUTLIER_OFFSET = 3, 6.0, 12.0
+"""Outlier channels of each head, and what is done to their keys."""
 Scheme = Callable[[LayerActivations, int, int], tuple[torch.Tensor, torch.Tensor]]
-"""(layer, tokens of the first frame, bits) -> keys and values as they come back."""
+"""(layer, tokens of the first frame, bits) -> dequantized keys and values."""
 
 
 def _uniform(x: torch.Tensor, bits: int, dim: int, clamped: bool = False) -> torch.Tensor:
-    """x after asymmetric quantization with one range along ``dim``; clamped: with the published integer zero point."""
+    """Quantize and dequantize x asymmetrically with one range along ``dim``.
+
+    clamped: use the published integer zero point.
+    """
     low, high = x.amin(dim, keepdim=True), x.amax(dim, keepdim=True)
+    restored: torch.Tensor
     step = ((high - low) / (2**bits - 1)).clamp(min=1e-8)
-    if not clamped:
-        return ((x - low) / step).round() * step + low
-    zero = (-low / step).round().clamp(0, 2**bits - 1)
-    return ((x / step).round() + zero).clamp(0, 2**bits - 1).sub(zero) * step
+    if clamped:
+        zero = (-low / step).round().clamp(0, 2**bits - 1)
+        restored = ((x / step).round() + zero).clamp(0, 2**bits - 1).sub(zero) * step
+    else:
+        restored = ((x - low) / step).round() * step + low
+    return restored
 
 
 def _grouped_keys(keys: torch.Tensor, bits: int, clamped: bool) -> torch.Tensor:
@@ -39,22 +47,22 @@ def _grouped_keys(keys: torch.Tensor, bits: int, clamped: bool) -> torch.Tensor:
 
 
 def published(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """XStreamVGGT: keys a channel in groups of 64 tokens, values a token, the zero point clamped to [0, 15]."""
+    """Apply XStreamVGGT's scheme: keys per channel in groups of 64 tokens, values per token, zero point clamped."""
     return _grouped_keys(layer.keys, bits, True), _uniform(layer.values, bits, -1, True)
 
 
 def published_float(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same grouping with a float minimum: the yardstick. It requantizes groups whose members leave."""
+    """Apply the same grouping with a float minimum: the reference. It requantizes groups whose members leave."""
     return _grouped_keys(layer.keys, bits, False), _uniform(layer.values, bits, -1)
 
 
 def plain(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys a token and head, like values, and nothing learnt."""
+    """Quantize keys per token and head, like values, without calibration."""
     return _uniform(layer.keys, bits, -1), _uniform(layer.values, bits, -1)
 
 
 def fixed_ranges(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys in the channel ranges of the first frame, for ever: what lies outside is cut off."""
+    """Quantize all keys in the channel ranges of the first frame; values outside are clamped."""
     low, high = layer.keys[:first].amin(0), layer.keys[:first].amax(0)
     step = ((high - low) / (2**bits - 1)).clamp(min=1e-8)
     keys = ((layer.keys - low) / step).round().clamp(0, 2**bits - 1) * step + low
@@ -69,7 +77,7 @@ def _frames_and_tokens(layer: LayerActivations, first: int) -> tuple[torch.Tenso
 def ours(
     layer: LayerActivations, first: int, bits: int, special_tokens: int = SPECIAL_TOKENS
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cache's own codec, through its bytes; ``special_tokens`` 0: without centres of their own."""
+    """Apply the cache's codec, through its bytes; special_tokens 0: special tokens have no centres of their own."""
     heads, head_dim = layer.keys.shape[1:]
     count = len(layer.keys)
     pool = Pool(
@@ -87,20 +95,20 @@ def ours(
 
 
 def ours_keys_only(layer: LayerActivations, first: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Our keys beside plain values: what the centres of values add."""
+    """Apply our keys with plain values: this shows what the centres of values add."""
     return ours(layer, first, bits)[0], _uniform(layer.values, bits, -1)
 
 
 SCHEMES: dict[str, Scheme] = {
     'published, zero point clamped': published,
     'published, float minimum': published_float,
-    'a token, nothing learnt': plain,
+    'per token, no calibration': plain,
     'channel ranges of the first frame': fixed_ranges,
     'ours, specials like patches': lambda layer, first, bits: ours(layer, first, bits, special_tokens=0),
     'ours, keys only': ours_keys_only,
     'ours': ours,
 }
-YARDSTICK = 'published, float minimum'
+REFERENCE = 'published, float minimum'
 
 
 def _relative(found: torch.Tensor, exact: torch.Tensor) -> float:
@@ -108,7 +116,7 @@ def _relative(found: torch.Tensor, exact: torch.Tensor) -> float:
 
 
 def errors(layers: list[LayerActivations], first: int, bits: int) -> dict[str, dict[str, float]]:
-    """For each scheme the relative errors (L2) of keys, values and attention output, mean over layers."""
+    """Return for each scheme the relative L2 errors of keys, values and attention output, mean over layers."""
     table = {}
     for name, scheme in SCHEMES.items():
         sums = {'keys': 0.0, 'values': 0.0, 'attention': 0.0}
@@ -121,7 +129,7 @@ def errors(layers: list[LayerActivations], first: int, bits: int) -> dict[str, d
             sums['attention'] += _relative(found, exact) / len(layers)
         table[name] = sums
     for row in table.values():
-        row['ratio'] = row['attention'] / table[YARDSTICK]['attention']
+        row['ratio'] = row['attention'] / table[REFERENCE]['attention']
     return table
 
 
@@ -130,14 +138,19 @@ def _shifted(x: torch.Tensor) -> torch.Tensor:
     return 5.0 + (x - low) / (high - low)
 
 
-def compare(network: StreamVGGT, frames: int, size: tuple[int, int], seed: int = 0) -> dict:
-    """Errors by case, bits and scheme: activations as they are, with outlier channels, of shifted range; and mere numbers."""
+def compare(network: StreamVGGT, frames: int, size: tuple[int, int], seed: int = 0) -> dict[str, Any]:
+    """Return errors by case, bits and scheme.
+
+    The cases are activations as they are, with outlier channels and in a shifted range, and random numbers.
+    """
     layers = record(network, frames, seed, size)
     first = len(layers[0].keys) // frames
     generator = torch.Generator().manual_seed(seed)
     cases = {
         'as they are': layers,
-        'outlier channels': [with_outlier_channels(layer, **OUTLIERS, generator=generator) for layer in layers],
+        'outlier channels': [
+            with_outlier_channels(layer, OUTLIER_COUNT, OUTLIER_FACTOR, OUTLIER_OFFSET, generator) for layer in layers
+        ],
         'shifted to [5, 6]': [
             replace(layer, keys=_shifted(layer.keys), values=_shifted(layer.values)) for layer in layers
         ],
@@ -153,14 +166,14 @@ def compare(network: StreamVGGT, frames: int, size: tuple[int, int], seed: int =
     return {case: {bits: errors(activations, first, bits) for bits in (8, 4, 2)} for case, activations in cases.items()}
 
 
-def markdown(results: dict) -> str:
-    """The comparison as tables."""
+def markdown(results: dict[str, Any]) -> str:
+    """Return the comparison as tables."""
     lines = []
     for case, by_bits in results.items():
         lines += [
             f'### Activations {case}',
             '',
-            '| bits | scheme | keys | values | attention output | against yardstick |',
+            '| bits | scheme | keys | values | attention output | against reference |',
             '|---|---|---|---|---|---|',
         ]
         for bits, table in by_bits.items():

@@ -137,8 +137,10 @@ def cloud_from_planes(
     becomes this one, since fresh memory costs a third more.
     """
     height, width = z.shape
-    fits = again is not None and (again.height, again.width) == (height, width)
-    message = again if fits else _empty_cloud(height, width)
+    if again is not None and (again.height, again.width) == (height, width):
+        message = again
+    else:
+        message = _empty_cloud(height, width)
     message.header = header
     bgra = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGRA).view(np.uint32)[..., 0]
     np.bitwise_and(bgra, np.uint32(0x00FFFFFF), out=bgra)
@@ -228,7 +230,7 @@ def _rigid(position: Point | Vector3, orientation: Quaternion, what: str) -> np.
 
 
 def _bytes_of(values: np.ndarray) -> memoryview:
-    return memoryview(np.ascontiguousarray(values)).cast('B')
+    return np.ascontiguousarray(values).data.cast('B')
 
 
 def _pose(matrix: np.ndarray) -> Pose:

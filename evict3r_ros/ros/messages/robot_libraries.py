@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,7 @@ def quaternion_from_matrix(rotation: np.ndarray) -> np.ndarray:
 
 @cache
 def _cv_bridge() -> Callable[[np.ndarray, str, str], np.ndarray] | None:
+    """Return cv_bridge's conversion of encodings, None where there is none that is safe to call."""
     # The distributions' cv_bridge is built for numpy 1. Under numpy 2, which pip likes to bring, it imports and then
     # ends the process with a segmentation fault at its first call (seen with Debian's 1.16.2 and numpy 2.4).
     if int(np.__version__.split('.')[0]) >= 2:
@@ -63,11 +65,13 @@ def _cv_bridge() -> Callable[[np.ndarray, str, str], np.ndarray] | None:
         from cv_bridge.boost.cv_bridge_boost import cvtColor2
     except (ImportError, AttributeError):
         return None
-    return cvtColor2
+    convert: Callable[[np.ndarray, str, str], np.ndarray] = cvtColor2
+    return convert
 
 
 @cache
-def _tf_transformations():
+def _tf_transformations() -> Any:
+    """Return the module, None where it is not installed."""
     try:
         import tf_transformations
     except (ImportError, AttributeError):  # the latter: Ubuntu 22.04's transforms3d under a numpy from pip

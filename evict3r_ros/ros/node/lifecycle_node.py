@@ -7,13 +7,13 @@ from __future__ import annotations
 import gc
 import traceback
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # Humble has no rclpy.clock_type
 from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -22,24 +22,18 @@ from rclpy.timer import Timer
 from std_srvs.srv import Trigger
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.io.scene_record import SceneRecord
-from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.msg import StreamStatus
-from evict3r_ros.network import StreamVGGT
 from evict3r_ros.ros.node import qos
 from evict3r_ros.ros.node.diagnostics import RECENT_S, diagnostics
-from evict3r_ros.ros.node.inputs import Inputs
-from evict3r_ros.ros.node.outputs import Outputs
+from evict3r_ros.ros.node.lifecycle_services import answer_questions_in, refuse_impossible_transitions
+from evict3r_ros.ros.node.states import Active, Configured
 from evict3r_ros.ros.node.status import status_message
 from evict3r_ros.ros.node.tf_watch import ParentWatch
-from evict3r_ros.ros.perception.faults import Faults, FrameRefused, explain
-from evict3r_ros.ros.perception.perception import Answer, Perception
+from evict3r_ros.ros.perception.faults import Faults, explain
 from evict3r_ros.ros.perception.transforms import StaticTransforms, listen
-from evict3r_ros.ros.perception.worker import Counts, Pace, Worker
+from evict3r_ros.ros.perception.worker import Counts, Pace
 from evict3r_ros.ros.settings import parameters
-from evict3r_ros.ros.settings.assembly import describe, open_stream
-from evict3r_ros.ros.settings.parameters import Settings
-from evict3r_ros.stream import Stream
+from evict3r_ros.ros.settings.assembly import describe
 
 Done = TransitionCallbackReturn
 
@@ -54,21 +48,17 @@ class Evict3rNode(LifecycleNodeMixin, Node):
     def __init__(self, name: str = 'evict3r', context: Context | None = None) -> None:
         Node.__init__(self, name, context=context)
         # Transitions take as long as weights take to load. In a group of their own, with an executor of several
-        # threads, parameters and status are served meanwhile (LifecycleNode itself has no argument for the group).
+        # threads, the rest is served meanwhile (LifecycleNode itself has no argument for the group).
         self.transitions = MutuallyExclusiveCallbackGroup()
         LifecycleNodeMixin.__init__(self, callback_group=self.transitions)
-        self._settings: Settings | None = None  # None while unconfigured
-        self._network: StreamVGGT | None = None
-        self._stream: Stream | None = None
-        self._perception: Perception | None = None
-        self._record: SceneRecord | None = None
-        self._worker: Worker | None = None
-        self._counts = Counts()
+        answer_questions_in(self, MutuallyExclusiveCallbackGroup())
+        refuse_impossible_transitions(self, lambda text: self._log(False, text))
+        self._configured: Configured | None = None
+        self._active: Active | None = None
+        self._counts = Counts()  # of the last time that the node was active
         self._faults = Faults(self._log)
-        self._outputs: Outputs | None = None
-        self._inputs: Inputs | None = None
-        self._timer: Timer | None = None
         self._static = StaticTransforms()
+        self._timer: Timer | None = None  # parameters are judged from their declaration on
         self._listener = listen(self, self._static, self.default_callback_group)
         self.add_on_set_parameters_callback(self._on_parameters)
         parameters.declare(self)
@@ -90,139 +80,119 @@ class Evict3rNode(LifecycleNodeMixin, Node):
     # Transitions. rclpy swallows what they raise, so each goes through _attempt.
 
     def on_configure(self, state: LifecycleState) -> Done:
+        """Load the weights and allocate all memory."""
         return self._attempt('configure', self._configure, undo=self._free)
 
     def on_activate(self, state: LifecycleState) -> Done:
+        """Warm up and subscribe."""
         return self._attempt('activate', self._activate, undo=self._silence)
 
     def on_deactivate(self, state: LifecycleState) -> Done:
+        """Unsubscribe and wait for the frame in work."""
         return self._attempt('deactivate', self._silence)
 
     def on_cleanup(self, state: LifecycleState) -> Done:
+        """Give the memory back."""
         return self._attempt('clean up', self._free)
 
     def on_shutdown(self, state: LifecycleState) -> Done:
+        """Give everything back, for good."""
         return self._attempt('shut down', self._free)
 
     def on_error(self, state: LifecycleState) -> Done:
+        """Give everything back, to begin anew with configure."""
         return self._attempt('recover', self._free)
 
+    def bring_up(self) -> bool:
+        """Configure and activate, as far as nobody has done so already; return whether the node is active.
+
+        To be called in the callback group `transitions`.
+        """
+        for label, trigger in (('unconfigured', self.trigger_configure), ('inactive', self.trigger_activate)):
+            if self._state_label() == label and trigger() != Done.SUCCESS:
+                return False
+        return self._state_label() == 'active'
+
     def _attempt(self, what: str, action: Callable[[], None], undo: Callable[[], None] = lambda: None) -> Done:
+        failure = self._failure(what, action)
+        # Not where the exception was caught: until that is over, its traceback keeps the network in memory.
+        if failure is not None:
+            undo()
+        self._tell()
+        return Done.SUCCESS if failure is None else failure
+
+    def _failure(self, what: str, action: Callable[[], None]) -> Done | None:
+        """Return what became of an action, None if all went well."""
         try:
             action()
         except Exception as error:
             # What a user can mend, and a card that is too small, is one line; anything else is ours to find.
-            known = isinstance(error, (UserError, torch.cuda.OutOfMemoryError))
+            known = isinstance(error, UserError | torch.cuda.OutOfMemoryError)
             text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self.get_logger().error(
                 f'cannot {what}: {text}' if known else f'cannot {what}: {traceback.format_exc().rstrip()}'
             )
             self._faults.last = text
-            undo()
-            self._tell()
             return Done.FAILURE if known else Done.ERROR
-        self._tell()
-        return Done.SUCCESS
+        return None
 
     def _configure(self) -> None:
-        self._settings = settings = parameters.read(self)
         self._counts = Counts()
         self._faults.clear()
-        self._network, self._stream = open_stream(settings, self._log)
-        self._outputs = Outputs(self, self._watch)
-        self._record = self._open_record()
-        self._perception = Perception(
-            self._stream,
-            settings,
-            self._static,
-            self._faults,
-            self._outputs.wanted,
-            lambda: self.count_publishers(self.resolve_topic_name('camera_info')) > 0,
-            self._record,
-        )
+        self._configured = configured = Configured(self, self._static, self._watch, self._faults, self._log)
         log = self.get_logger()
-        log.info(describe(settings, self._network, self._stream))
-        if self._network.untrained:
+        log.info(describe(configured.settings, configured.network, configured.stream))
+        if configured.network.untrained:
             log.warning(
                 'UNTRAINED: these weights are random, what the node answers means nothing'
-                + ('' if settings.allow_untrained_tf else '; nothing is sent to /tf')
+                + ('' if configured.settings.allow_untrained_tf else '; nothing is sent to /tf')
             )
 
-    def _open_record(self) -> SceneRecord | None:
-        """Return what ~/save writes, or None: a disk that cannot be written must not keep a robot from seeing."""
-        if not self._settings.save_folder:
-            return None
-        folder = Path(self._settings.save_folder).expanduser()
-        try:
-            return SceneRecord(folder, self._settings.save_max_points)
-        except OSError as error:
-            self._faults.count('not_saved', f'nothing is kept for ~/save: save.folder {folder}: {error.strerror}')
-            return None
-
     def _activate(self) -> None:
-        perception = self._perception
-        perception.warm_up()
-        perception.begin()
-        worker = Worker(
-            lambda message: perception.process(message, worker.stopping),
-            self._publish,
-            self._on_frame_error,
-            self._counts,
-        )
-        self._worker = worker
-        worker.start()
-        self._inputs = Inputs(self, self._settings, perception, self._static, self._faults, worker.offer)
+        if self._configured is None:
+            raise UserError('the node is not configured')
+        self._active = Active(self, self._configured, self._static, self._faults, self._on_frame_error, self._counts)
 
     def _silence(self) -> None:
         """Unsubscribe, and wait for the frame in work; its answer is not published."""
-        inputs, self._inputs = self._inputs, None
-        if inputs is not None:
-            inputs.close()
-        if self._worker is not None:
-            self._worker.stop()
-            self._counts, self._worker = self._worker.counts(), None
+        active = self._active
+        if active is not None:
+            self._counts = active.close()
+            self._active = None
         self._watch.watch('')
 
     def _free(self) -> None:
         """Give back everything that configure took."""
         self._silence()
-        outputs, record, self._outputs, self._record = self._outputs, self._record, None, None
-        self._perception = self._settings = None
-        if outputs is not None:
-            outputs.close()
-        if record is not None:
-            record.close()
-        if self._stream is not None:
-            self._stream.close()
-        self._stream = self._network = None
-        # The worker and what it calls know each other: without this the network would stay until Python looks for that.
+        configured, self._configured = self._configured, None
+        if configured is not None:
+            configured.close()
+        del configured
+        # What the worker called knows the network: without this it would stay until Python looks for that.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _state_label(self) -> str:
+        """Return the lifecycle state: 'unconfigured', 'configuring', 'inactive', and so on."""
+        return str(self._state_machine.current_state[1])
 
     def destroy_node(self) -> None:
         """Destroy the node and, with it, its DDS participant."""
         super().destroy_node()
         # rclpy leaves this to the garbage collector. While it is there the participant lives on, and a process that
         # ends first leaves its shared memory behind: 70 MB in /dev/shm with our profile.
-        self._state_machine = None
+        del self._state_machine
 
     def halt(self, timeout_s: float) -> bool:
         """Publish no more answers; return False if a frame is still in the network after `timeout_s`."""
-        worker = self._worker
-        return worker is None or worker.stop(timeout_s)
+        active = self._active
+        return active is None or active.worker.stop(timeout_s)
 
-    # A frame's way out, on the worker's thread
-
-    def _publish(self, answer: Answer) -> None:
-        inputs, perception = self._inputs, self._perception
-        if inputs is not None and inputs.overtook(nanoseconds(answer.depth.header.stamp)):
-            raise FrameRefused('bad_stamp', 'an answer was withheld: the clock was set back while it was worked on')
-        settings = perception.settings
-        with_tf = settings.publish_tf and (not self._network.untrained or settings.allow_untrained_tf)
-        self._watch.watch(perception.mount.child if with_tf else '')
-        self._outputs.publish(answer, with_tf)
-        answer.keep()
+    def on_callback_error(self, error: Exception) -> None:
+        """Count and log an exception that a callback did not handle; from any thread."""
+        trace = ''.join(traceback.format_exception(error)).rstrip()
+        self._faults.count('callback_failed', f'a callback failed: {error!r}', f'\n{trace}')
 
     def _on_frame_error(self, error: Exception) -> None:
         kind, text = explain(error)
@@ -240,40 +210,42 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             self.get_logger().warning(text)
 
     def _on_other_parent(self, parent: str) -> None:
-        perception = self._perception
-        if perception is not None and perception.mount is not None:
-            child = perception.mount.child
+        configured = self._configured
+        mount = configured.perception.mount if configured is not None else None
+        if mount is not None:
             self._faults.count(
                 'second_parent',
-                f'somebody else publishes {parent} -> {child} in /tf: this node holds '
+                f'somebody else publishes {parent} -> {mount.child} in /tf: this node holds '
                 'its own back, because a frame has one parent (publish_tf: false if that is meant)',
             )
 
-    def _on_parameters(self, changed: list[RosParameter]) -> SetParametersResult:
-        verdict = parameters.judge(changed, configured=self._settings is not None)
-        perception = self._perception
+    def _on_parameters(self, changed: list[RosParameter[Any]]) -> SetParametersResult:
+        verdict = parameters.judge(changed, configured=self._state_label() != 'unconfigured')
         if not verdict.successful:
             return verdict
-        if perception is not None:
-            perception.settings = parameters.read(self, changed)
+        configured = self._configured
+        if configured is not None:
+            configured.perception.settings = parameters.read(self, changed)
         for parameter in changed:
             if parameter.name == 'status_period' and self._timer is not None:
                 self._timer.timer_period_ns = int(parameter.value * 1e9)
         return verdict
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        perception = self._perception
-        response.success = perception is not None and self._worker is not None
-        response.message = 'the node is not active'
-        if response.success:
-            perception.ask_for_reset()
-            response.message = 'the next image begins a stream; the odometry goes on from the last pose'
+        configured = self._configured
+        if configured is None or self._active is None:
+            response.message = 'the node is not active'
+            return response
+        configured.perception.ask_for_reset()
+        response.success = True
+        response.message = 'the next image begins a stream; the odometry goes on from the last pose'
         return response
 
     def _on_save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        record = self._record
+        configured = self._configured
+        record = configured.record if configured is not None else None
         if record is None:
-            kept = self._settings is None or self._settings.save_folder
+            kept = configured is None or configured.settings.save_folder
             response.message = (
                 'nothing is kept: the node is not configured, or save.folder cannot be written'
                 if kept
@@ -282,10 +254,12 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             return response
         try:
             saved = record.save()
-        except (OSError, UserError) as error:
+        except OSError as error:
             response.message = f'not saved: {error}'
-            if isinstance(error, OSError):
-                self._faults.count('not_saved', response.message)
+            self._faults.count('not_saved', response.message)
+            return response
+        except ValueError as error:  # nothing to save yet, or a cleanup closed the record meanwhile
+            response.message = f'not saved: {error if self._configured is configured else "the node was cleaned up"}'
             return response
         response.success = True
         response.message = f'{saved.folder}: {saved.points} points, {saved.poses} poses'
@@ -294,36 +268,38 @@ class Evict3rNode(LifecycleNodeMixin, Node):
 
     def _tell(self) -> None:
         """Publish status, diagnostics and path."""
-        worker, perception, inputs, outputs = self._worker, self._perception, self._inputs, self._outputs
-        conditions = inputs.conditions() if inputs is not None else []
-        if perception is not None:
-            conditions += self._conditions(perception)
+        configured, active = self._configured, self._active
+        conditions = active.inputs.conditions() if active is not None else []
+        if configured is not None:
+            conditions += self._conditions(configured)
         message = status_message(
-            self._settings,
-            self._network,
-            perception,
-            worker.counts() if worker else self._counts,
-            worker.pace() if worker else Pace(),
+            active.worker.counts() if active is not None else self._counts,
+            active.worker.pace() if active is not None else Pace(),
             self._faults,
+            configured.network if configured is not None else None,
+            configured.perception if configured is not None else None,
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
-        state = 'unconfigured' if self._settings is None else 'inactive' if inputs is None else 'active'
+        state = 'unconfigured' if configured is None else 'inactive' if active is None else 'active'
         self._diagnostics.publish(
             diagnostics(message, self.get_fully_qualified_name(), state, self._faults.recent(RECENT_S), conditions)
         )
-        if inputs is not None and perception.trajectory is not None and perception.settings.publish_path:
-            outputs.publish_path(perception.trajectory, perception.settings.frames_odom)
+        if configured is not None and active is not None:
+            odometry, settings = configured.perception.odometry, configured.settings
+            if odometry is not None and settings.publish_path:
+                configured.outputs.publish_path(odometry, settings.frames_odom)
 
-    def _conditions(self, perception: Perception) -> list[str]:
+    def _conditions(self, configured: Configured) -> list[str]:
         """Return what is wrong as long as it lasts, in words."""
-        wrong = []
-        if self._network is not None and self._network.untrained:
+        perception, wrong = configured.perception, []
+        mount = perception.mount
+        if configured.network.untrained:
             wrong.append('UNTRAINED weights: the answers mean nothing')
         if perception.frozen:
             wrong.append('the images do not change')
-        if perception.mount is not None and perception.mount.problem:
-            wrong.append(perception.mount.problem)
-        if (parent := self._watch.other_parent()) and perception.mount is not None:
-            wrong.append(f'somebody else publishes {parent} -> {perception.mount.child}')
+        if mount is not None and mount.problem:
+            wrong.append(mount.problem)
+        if mount is not None and (parent := self._watch.other_parent()):
+            wrong.append(f'somebody else publishes {parent} -> {mount.child}')
         return wrong

@@ -64,15 +64,15 @@ class Outputs:
             if message is not None:
                 publishers[name].publish(message)
 
-    def publish_path(self, trajectory: OdometryIntegrator, frame: str) -> None:
+    def publish_path(self, odometry: OdometryIntegrator, frame: str) -> None:
         """Publish the path, if there is more of it than last time; from any thread."""
-        poses = list(trajectory.path)
+        poses = list(odometry.path)
         state = (len(poses), poses[-1][0]) if poses else None
         with self._telling:
-            news = state is not None and (state != self._path_was or trajectory is not self._path_of)
+            news = state is not None and (state != self._path_was or odometry is not self._path_of)
             if news and self._publishers:
                 self._publishers['path'].publish(self._paths.of(poses, frame))
-            self._path_was, self._path_of = state, trajectory
+            self._path_was, self._path_of = state, odometry
 
     def close(self) -> None:
         """Withdraw the topics."""

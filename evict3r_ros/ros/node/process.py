@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import NoReturn
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import InvalidHandle, MultiThreadedExecutor  # the former has another home in each distribution
-from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.executors import Executor, InvalidHandle, MultiThreadedExecutor  # type: ignore[attr-defined]  # InvalidHandle's own home differs by distribution
 from rclpy.signals import SignalHandlerOptions
 
 from evict3r_ros.errors import UserError
@@ -24,6 +25,9 @@ STOP_S = 0.8  # for the frame in the network
 EXIT_S = 1.5  # for everything, so that a signal ends the process within two seconds
 # How soon a thread that wants Python gets it from one that computes: its own 5 ms, several times an image, cost images.
 SWITCH_S = 5e-4
+# More failures than a callback could make in this time end the process.
+MOST_FAILURES, FAILURES_S = 1000, 1.0
+_TOLD = 'evict3r_told'
 
 
 def spin(ros_arguments: list[str], autostart: bool) -> NoReturn:
@@ -47,18 +51,18 @@ def spin(ros_arguments: list[str], autostart: bool) -> NoReturn:
     except (InvalidParameterTypeException, InvalidParameterValueException, UserError) as error:
         rclpy.shutdown()
         raise UserError(str(error)) from error
-    # One thread may be deep in a transition, one in saving; the others serve images, parameters and status.
-    executor = MultiThreadedExecutor(num_threads=4)
+    # One thread a callback group: transitions, saving, status, questions for the state, and the rest.
+    executor = MultiThreadedExecutor(num_threads=5)
     executor.add_node(node)
     if autostart:
 
         def start() -> None:
             timer.cancel()
-            if not _activate(node):
+            if not node.bring_up():
                 end.request(2)
 
         timer = node.create_timer(0.0, start, callback_group=node.transitions)
-    spinner = threading.Thread(target=_spin, args=(executor, end), name='executor', daemon=True)
+    spinner = threading.Thread(target=_spin, args=(executor, node.on_callback_error, end), name='executor', daemon=True)
     spinner.start()
     while end.exit_code is None:
         time.sleep(0.1)
@@ -90,12 +94,9 @@ class _End:
             self.exit_code = exit_code
 
 
-def _activate(node: Evict3rNode) -> bool:
-    success = TransitionCallbackReturn.SUCCESS
-    return node.trigger_configure() == success and node.trigger_activate() == success
-
-
-def _spin(executor: MultiThreadedExecutor, end: _End) -> None:
+def _spin(executor: Executor, failed: Callable[[Exception], None], end: _End) -> None:
+    """Serve callbacks until the executor is shut down. One that raises costs itself: failed(error) is told of it."""
+    recent: deque[float] = deque(maxlen=MOST_FAILURES)
     while True:
         try:
             executor.spin()
@@ -104,9 +105,16 @@ def _spin(executor: MultiThreadedExecutor, end: _End) -> None:
             # A transition destroyed a publisher just while this thread put its events on the list of what to wait for;
             # rclpy takes that for a subscription, but not for these. Nothing is lost by beginning that list anew.
             continue
-        except Exception:
-            end.request(1)
-            raise
+        except Exception as error:
+            # rclpy raises here what a callback raised, after everything around it was tidied up.
+            recent.append(time.monotonic())
+            if len(recent) == MOST_FAILURES and recent[-1] - recent[0] < FAILURES_S:
+                end.request(1)  # not a callback, but the waiting for them: nothing is served any more
+                raise
+            # A callback that was on the list twice before a thread took it up raises its exception twice.
+            if not hasattr(error, _TOLD):
+                setattr(error, _TOLD, True)
+                failed(error)
 
 
 def _leave(exit_code: int) -> NoReturn:

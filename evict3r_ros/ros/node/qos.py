@@ -8,17 +8,19 @@ The parameters are those of every ROS 2 node: `qos_overrides./evict3r/points.pub
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import InvalidParameterTypeException
-from rclpy.node import Node, PublisherEventCallbacks, SubscriptionEventCallbacks  # Humble has them elsewhere
+from rclpy.node import Node, PublisherEventCallbacks, SubscriptionEventCallbacks  # type: ignore[attr-defined]  # the callbacks' own home is another one in Humble
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.subscription import Subscription
 
 from evict3r_ros.errors import UserError
+
+Made = TypeVar('Made')
 
 # Without rclpy's own events (warnings of qualities that do not match, which the other side gives as well): each is one
 # more thing on the list that the executor makes anew for every message, and a list of dozens costs it images.
@@ -54,7 +56,7 @@ def diagnostics() -> QoSProfile:
     return QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
-def publish_on(node: Node, kind: type, topic: str, profile: QoSProfile) -> Publisher:
+def publish_on(node: Node, kind: type, topic: str, profile: QoSProfile) -> Publisher[Any]:
     """Make a publisher whose quality may be overridden. Raises UserError for overrides that cannot be.
 
     profile: a fresh one, because rclpy writes the overrides into it.
@@ -78,7 +80,7 @@ def subscribe_to(
     callback: Callable[[Any], None],
     profile: QoSProfile,
     group: CallbackGroup | None = None,
-) -> Subscription:
+) -> Subscription[Any]:
     """Make a subscription in the same way."""
     return _make(
         topic,
@@ -94,7 +96,7 @@ def subscribe_to(
     )
 
 
-def _make(topic: str, make: Callable[[], Any]) -> Any:
+def _make(topic: str, make: Callable[[], Made]) -> Made:
     try:
         return make()
     except (InvalidQosOverridesError, InvalidParameterTypeException, RuntimeError) as error:

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the node says of itself: the StreamStatus message from the parts that know."""
+"""The StreamStatus message, made from the parts that know."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ from evict3r_ros.network import StreamVGGT
 from evict3r_ros.ros.perception.faults import Faults
 from evict3r_ros.ros.perception.perception import Perception
 from evict3r_ros.ros.perception.worker import Counts, Pace
-from evict3r_ros.ros.settings.parameters import Settings
 
 
 def status_message(
-    settings: Settings | None,
-    network: StreamVGGT | None,
-    perception: Perception | None,
-    counts: Counts,
-    pace: Pace,
-    faults: Faults,
+    counts: Counts, pace: Pace, faults: Faults, network: StreamVGGT | None, perception: Perception | None
 ) -> StreamStatus:
-    """Return the status without stamp; None for what an unconfigured node does not have."""
+    """Return the status without stamp. network, perception: None while the node is not configured."""
     faulty = faults.counts()
     message = StreamStatus(
         frames_received=counts.received,
@@ -37,12 +31,11 @@ def status_message(
         fault_counts=list(faulty.values()),
         last_error=faults.last,
     )
-    if settings is not None:
-        message.policy = settings.cache_policy
     if network is not None:
         message.preset = network.preset.name
         message.weights, message.untrained, message.device = network.source, network.untrained, str(network.device)
     if perception is not None:
+        message.policy = perception.settings.cache_policy
         message.header.frame_id = perception.camera_frame
         message.resets = perception.resets
         message.tokens, message.budget = perception.stats.tokens, perception.stats.budget

@@ -32,6 +32,7 @@ KINDS = {
     'not_finite': (True, 'answers of the network that are not finite'),
     'out_of_memory': (True, 'frames for which the device had no memory'),
     'network_failed': (True, 'frames that failed inside the network'),
+    'callback_failed': (True, 'callbacks that failed'),
     'not_saved': (True, 'things that could not be written to disk'),
 }
 THROTTLE_S = 5.0

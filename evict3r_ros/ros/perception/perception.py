@@ -68,6 +68,14 @@ class _View:
 
 
 @dataclass(frozen=True)
+class _Mounted:
+    """The camera's place on the robot, and the odometry that moves it."""
+
+    mount: Mount
+    odometry: OdometryIntegrator
+
+
+@dataclass(frozen=True)
 class _Maps:
     """A frame's answer as arrays of the published size (h, w), in metres as far as the scale is known."""
 
@@ -108,14 +116,25 @@ class Perception:
             )
         )
         self.camera = CameraModel(lambda text: faults.count('calibration', text))
-        self.mount: Mount | None = None
-        self.trajectory: OdometryIntegrator | None = None
+        self._mounted: _Mounted | None = None
         self.frozen = False
         self._last_cloud: PointCloud2 | None = None
         self._stream, self._transforms, self._faults = stream, transforms, faults
         self._wants, self._expects_info, self._record = wants, expects_info, record
         self._reset_wanted = threading.Event()
         self.begin()
+
+    @property
+    def mount(self) -> Mount | None:
+        """How the camera of the last image is mounted, None before the first."""
+        mounted = self._mounted
+        return None if mounted is None else mounted.mount
+
+    @property
+    def odometry(self) -> OdometryIntegrator | None:
+        """Where the robot is and was, None before the first image."""
+        mounted = self._mounted
+        return None if mounted is None else mounted.odometry
 
     def warm_up(self) -> None:
         """Run one frame that means nothing, so that the first real one does not pay for allocations."""
@@ -128,7 +147,7 @@ class Perception:
         """Forget the images seen so far: the next one is the first of a stream, at odom's origin."""
         self._stream.reset()
         self.scale.restart()
-        self.mount = self.trajectory = None
+        self._mounted = None
         self.frozen = False
         self._view: _View | None = None
         self._stamps = StampOrder()
@@ -155,7 +174,7 @@ class Perception:
         decode = conversions.rgb_from_image if isinstance(message, Image) else conversions.rgb_from_compressed
         image = decode(message)
         self._check_image(image)
-        self._follow_view(image.shape[:2], message.header.frame_id, set_back, cancelled)
+        mounted = self._follow_view(image.shape[:2], message.header.frame_id, set_back, cancelled)
         gap_s = self._stamps.accept(stamp_ns)
         if gap_s:
             self._faults.count('image_gap', f'no usable image for {gap_s:.1f} s by their stamps; the stream goes on')
@@ -164,7 +183,7 @@ class Perception:
         self.camera_frame = message.header.frame_id
         if time.monotonic() - self._stats_at > STATS_PERIOD_S:
             self.stats, self._stats_at = self._stream.stats(), time.monotonic()
-        return self._answer(prediction, image, message.header, stamp_ns)
+        return self._answer(mounted, prediction, image, message.header, stamp_ns)
 
     def _check_image(self, image: np.ndarray) -> None:
         height, width = image.shape[:2]
@@ -196,20 +215,21 @@ class Perception:
         self._failed = False
         return prediction
 
-    def _follow_view(self, size: tuple[int, int], frame: str, set_back: bool, cancelled: threading.Event) -> None:
+    def _follow_view(self, size: tuple[int, int], frame: str, set_back: bool, cancelled: threading.Event) -> _Mounted:
         """Make stream, rectification and odometry fit the image that is about to be processed."""
         if self._view is None:
             self.camera.wait(self._expects_info, self.settings.startup_timeout, cancelled)
         view = _View(size, frame, self.camera.calibration)
         known, self._view = self._view, view
-        if known is None or known.frame != frame or self._transforms.version != self._mounted_by:
-            self._follow_mount(frame, cancelled)
+        mounted = self._mounted
+        if mounted is None or known is None or known.frame != frame or self._transforms.version != self._mounted_by:
+            mounted = self._follow_mount(frame, cancelled)
         if known != view:
             self.camera.adopt(view.calibration, size)
         wanted = self._reset_wanted.is_set()
         self._reset_wanted.clear()
         if known is None or not (known != view or set_back or self._failed or wanted):
-            return
+            return mounted
         if set_back:
             self._faults.count('clock_set_back', 'stream reset: the clock was set back')
         elif known.size != size or known.frame != frame:
@@ -221,14 +241,15 @@ class Perception:
         self.resets += 1
         self._stream.reset()
         self.scale.restart()
-        self.trajectory.restart(keep=not set_back)
+        mounted.odometry.restart(keep=not set_back)
         if set_back and self._record is not None:
             self._record.restart()
         self._failed = False
+        return mounted
 
-    def _follow_mount(self, frame: str, cancelled: threading.Event) -> None:
+    def _follow_mount(self, frame: str, cancelled: threading.Event) -> _Mounted:
         """Find where the camera sits; wait for it once a camera, and see it when it comes later or changes."""
-        settings, transforms = self.settings, self._transforms
+        settings, transforms, before = self.settings, self._transforms, self._mounted
         patience = 0.0 if frame in self._waited_for else settings.startup_timeout
         mount = find_mount(transforms, settings.frames_odom, settings.frames_base, frame, patience, cancelled)
         if cancelled.is_set():
@@ -236,31 +257,32 @@ class Perception:
         self._mounted_by = transforms.version
         if len(self._waited_for) < MOST_FRAMES:
             self._waited_for.add(frame)
-        if self.mount is not None and not mount.differs(self.mount):
-            return
+        if before is not None and not mount.differs(before.mount):
+            return before
         if mount.problem:
             self._faults.count('second_parent' if mount.taken else 'no_transform', mount.problem)
-        if self.trajectory is None:
-            self.trajectory = OdometryIntegrator(mount.child_from_camera, mount.odom_from_child)
+        if before is None:
+            odometry = OdometryIntegrator(mount.child_from_camera, mount.odom_from_child)
         else:
-            self.trajectory.remount(
-                mount.child_from_camera, mount.odom_from_child, keep=mount.child == self.mount.child
-            )
-        self.mount = mount
+            odometry, keep = before.odometry, mount.child == before.mount.child
+            odometry.remount(mount.child_from_camera, mount.odom_from_child, keep=keep)
+        self._mounted = mounted = _Mounted(mount, odometry)
+        return mounted
 
-    def _answer(self, prediction: Prediction, image: np.ndarray, header: Header, stamp_ns: int) -> Answer:
-        settings = self.settings
+    def _answer(
+        self, mounted: _Mounted, prediction: Prediction, image: np.ndarray, header: Header, stamp_ns: int
+    ) -> Answer:
+        settings, mount = self.settings, mounted.mount
         at_camera = settings.depth_size == 'camera'
-        maps, odometry = self._place(prediction, at_camera, stamp_ns)
-        odom_from_camera = odometry.odom_from_child @ self.mount.child_from_camera
+        maps, odometry = self._place(mounted, prediction, at_camera, stamp_ns)
+        odom_from_camera = odometry.odom_from_child @ mount.child_from_camera
         wants_rgb, wants_points = self._wants('rgb'), self._wants('points')
         wants_points = wants_points and (self.scale.state.is_metric or not settings.points_require_metric)
         recorded = self._record is not None and self._record.wants_points(stamp_ns)
-        colours = None
+        colours: np.ndarray | None = None
         if wants_rgb or wants_points or recorded:
             colours = image if at_camera else prediction.image.cpu().numpy()
         odom = Header(stamp=header.stamp, frame_id=settings.frames_odom)
-        mount = self.mount
         transform = conversions.transform_from_pose(odometry.odom_from_child, odom, mount.child)
         return Answer(
             depth=conversions.image_from_map(maps.depth, header),
@@ -268,19 +290,21 @@ class Perception:
             info=conversions.info_from_K(maps.K, maps.depth.shape, header),
             odometry=conversions.odometry_from_state(odometry, odom, mount.child),
             transform=None if mount.taken else transform,
-            rgb=conversions.image_from_rgb(colours, header) if wants_rgb else None,
-            points=self._cloud(maps, colours, header) if wants_points else None,
+            rgb=conversions.image_from_rgb(colours, header) if wants_rgb and colours is not None else None,
+            points=self._cloud(maps, colours, header) if wants_points and colours is not None else None,
             keep=lambda: self._keep(maps, colours if recorded else None, odom_from_camera, stamp_ns),
         )
 
-    def _place(self, prediction: Prediction, at_camera: bool, stamp_ns: int) -> tuple[_Maps, OdometryState]:
+    def _place(
+        self, mounted: _Mounted, prediction: Prediction, at_camera: bool, stamp_ns: int
+    ) -> tuple[_Maps, OdometryState]:
         """Return the frame's maps and where the robot is, both scaled by what is known of the scale."""
         view = prediction.view
-        depth, confidence = prediction.depth, prediction.confidence
+        tensors = prediction.depth, prediction.confidence
         if at_camera:
-            depth, confidence = view.to_camera(depth), view.to_camera(confidence)
+            tensors = view.to_camera(tensors[0]), view.to_camera(tensors[1])
         # One copy from the device each; from here on the arrays belong to this frame alone.
-        depth, confidence = (values.cpu().numpy() for values in (depth, confidence))
+        depth, confidence = tensors[0].cpu().numpy(), tensors[1].cpu().numpy()
         seen = self.camera.seen(view, at_camera)
         depth = np.where(np.isfinite(depth) & (depth > 0.0) & seen, depth, np.float32(np.nan))
         K = self.camera.matrix(prediction, at_camera)
@@ -291,12 +315,12 @@ class Perception:
                 confidence,
                 K,
                 prediction.world_from_camera,
-                self.mount.base_from_camera,
+                mounted.mount.base_from_camera,
                 (0.0, 1.0) if at_camera else view.seen_rows,
             )
         )
         typical = float(np.nanmedian(confidence[::8, ::8]))
-        odometry = self.trajectory.advance(stamp_ns, prediction.world_from_camera, scale, typical)
+        odometry = mounted.odometry.advance(stamp_ns, prediction.world_from_camera, scale, typical)
         return _Maps(depth * np.float32(scale.scale), confidence, K), odometry
 
     def _cloud(self, maps: _Maps, colours: np.ndarray, header: Header) -> PointCloud2:

@@ -25,7 +25,7 @@ class ScaleInputs:
         """Take in a pose, of the base or of a frame that static transforms join with it."""
         try:
             matrix = conversions.pose_from_odometry(message)
-            child_from_base = np.eye(4)
+            child_from_base: np.ndarray | None = np.eye(4)
             if message.child_frame_id:
                 child_from_base = self._transforms.find(message.child_frame_id, self._base)
             if child_from_base is None:

@@ -18,6 +18,7 @@ from geometry_msgs.msg import TransformStamped
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from tf2_msgs.msg import TFMessage
 
 from evict3r_ros import geometry
@@ -73,13 +74,13 @@ class StaticTransforms:
             with self._changed:
                 self._changed.wait(0.05)  # short, because a condition cannot wait for the event as well
 
-    def root(self, frame: str) -> str:
-        """Return the frame at the top of the static chain over `frame`: itself if nothing carries it."""
+    def root(self, frame: str) -> tuple[str, np.ndarray]:
+        """Return the frame at the top of the static chain over `frame`, and the (4, 4) matrix root_from_frame."""
         with self._changed:
             return self._tree.root(frame)
 
 
-def listen(node: Node, transforms: StaticTransforms, group: CallbackGroup):
+def listen(node: Node, transforms: StaticTransforms, group: CallbackGroup) -> Subscription[TFMessage]:
     """Subscribe `transforms` to /tf_static on `node`; returns the subscription, to be destroyed with the node."""
 
     def receive(message: TFMessage) -> None:
@@ -137,8 +138,7 @@ def find_mount(
         )
     base_from_camera = transforms.wait(base, camera, timeout_s, cancelled)
     if base_from_camera is None:
-        root = transforms.root(camera)
-        root_from_camera = transforms.find(root, camera)
+        root, root_from_camera = transforms.root(camera)
         return Mount(
             root,
             root_from_camera,
@@ -149,7 +149,7 @@ def find_mount(
                 'instead, with the camera taken to be level at the first image'
             ),
         )
-    root = transforms.root(base)
+    root, root_from_base = transforms.root(base)
     if root in (bare(odom), *WORLD_FRAMES):
         return Mount(
             base,
@@ -163,7 +163,6 @@ def find_mount(
                 'have two parents'
             ),
         )
-    root_from_base = transforms.find(root, base)
     return Mount(
         root, root_from_base @ base_from_camera, geometry.invert(root_from_base), base_from_camera, from_tf=True
     )

@@ -12,11 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 Item = TypeVar('Item')
+Result = TypeVar('Result')
 WINDOW = 512  # frames that rate and latency look back on: bounded, whatever the uptime
 
 
@@ -30,6 +31,9 @@ class Counts:
     failed: int = 0
 
 
+_NONE = Counts()
+
+
 @dataclass(frozen=True)
 class Pace:
     """Deliveries a second over the last seconds, and milliseconds from offer to delivery over the last WINDOW."""
@@ -39,7 +43,7 @@ class Pace:
     latency_p99_ms: float = float('nan')
 
 
-class Worker(Generic[Item]):
+class Worker(Generic[Item, Result]):
     """One thread behind a mailbox with one slot.
 
     work(item) -> result runs in the thread. deliver(result) follows in the same thread, unless the worker was
@@ -50,10 +54,10 @@ class Worker(Generic[Item]):
 
     def __init__(
         self,
-        work: Callable[[Item], Any],
-        deliver: Callable[[Any], None],
+        work: Callable[[Item], Result],
+        deliver: Callable[[Result], None],
         failed: Callable[[Exception], None],
-        before: Counts = Counts(),
+        before: Counts = _NONE,
     ) -> None:
         self.stopping = threading.Event()
         self._work, self._deliver, self._report = work, deliver, failed
@@ -113,7 +117,7 @@ class Worker(Generic[Item]):
         while True:
             with self._lock:
                 self._lock.wait_for(lambda: self._waiting is not None or self.stopping.is_set())
-                if self.stopping.is_set():
+                if self.stopping.is_set() or self._waiting is None:
                     return
                 (item, offered), self._waiting = self._waiting, None
             try:
@@ -126,7 +130,7 @@ class Worker(Generic[Item]):
                 if not stopped:
                     self._report(error)
 
-    def _finish(self, result: Any, offered: float) -> None:
+    def _finish(self, result: Result, offered: float) -> None:
         if self.stopping.is_set():
             with self._lock:
                 self._dropped += 1

@@ -44,6 +44,11 @@ def open_stream(settings: Settings, log: Callable[[bool, str], None]) -> tuple[S
     return network, Stream(network, cache, image_width=settings.image_width or None)
 
 
+def moves_robot(settings: Settings, network: StreamVGGT) -> bool:
+    """Return whether the odometry goes to /tf: not from untrained weights, unless that is allowed."""
+    return settings.publish_tf and (not network.untrained or settings.allow_untrained_tf)
+
+
 def describe(settings: Settings, network: StreamVGGT, stream: Stream) -> str:
     """Return in a line what runs."""
     dtype = str(network.dtype).removeprefix('torch.')

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypedDict
 
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from evict3r_ros import geometry
@@ -22,13 +24,25 @@ from evict3r_ros.ros.messages import conversions
 SIZES = ((392, 518), (720, 1280))
 """Heights and widths: of the network's image, and of a camera's."""
 
+
+class Row(TypedDict):
+    """One conversion of one size: milliseconds, and bytes of the message's pixels."""
+
+    what: str
+    height: int
+    width: int
+    bytes: int
+    median_ms: float
+    p99_ms: float
+
+
 _WARM_UP = 5
 _IMAGES = ('rgb8', 'bgr8', 'bgra8', 'mono8', 'mono16', 'bgr16', 'bayer_rggb8', 'yuv422', 'yuyv')
 
 
-def measure(repeats: int, progress: Callable[[], None] = lambda: None) -> list[dict[str, float | str | int]]:
+def measure(repeats: int, progress: Callable[[], None] = lambda: None) -> list[Row]:
     """Return, for each conversion and size, its median and 99th percentile in milliseconds and the message's bytes."""
-    rows = []
+    rows: list[Row] = []
     for size in SIZES:
         for what, count, convert in _conversions(size):
             took = []
@@ -57,7 +71,7 @@ def conversions_measured() -> int:
     return sum(1 for size in SIZES for _ in _conversions(size))
 
 
-def table(rows: list[dict[str, float | str | int]]) -> str:
+def table(rows: list[Row]) -> str:
     """Return what was measured as Markdown."""
     lines = ['| conversion | pixels | MB | median | 99th percentile |', '|---|---|---|---|---|']
     lines += [
@@ -74,7 +88,7 @@ def _conversions(size: tuple[int, int]) -> Iterator[tuple[str, int, Callable[[],
     height, width = size
     for encoding in _IMAGES:
         message = _random_image(encoding, size, random, header)
-        yield f'image in, {encoding}', len(message.data), lambda message=message: conversions.rgb_from_image(message)
+        yield f'image in, {encoding}', len(message.data), partial(conversions.rgb_from_image, message)
     smooth = cv2.resize(random.integers(0, 256, (height // 16, width // 16, 3), np.uint8), (width, height))
     jpeg = CompressedImage(header=header, format='jpeg', data=cv2.imencode('.jpg', smooth)[1].tobytes())
     yield 'image in, jpeg', len(jpeg.data), lambda: conversions.rgb_from_compressed(jpeg)
@@ -88,6 +102,11 @@ def _conversions(size: tuple[int, int]) -> Iterator[tuple[str, int, Callable[[],
     K = np.array([[0.7 * width, 0.0, width / 2], [0.0, 0.7 * width, height / 2], [0.0, 0.0, 1.0]])
     yield 'depth out, 32FC1', depth.nbytes, lambda: conversions.image_from_map(depth, header)
     yield 'image out, rgb8', rgb.nbytes, lambda: conversions.image_from_rgb(rgb, header)
+
+    def cloud_again() -> PointCloud2:
+        x, y = geometry.lateral_planes(depth, K)
+        return conversions.cloud_from_planes(x, y, depth, rgb, header, again=cloud)
+
     x, y = geometry.lateral_planes(depth, K)
     cloud = conversions.cloud_from_planes(x, y, depth, rgb, header)
     yield 'cloud out', len(cloud.data), lambda: conversions.cloud_from_planes(x, y, depth, rgb, header)
@@ -96,11 +115,7 @@ def _conversions(size: tuple[int, int]) -> Iterator[tuple[str, int, Callable[[],
         len(cloud.data),
         (lambda: conversions.cloud_from_planes(x, y, depth, rgb, header, again=cloud)),
     )
-    yield (
-        'cloud out, unprojection included',
-        len(cloud.data),
-        (lambda: conversions.cloud_from_planes(*geometry.lateral_planes(depth, K), depth, rgb, header, again=cloud)),
-    )
+    yield ('cloud out, unprojection included', len(cloud.data), cloud_again)
     state = OdometryIntegrator(np.eye(4)).advance(1, np.eye(4), ScaleState(), 2.0)
     yield (
         'odometry and transform out',

@@ -27,7 +27,7 @@ from evict3r_ros.ros.perception.perception import Answer, Perception
 from evict3r_ros.ros.perception.scale_inputs import ScaleInputs
 from evict3r_ros.ros.perception.transforms import StaticTransforms
 from evict3r_ros.ros.perception.worker import WINDOW, Counts, Pace
-from evict3r_ros.ros.settings.assembly import describe, open_stream
+from evict3r_ros.ros.settings.assembly import describe, moves_robot, open_stream
 from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.ros.tools.recorder import add_live_topic
 
@@ -94,7 +94,6 @@ class OfflineReplay:
         log: Callable[[bool, str], None],
     ) -> None:
         self._bag, self._topics, self._settings, self._answers = bag, topics, settings, answers
-        self._output: BagWriter | None = None
         self._network, self._stream = open_stream(settings, log)
         log(False, describe(settings, self._network, self._stream))
         self._faults = Faults(log)
@@ -108,7 +107,7 @@ class OfflineReplay:
             topics.odometry: scale.hear_odometry,
             topics.depth: scale.hear_depth,
         }
-        self._moves_robot = settings.publish_tf and (not self._network.untrained or settings.allow_untrained_tf)
+        self._moves_robot = moves_robot(settings, self._network)
         self._paths = PathMessages()
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._told_ns: int | None = None
@@ -118,18 +117,22 @@ class OfflineReplay:
         self, output: BagWriter, span: Span, progress: Callable[[], None], stopped: Callable[[], bool]
     ) -> OfflineResult:
         """Answer all images of a span. progress(): called after each. stopped(): asked before each; if so, it ends."""
-        self._output = output
         for topic, name in self._answers.types().items():
             add_live_topic(output, topic, name)
-        self._take_static_transforms()
+        self._take_static_transforms(output)
         self._hear_first_info()
         self._perception.warm_up()
         self._perception.begin()
+
+        def image(time_ns: int, raw: bytes) -> None:
+            self._image(output, time_ns, raw)
+            progress()
+
         waiting: deque[tuple[int, bytes]] = deque()
         time_ns = 0
         for topic, time_ns, raw in span.read(self._bag, self._topics.names(), self._topics.image):
             while waiting and waiting[0][0] + _LOOK_AHEAD_NS <= time_ns and not stopped():
-                self._image(*waiting.popleft(), progress)
+                image(*waiting.popleft())
             if stopped():
                 break
             if topic == self._topics.image:
@@ -137,8 +140,8 @@ class OfflineReplay:
             else:
                 self._other(topic, raw)
         while waiting and not stopped():
-            self._image(*waiting.popleft(), progress)
-        self._tell(time_ns)
+            image(*waiting.popleft())
+        self._tell(output, time_ns)
         return self.result
 
     def close(self) -> None:
@@ -151,9 +154,9 @@ class OfflineReplay:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _take_static_transforms(self) -> None:
+    def _take_static_transforms(self, output: BagWriter) -> None:
         """Know all of the bag's static transforms from the start, and pass them on."""
-        for raw in copy_static_transforms(self._bag, self._output):
+        for raw in copy_static_transforms(self._bag, output):
             for reason in self._static.update(deserialize_message(raw, TFMessage).transforms):
                 self._faults.count('no_transform', reason)
 
@@ -170,7 +173,7 @@ class OfflineReplay:
         if message is not None:
             self._hear[topic](message)
 
-    def _image(self, time_ns: int, raw: bytes, progress: Callable[[], None]) -> None:
+    def _image(self, output: BagWriter, time_ns: int, raw: bytes) -> None:
         result = self.result
         result.read += 1
         message = self._decode(self._topics.image, raw, 'broken_image')
@@ -185,10 +188,9 @@ class OfflineReplay:
         else:
             self._seconds.append(time.monotonic() - began)
             result.answered += 1
-            self._write(answer, time_ns)
+            self._write(output, answer, time_ns)
         if self._told_ns is None or not 0 <= time_ns - self._told_ns < self._settings.status_period * NANOSECONDS:
-            self._tell(time_ns)
-        progress()
+            self._tell(output, time_ns)
 
     def _decode(self, topic: str, raw: bytes, fault: str) -> Any | None:
         try:
@@ -197,7 +199,7 @@ class OfflineReplay:
             self._faults.count(fault, f'{topic}: a message of {len(raw)} bytes cannot be read: {error}')
             return None
 
-    def _write(self, answer: Answer, time_ns: int) -> None:
+    def _write(self, output: BagWriter, answer: Answer, time_ns: int) -> None:
         topics = self._answers
         transform = TFMessage(transforms=[answer.transform]) if self._moves_robot and answer.transform else None
         for topic, message in (
@@ -210,9 +212,9 @@ class OfflineReplay:
             (topics.points, answer.points),
         ):
             if message is not None:
-                self._output.write_raw(topic, time_ns, serialize_message(message))
+                output.write_raw(topic, time_ns, serialize_message(message))
 
-    def _tell(self, time_ns: int) -> None:
+    def _tell(self, output: BagWriter, time_ns: int) -> None:
         """Write status and path, and bring the result up to date."""
         result, perception = self.result, self._perception
         self._told_ns = time_ns
@@ -221,15 +223,14 @@ class OfflineReplay:
         result.scale, result.is_metric = perception.scale.state.scale, perception.scale.state.is_metric
         perception.stats = self._stream.stats()
         status = status_message(
-            self._settings,
-            self._network,
-            perception,
             Counts(result.read, result.answered, 0, result.failed),
             Pace(0.0 if np.isnan(median) else 1.0 / float(median), 1e3 * float(median), 1e3 * float(p99)),
             self._faults,
+            self._network,
+            perception,
         )
         status.header.stamp.sec, status.header.stamp.nanosec = divmod(time_ns, NANOSECONDS)
-        self._output.write_raw(self._answers.status, time_ns, serialize_message(status))
-        if perception.trajectory is not None and self._settings.publish_path:
-            path = self._paths.of(list(perception.trajectory.path), self._settings.frames_odom)
-            self._output.write_raw(self._answers.path, time_ns, serialize_message(path))
+        output.write_raw(self._answers.status, time_ns, serialize_message(status))
+        if perception.odometry is not None and self._settings.publish_path:
+            path = self._paths.of(list(perception.odometry.path), self._settings.frames_odom)
+            output.write_raw(self._answers.path, time_ns, serialize_message(path))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -29,7 +30,7 @@ class Player:
         """Make the publishers, for all topics of the bag or some. Raises UserError for types not installed here."""
         self.time_ns = 0
         self._bag = bag
-        self._publishers: dict[str, Publisher] = {}
+        self._publishers: dict[str, Publisher[Any]] = {}
         for name in bag.topics if topics is None else topics:
             if name not in bag.topics:
                 raise UserError(f'{bag.path}: no topic {name}; it has {", ".join(sorted(bag.topics))}')

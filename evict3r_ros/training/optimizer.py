@@ -15,15 +15,15 @@ _EQUAL_EVERY = 100
 _LARGEST_NORM = 1.0
 
 
-class Improver:
-    """The optimizers of a network and the running mean of its weights, which is what is judged and shipped."""
+class AveragedOptimizer:
+    """The optimizers of a network and the running mean of its weights, which is what is validated and shipped."""
 
     def __init__(self, network: StreamVGGT, learning_rate: float, ranks: Ranks):
         self._network, self.ranks, self.parameters = network, ranks, list(network.parameters())
         self.optimizers = make_optimizers(network, learning_rate)
         self.mean = [parameter.detach().clone() for parameter in self.parameters]
 
-    def improve(self, step: int, rate: float) -> torch.Tensor:
+    def step(self, step: int, rate: float) -> torch.Tensor:
         """One step from the gradients that lie in the weights. Returns their norm before clipping."""
         used = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         flat = torch.cat([gradient.reshape(-1) for gradient in used])

@@ -9,7 +9,7 @@ import time
 import torch
 
 from evict3r_ros.training import schedule
-from evict3r_ros.training.batches import Lesson, make_batch
+from evict3r_ros.training.batches import BatchSpec, make_batch
 from evict3r_ros.training.warm_up import warm_up
 
 
@@ -23,14 +23,16 @@ def benchmark(training, steps: int = 10) -> None:
 
     start = now()
     warm_up(training)
-    args, trainee = training.args, training.trainee
+    args, model = training.args, training.model
     training.say(
-        f'ready in {now() - start:.1f} s: compiled or recorded {", ".join(sorted(trainee.compiled)) or "nothing"}'
+        f'ready in {now() - start:.1f} s: compiled or recorded {", ".join(sorted(model.compiled)) or "nothing"}'
     )
     for frames in args.lengths:
         start = time.monotonic()
         batch = make_batch(
-            Lesson(1 + training.ranks.rank, schedule.clips(args.frames_a_step, frames), frames, (1, 4)), args.size
+            BatchSpec(1 + training.ranks.rank, schedule.clips(args.frames_a_step, frames), frames, (1, 4), args.places),
+            args.size,
+            training.photos,
         )
         drawn = time.monotonic() - start
         for _ in range(2):
@@ -38,11 +40,11 @@ def benchmark(training, steps: int = 10) -> None:
         parts = dict.fromkeys(('render', 'forward and backward', 'optimizers'), 0.0)
         for _ in range(steps):
             times = [now()]
-            seen = trainee.look(batch, args.size, training.judged(frames))
+            rendered = model.render(batch, args.size, training.supervised(frames))
             times.append(now())
-            trainee.learn(seen)
+            model.forward_backward(rendered)
             times.append(now())
-            training.improve()
+            training.optimizer_step()
             times.append(now())
             parts = {name: total + b - a for (name, total), a, b in zip(parts.items(), times, times[1:])}
         start = now()

@@ -13,14 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-from evict3r_ros.synthetic.world import BOXES, CYLINDERS, SIDES, Scene
-
-FAR = 1e9
-"""The distance to what is not hit."""
-_NEAR = 1e-4
-_TILE = 2048
-
-Vector = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+from evict3r_ros.synthetic.ray_vectors import FAR, NEAR, Vector, nearest, without_zero
+from evict3r_ros.synthetic.scene import BOXES, CYLINDERS, SIDES, SURFACES, Scene
+from evict3r_ros.synthetic.solids import solid_hits, solid_surface
 
 
 @dataclass(frozen=True)
@@ -38,10 +33,6 @@ class Hits:
     """(N, R): place on the surface, metres."""
 
 
-def _safe(direction: torch.Tensor) -> torch.Tensor:
-    return torch.where(direction.abs() < 1e-8, 1e-8, direction)
-
-
 def box_distances(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
     """Distance (N, R, BOXES) at which rays from outside enter each box; origin (N, R or 1), direction (N, R)."""
     cos, sin = scene.box_yaw.cos()[:, None], scene.box_yaw.sin()[:, None]
@@ -51,12 +42,12 @@ def box_distances(scene: Scene, origin: Vector, direction: Vector) -> torch.Tens
     runs = (cos * dx + sin * dy, cos * dy - sin * dx, dz)
     enter = leave = None
     for axis in range(3):
-        inverse = 1.0 / _safe(runs[axis])
+        inverse = 1.0 / without_zero(runs[axis])
         middle = -starts[axis] * inverse
         reach = scene.box_half[:, None, :, axis] * inverse.abs()
         enter = middle - reach if enter is None else torch.maximum(enter, middle - reach)
         leave = middle + reach if leave is None else torch.minimum(leave, middle + reach)
-    return torch.where((enter < leave) & (enter > _NEAR), enter, FAR)
+    return torch.where((enter < leave) & (enter > NEAR), enter, FAR)
 
 
 def cylinder_distances(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
@@ -69,10 +60,10 @@ def cylinder_distances(scene: Scene, origin: Vector, direction: Vector) -> torch
     # The distance from the axis at the closest point; this form does not lose digits far away.
     square = (x - b * dx).square() + (y - b * dy).square()
     root = ((radius * radius - square).clamp(min=0) / a).sqrt()
-    inverse = 1.0 / _safe(dz)
+    inverse = 1.0 / without_zero(dz)
     middle, reach = -z * inverse, half * inverse.abs()
     enter, leave = torch.maximum(-b - root, middle - reach), torch.minimum(-b + root, middle + reach)
-    return torch.where((square < radius * radius) & (enter < leave) & (enter > _NEAR), enter, FAR)
+    return torch.where((square < radius * radius) & (enter < leave) & (enter > NEAR), enter, FAR)
 
 
 def sphere_distances(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
@@ -84,47 +75,35 @@ def sphere_distances(scene: Scene, origin: Vector, direction: Vector) -> torch.T
     b = (x * dx + y * dy + z * dz) / a
     square = (x - b * dx).square() + (y - b * dy).square() + (z - b * dz).square()
     enter = -b - ((radius * radius - square).clamp(min=0) / a).sqrt()
-    return torch.where((square < radius * radius) & (enter > _NEAR), enter, FAR)
+    return torch.where((square < radius * radius) & (enter > NEAR), enter, FAR)
 
 
-def _nearest(distances, scene: Scene, origin: Vector, direction: Vector) -> tuple[torch.Tensor, torch.Tensor]:
-    """The least of ``distances`` over things, and whose it is: (N, R) each."""
-    rays = direction[0].shape[1]
-    if direction[0].is_cuda or rays <= _TILE:
-        return distances(scene, origin, direction).min(-1)
-    # On a CPU all that concerns a few rays stays in its cache; a GPU's compiler fuses the minimum with the rest.
-    tiles = []
-    for first in range(0, rays, _TILE):
-        part = slice(first, first + _TILE)
-        start = tuple(o if o.shape[1] == 1 else o[:, part] for o in origin)
-        tiles.append(distances(scene, start, tuple(d[:, part] for d in direction)).min(-1))
-    return torch.cat([tile[0] for tile in tiles], 1), torch.cat([tile[1] for tile in tiles], 1)
-
-
-def shaded(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
+def is_shadowed(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
     """(N, R) bool: whether a thing stands between origins (N, R) and origin + direction."""
-    nearest = torch.minimum(
-        _nearest(box_distances, scene, origin, direction)[0],
+    least = torch.minimum(
+        nearest(box_distances, scene, origin, direction)[0],
         torch.minimum(
-            _nearest(cylinder_distances, scene, origin, direction)[0],
-            _nearest(sphere_distances, scene, origin, direction)[0],
+            nearest(cylinder_distances, scene, origin, direction)[0],
+            nearest(sphere_distances, scene, origin, direction)[0],
         ),
     )
+    if scene.has_solids:
+        least = torch.minimum(least, solid_hits(scene, origin, direction).distance)
     # Short of the end, or a surface would shade itself.
-    return nearest < 0.996
+    return least < 0.996
 
 
-def cast(scene: Scene, origin: Vector, direction: Vector) -> Hits:
+def ray_cast(scene: Scene, origin: Vector, direction: Vector) -> Hits:
     """The nearest hit of rays from inside the outer walls; origin (N, 1) each, direction (N, R) each."""
-    box, box_index = _nearest(box_distances, scene, origin, direction)
-    cylinder, cylinder_index = _nearest(cylinder_distances, scene, origin, direction)
-    sphere, sphere_index = _nearest(sphere_distances, scene, origin, direction)
+    box, box_index = nearest(box_distances, scene, origin, direction)
+    cylinder, cylinder_index = nearest(cylinder_distances, scene, origin, direction)
+    sphere, sphere_index = nearest(sphere_distances, scene, origin, direction)
     half = scene.size * 0.5
     exits = []
     for axis in range(3):
         low = -half[:, None, axis] if axis < 2 else torch.zeros_like(half[:, None, 0])
         high = half[:, None, axis] if axis < 2 else scene.size[:, None, 2]
-        run = _safe(direction[axis])
+        run = without_zero(direction[axis])
         exits.append((torch.where(run > 0, high, low) - origin[axis]) / run)
     side = torch.minimum(torch.minimum(exits[0], exits[1]), exits[2])
     side_axis = torch.where(exits[0] <= side, 0, torch.where(exits[1] <= side, 1, 2))
@@ -182,4 +161,22 @@ def cast(scene: Scene, origin: Vector, direction: Vector) -> Hits:
     surface = torch.where(is_box, SIDES + box_index, surface)
     surface = torch.where(is_cylinder, SIDES + BOXES + cylinder_index, surface)
     surface = torch.where(is_sphere, SIDES + BOXES + CYLINDERS + sphere_index, surface)
-    return Hits(distance, surface, (nx, ny, nz), u, v)
+    hits = Hits(distance, surface, (nx, ny, nz), u, v)
+    return _nearer_solids(scene, origin, direction, hits) if scene.has_solids else hits
+
+
+def _nearer_solids(scene: Scene, origin: Vector, direction: Vector, hits: Hits) -> Hits:
+    """Put solids where they stand before what else was hit."""
+    solid = solid_hits(scene, origin, direction)
+    before = solid.distance < hits.distance
+    distance = torch.minimum(solid.distance, hits.distance)
+    point = tuple(o + distance * d for o, d in zip(origin, direction, strict=True))
+    normal, u, v = solid_surface(scene, solid.index, point)
+    away = sum(n * d for n, d in zip(normal, direction, strict=True)) > 0
+    return Hits(
+        distance,
+        torch.where(before, SURFACES + solid.index, hits.surface),
+        tuple(torch.where(before, torch.where(away, -n, n), old) for n, old in zip(normal, hits.normal, strict=True)),
+        torch.where(before, u, hits.u),
+        torch.where(before, v, hits.v),
+    )

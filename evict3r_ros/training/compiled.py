@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What of training is compiled or recorded, piece by piece, so that one that fails is the only one that is slower."""
+"""What of training is compiled or recorded, part by part, so that one that fails is the only one that is slower."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable
 import torch
 
 RECORDING = 'recording'
-PIECES = (RECORDING, 'attention', 'blocks', 'dense', 'judge', 'render')
+PARTS = (RECORDING, 'attention', 'blocks', 'dense', 'loss', 'render')
 """The likeliest to fail first."""
 
 
-class PieceFailed(RuntimeError):
-    """A piece did not compile, was not recorded or did not run; ``piece`` says which."""
+class PartFailed(RuntimeError):
+    """A part did not compile, was not recorded or did not run; ``part`` says which."""
 
-    def __init__(self, piece: str):
-        super().__init__(piece)
-        self.piece = piece
+    def __init__(self, part: str):
+        super().__init__(part)
+        self.part = part
 
 
-def compiled(piece: str, function: Callable) -> Callable:
-    """The function compiled, telling which piece it is when it fails; out of memory is no piece's fault."""
+def compiled(part: str, function: Callable) -> Callable:
+    """The function compiled, telling which part it is when it fails; out of memory is no part's fault."""
     fast = torch.compile(function, dynamic=False)
 
     def call(*args, **keywords):
@@ -31,7 +31,7 @@ def compiled(piece: str, function: Callable) -> Callable:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise PieceFailed(piece) from error
+            raise PartFailed(part) from error
 
     return call
 

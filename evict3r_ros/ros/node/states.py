@@ -1,0 +1,136 @@
+# Copyright 2026 the evict3r_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the node has in its lifecycle states: Configured from configure to cleanup, Active from activate to deactivate.
+
+Threads of the executor and the worker's thread look at both while transitions make and end them: whoever needs one
+takes a reference once and goes on with it. What was ended answers on, but publishes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+
+from evict3r_ros.io.scene_record import SceneRecord
+from evict3r_ros.io.stamps import nanoseconds
+from evict3r_ros.ros.node.inputs import Inputs
+from evict3r_ros.ros.node.outputs import Outputs
+from evict3r_ros.ros.node.tf_watch import ParentWatch
+from evict3r_ros.ros.perception.faults import Faults, FrameRefused
+from evict3r_ros.ros.perception.perception import Answer, Perception
+from evict3r_ros.ros.perception.transforms import StaticTransforms
+from evict3r_ros.ros.perception.worker import Counts, Worker
+from evict3r_ros.ros.settings import parameters
+from evict3r_ros.ros.settings.assembly import moves_robot, open_stream
+from evict3r_ros.ros.settings.parameters import Settings
+
+
+class Configured:
+    """Weights loaded, all memory allocated, topics advertised.
+
+    log(is_error, text): where to tell what a user should know. Raises UserError for settings that cannot work; nothing
+    is left behind then.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        transforms: StaticTransforms,
+        watch: ParentWatch,
+        faults: Faults,
+        log: Callable[[bool, str], None],
+    ) -> None:
+        settings = parameters.read(node)
+        self._watch = watch
+        with contextlib.ExitStack() as undo:
+            self.network, self.stream = open_stream(settings, log)
+            undo.callback(self.stream.close)
+            self.outputs = Outputs(node, watch)
+            undo.callback(self.outputs.close)
+            self.record = _open_record(settings, faults)
+            if self.record is not None:
+                undo.callback(self.record.close)
+            self.perception = Perception(
+                self.stream,
+                settings,
+                transforms,
+                faults,
+                self.outputs.wanted,
+                lambda: node.count_publishers(node.resolve_topic_name('camera_info')) > 0,
+                self.record,
+            )
+            undo.pop_all()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that hold now, with what was changed live."""
+        return self.perception.settings
+
+    def publish(self, answer: Answer) -> None:
+        """Publish an answer; its transform only if this node moves the robot."""
+        with_tf = moves_robot(self.settings, self.network)
+        self._watch.watch(answer.odometry.child_frame_id if with_tf else '')
+        self.outputs.publish(answer, with_tf)
+        answer.keep()
+
+    def close(self) -> None:
+        """Give back everything that configure took."""
+        self.outputs.close()
+        if self.record is not None:
+            self.record.close()
+        self.stream.close()
+
+
+class Active:
+    """Subscribed to a camera, with a worker that answers its images.
+
+    failed(error): is told of each image that was not answered. before: the counts to go on from. Raises UserError for
+    overrides of quality that cannot be; nothing is left behind then.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        configured: Configured,
+        transforms: StaticTransforms,
+        faults: Faults,
+        failed: Callable[[Exception], None],
+        before: Counts,
+    ) -> None:
+        self._configured = configured
+        perception = configured.perception
+        perception.settings = parameters.read(node)  # what was changed while the weights were loading
+        perception.warm_up()
+        perception.begin()
+        self.worker: Worker[Image | CompressedImage, Answer] = Worker(
+            lambda message: perception.process(message, self.worker.stopping), self._publish, failed, before
+        )
+        self.inputs = Inputs(node, configured.settings, perception, transforms, faults, self.worker.offer)
+        self.worker.start()
+
+    def close(self) -> Counts:
+        """Unsubscribe and wait for the frame in work; return what became of all images."""
+        self.inputs.close()
+        self.worker.stop()
+        return self.worker.counts()
+
+    def _publish(self, answer: Answer) -> None:
+        if self.inputs.overtook(nanoseconds(answer.depth.header.stamp)):
+            raise FrameRefused('bad_stamp', 'an answer was withheld: the clock was set back while it was worked on')
+        self._configured.publish(answer)
+
+
+def _open_record(settings: Settings, faults: Faults) -> SceneRecord | None:
+    """Return what ~/save writes, or None: a disk that cannot be written must not keep a robot from seeing."""
+    if not settings.save_folder:
+        return None
+    folder = Path(settings.save_folder).expanduser()
+    try:
+        return SceneRecord(folder, settings.save_max_points)
+    except OSError as error:
+        faults.count('not_saved', f'nothing is kept for ~/save: save.folder {folder}: {error.strerror}')
+        return None
