@@ -88,7 +88,7 @@ def bag(tmp_path):
 
 
 def printed(path: Path) -> str:
-    """What rerun's own tool finds in a file."""
+    """Return what rerun's own tool finds in a file."""
     rerun = Path(sys.executable).parent / 'rerun'
     result = subprocess.run([str(rerun), 'rrd', 'print', '-vvv', str(path)], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr

@@ -18,7 +18,7 @@ from evict3r_ros.evaluation.metrics import depth, intervals, pose
 
 
 def walk(frames: int, seed: int) -> np.ndarray:
-    """A path that wanders and turns, (frames, 4, 4)."""
+    """Return a path that wanders and turns, (frames, 4, 4)."""
     rng = np.random.default_rng(seed)
     poses = np.tile(np.eye(4), (frames, 1, 1))
     poses[:, :3, 3] = rng.normal(0, 0.1, (frames, 3)).cumsum(0) + rng.normal(0, 3, 3)
@@ -27,7 +27,7 @@ def walk(frames: int, seed: int) -> np.ndarray:
 
 
 def disturbed(truth: np.ndarray, seed: int) -> np.ndarray:
-    """The path in another frame and unit, and wrong by a little."""
+    """Return the path in another frame and unit, with small errors."""
     rng = np.random.default_rng(seed)
     answer = pose.Similarity(0.3, Rotation.random(rng=rng).as_matrix(), rng.normal(0, 5, 3)).poses(truth)
     answer[:, :3, 3] += rng.normal(0, 0.02, (len(truth), 3))

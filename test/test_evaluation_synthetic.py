@@ -41,7 +41,7 @@ def evaluate(*arguments: str) -> int:
 
 @pytest.fixture(scope='module')
 def clip() -> TrueClip:
-    """A clip of numbers alone: figures do not look at images."""
+    """Return a clip without images, which the metrics do not use."""
     rng = np.random.default_rng(0)
     poses = np.tile(np.eye(4), (40, 1, 1))
     poses[:, :3, 3] = rng.normal(0, 0.1, (40, 3)).cumsum(0)
@@ -233,7 +233,7 @@ def test_a_comparison_in_processes_is_resumed_and_reported(tmp_path, capsys):
         '--clips',
         '2',
         '--frames',
-        '10',
+        '6',
         '--policies',
         'uniform,evict3r,unbounded',
         '--budgets',
@@ -266,7 +266,7 @@ def test_a_comparison_in_processes_is_resumed_and_reported(tmp_path, capsys):
     assert main(['eval', 'report', str(tmp_path / 'run'), '--out', str(tmp_path / 'docs')]) == 0
     tables = (tmp_path / 'docs' / 'accuracy_tables.md').read_text()
     assert tables.count('| uniform |') == 2 and 'Difference to `uniform`' in tables
-    for name in ('accuracy_10_frames.png', 'accuracy_10_bytes.png'):
+    for name in ('accuracy_6_frames.png', 'accuracy_6_bytes.png'):
         picture = cv2.imread(str(tmp_path / 'docs' / name))
         assert name in tables and picture.shape[0] > 300 and picture.std() > 10
     report_of = ['eval', 'report', str(tmp_path / 'run'), '--out', str(tmp_path / 'docs'), '--baseline']
@@ -293,7 +293,7 @@ def test_time_runs_out_between_two_frames(tmp_path, capsys):
 
 
 def under_way(out: Path) -> subprocess.Popen:
-    """A comparison in two processes of which the first stream is done."""
+    """Start a comparison in two processes and wait for its first stream."""
     command = [
         sys.executable,
         '-m',

@@ -58,8 +58,8 @@ def odometry(index, child='base_link'):
     rotation, translation = pose_of(index)
     pose = make(
         'geometry_msgs/msg/Pose',
-        position=make('geometry_msgs/msg/Point', **dict(zip('xyz', translation))),
-        orientation=make('geometry_msgs/msg/Quaternion', **dict(zip('xyzw', rotation.as_quat()))),
+        position=make('geometry_msgs/msg/Point', **dict(zip('xyz', translation, strict=True))),
+        orientation=make('geometry_msgs/msg/Quaternion', **dict(zip('xyzw', rotation.as_quat(), strict=True))),
     )
     zero = make('geometry_msgs/msg/Vector3', x=0.0, y=0.0, z=0.0)
     return make(
@@ -76,7 +76,7 @@ def odometry(index, child='base_link'):
 
 
 def cloud(index, points, colours, big_endian=False, row_padding=0, names='x y z rgb'):
-    """A PointCloud2 of one row of 20-byte points, rgb before x, y, z, and padding after the row."""
+    """Return a PointCloud2 of one row of 20-byte points, rgb before x, y, z, and padding after the row."""
     order = '>' if big_endian else '<'
     layout = np.dtype(
         {
@@ -187,7 +187,7 @@ def test_a_cloud_that_nothing_joins_with_the_odometry_is_refused(tmp_path, playe
             bag.add_topic(topic, TOPICS.types()[topic])
         bag.write(TOPICS.points, 1, cloud(0, *points_of(0)))
         bag.write(TOPICS.odometry, 1, odometry(0, child='another_robot'))
-    with BagReader(tmp_path / 'bag') as bag, pytest.raises(UserError, match='joins cam0 with another_robot'):
+    with BagReader(tmp_path / 'bag') as bag, pytest.raises(UserError, match='connects cam0 with another_robot'):
         collect_cloud(VoxelCloud(0.1, 100), bag, played, TOPICS)
 
 

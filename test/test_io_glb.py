@@ -31,7 +31,7 @@ def camera(index, x=0.0):
 
 
 def read_raw(path):
-    """The header and the accessors' arrays, read as the specification says."""
+    """Read the header and the accessors' arrays as the specification says."""
     content = path.read_bytes()
     magic, version, length = struct.unpack_from('<4sII', content)
     assert (magic, version, length) == (b'glTF', 2, len(content))
@@ -57,7 +57,7 @@ def read_raw(path):
 
 
 def world_points(tree, arrays, node_name):
-    """A node's vertices and their colours, moved by the node's matrix."""
+    """Return a node's vertices, transformed by its matrix, and their colours."""
     node = next(node for node in tree['nodes'] if node['name'] == node_name)
     primitive = tree['meshes'][node['mesh']]['primitives'][0]
     matrix = np.array(node.get('matrix', np.eye(4).ravel())).reshape(4, 4).T

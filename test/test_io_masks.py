@@ -23,7 +23,7 @@ def test_black_and_white_pixels():
 
 
 def save_blue_is_sky(path, size=('h', 'w'), weight=(0.0, 0.0, 5.0), bias=0.0, sigmoid=True, channels=1):
-    """A 1 x 1 convolution: sky where the normalised blue is over 0."""
+    """Write a 1 x 1 convolution: sky where the normalised blue is over 0."""
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     weights = np.tile(np.array(weight, np.float32).reshape(1, 3, 1, 1), (channels, 1, 1, 1))
     nodes = [helper.make_node('Conv', ['image', 'weight', 'bias'], ['logit'])]
@@ -54,12 +54,12 @@ def test_the_sky_is_where_the_network_says(tmp_path, size, sigmoid):
 
 
 def test_what_is_no_sky_network_is_told(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match='no such file.*none is downloaded'):
+    with pytest.raises(UserError, match=r'no such file.*neither contains nor downloads'):
         SkyModel(tmp_path / 'none.onnx')
     (tmp_path / 'text.onnx').write_text('hello')
     with pytest.raises(UserError, match='not an ONNX network'):
         SkyModel(tmp_path / 'text.onnx')
-    with pytest.raises(UserError, match='expected one value a pixel'):
+    with pytest.raises(UserError, match='expected one value per pixel'):
         SkyModel(save_blue_is_sky(tmp_path / 'two.onnx', channels=2))(np.zeros((60, 80, 3), np.uint8))
     path = save_blue_is_sky(tmp_path / 'sky.onnx')
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)

@@ -53,9 +53,8 @@ def test_the_header_says_what_the_body_holds(tmp_path):
 
 
 def test_points_without_their_colours_are_refused(tmp_path):
-    with PlyWriter(tmp_path / 'cloud.ply') as writer:
-        with pytest.raises(ValueError, match='must both be'):
-            writer.append(np.zeros((2, 3)), np.zeros((3, 3), dtype=np.uint8))
+    with PlyWriter(tmp_path / 'cloud.ply') as writer, pytest.raises(ValueError, match='must both be'):
+        writer.append(np.zeros((2, 3)), np.zeros((3, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path, damage):
     path = tmp_path / 'cloud.ply'
     write_ply(path, some_cloud(10))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match='cloud.ply'):
+    with pytest.raises(UserError, match=r'cloud\.ply'):
         read_ply(path)
 
 
@@ -91,7 +90,9 @@ def test_one_point_a_voxel_is_kept():
     cloud.add(points, colours)
     kept = cloud.cloud()
     assert sorted(map(tuple, kept.points.tolist())) == sorted(map(tuple, points[[0, 2, 3]].astype(np.float32).tolist()))
-    assert [tuple(colours[0])] == [tuple(c) for p, c in zip(kept.points, kept.colours) if p[0] == np.float32(0.01)]
+    assert [tuple(colours[0])] == [
+        tuple(c) for p, c in zip(kept.points, kept.colours, strict=True) if p[0] == np.float32(0.01)
+    ]
 
 
 @settings(deadline=None, max_examples=50)

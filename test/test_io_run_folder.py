@@ -51,7 +51,7 @@ def test_a_foreign_file_in_a_bag_stops_it_before_anything_is_removed(tmp_path):
     folder.file('cloud.ply').write_text('old')
     folder.file('answer').mkdir()
     (folder.file('answer') / 'thesis.tex').write_text('mine')
-    with pytest.raises(UserError, match='thesis.tex, which is no part of it'):
+    with pytest.raises(UserError, match=r'thesis\.tex, which is not part of it'):
         folder.prepare()
     assert folder.file('cloud.ply').exists() and (folder.file('answer') / 'thesis.tex').exists()
 

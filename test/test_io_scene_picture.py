@@ -20,14 +20,14 @@ SIZE = (180, 320)
 
 
 def plane(height, colour):
-    """A level square of 4 x 4 m around (2, 0), z up."""
+    """Return a level square of 4 x 4 m around (2, 0), z up."""
     x, y = np.meshgrid(np.linspace(0, 4, 81), np.linspace(-2, 2, 81))
     points = np.stack([x, y, np.full_like(x, height)], axis=-1).reshape(-1, 3).astype(np.float32)
     return points, np.tile(np.array(colour, np.uint8), (len(points), 1))
 
 
 def scene(*planes, cameras=True, path=True):
-    """Planes, and a drive along x at a height of 1 m."""
+    """Return planes and a drive along x at a height of 1 m."""
     points, colours = (np.concatenate(part) for part in zip(*planes, strict=True))
     positions = np.stack([np.linspace(0.5, 3.0, 9), np.zeros(9), np.ones(9)], axis=1) if path else np.empty((0, 3))
     poses = [transform(BODY_FROM_OPTICAL[:3, :3], position) for position in positions] if cameras else []
@@ -37,7 +37,7 @@ def scene(*planes, cameras=True, path=True):
 
 
 def share_of(picture, colour):
-    """Share of the pixels that have about the hue of an RGB colour; shading may darken them."""
+    """Return the share of the pixels that have about the hue of an RGB colour; shading may darken them."""
     values = picture[..., ::-1].astype(float)
     wanted = np.array(colour) / np.linalg.norm(colour)
     cosine = values @ wanted / np.maximum(np.linalg.norm(values, axis=-1), 1e-9)

@@ -39,7 +39,7 @@ DERIVED = (
 
 @pytest.fixture(scope='module')
 def walk():
-    """Records and arrays in the first camera's frame; confidence is 1 + the column's share of the width."""
+    """Return records and arrays in the first camera's frame; confidence is 1 + the column's share of the width."""
     frames, answers = list(WORLD), []
     world_from_room = invert(frames[0].world_from_camera.astype(np.float64))
     for index, frame in enumerate(frames):
@@ -118,17 +118,17 @@ def test_foreign_and_damaged_folders_are_told_and_nothing_foreign_is_removed(tmp
     folder.close()
     with fill(out, walk, count=3) as folder:
         (out / 'confidence' / '000001.npz').write_bytes(b'PK\3\4')
-        with pytest.raises(UserError, match='000001.npz: missing or damaged'):
+        with pytest.raises(UserError, match=r'000001\.npz: missing or damaged'):
             folder.read(1)
         (out / 'image' / '000002.png').unlink()
-        with pytest.raises(UserError, match='000002.png: missing or damaged'):
+        with pytest.raises(UserError, match=r'000002\.png: missing or damaged'):
             folder.read(2)
         lines = (out / 'frames.jsonl').read_text().splitlines()
         (out / 'frames.jsonl').write_text('\n'.join([lines[0], lines[1][:50], lines[2]]) + '\n')
-        with pytest.raises(UserError, match='frames.jsonl:2: damaged'):
+        with pytest.raises(UserError, match=r'frames\.jsonl:2: damaged'):
             list(folder.records())
     (out / 'run.json').write_text('{')
-    with pytest.raises(UserError, match='run.json: cannot be read'):
+    with pytest.raises(UserError, match=r'run\.json: cannot be read'):
         PredictionFolder(out, 'a test', DERIVED, 1000.0).settings()
 
 
@@ -136,7 +136,7 @@ def test_foreign_and_damaged_folders_are_told_and_nothing_foreign_is_removed(tmp
 def test_a_full_disk_is_told(tmp_path, walk):
     with fill(tmp_path, walk, count=1) as folder:
         (tmp_path / 'depth' / '000001.npz').symlink_to('/dev/full')
-        with pytest.raises(UserError, match='frame 1 cannot be written: No space left.*goes on from there'):
+        with pytest.raises(UserError, match=r'frame 1 cannot be written: No space left.*continues from there'):
             folder.append(*walk[1])
         assert folder.count == 1 and len(list(folder.records())) == 1
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a node answered, read back from a recorded bag: as trajectory, coloured cloud and contact sheet."""
+"""Read a recorded bag of a node's outputs as trajectory, coloured cloud, cameras and contact sheet."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from evict3r_ros.io.scene_camera import SceneCamera
 from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.io.tum import TumWriter, format_stamp
 
-# Clouds and poses of one frame come one after the other; more than this apart they don't belong together.
 _MOST_WAITING = 32
+"""Clouds and poses without their counterpart: those of one frame arrive close together."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class AnswerTopics:
 
     @classmethod
     def of_node(cls, node: str) -> AnswerTopics:
-        """The names below a node's own, '/evict3r' for example."""
+        """Return the topics of a node, given its full name such as '/evict3r'."""
         return cls(
             depth=f'{node}/depth/image_rect',
             depth_info=f'{node}/depth/camera_info',
@@ -58,7 +58,7 @@ class AnswerTopics:
         )
 
     def types(self) -> dict[str, str]:
-        """Type of each topic."""
+        """Return the type of each topic."""
         return {
             self.depth: IMAGE,
             self.depth_info: CAMERA_INFO,
@@ -72,7 +72,7 @@ class AnswerTopics:
         }
 
     def of_every_frame(self) -> set[str]:
-        """The topics on which each processed frame is answered once, with the image's stamp."""
+        """Return the topics with one message per processed frame, with the image's stamp."""
         return {self.depth, self.depth_info, self.points, self.odometry}
 
 
@@ -89,7 +89,7 @@ class StaticFrames(FrameTree):
 
 
 def cloud_arrays(message: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Finite points (n, 3) float32 and their colours (n, 3) uint8 of a PointCloud2 with x, y, z and rgb.
+    """Return finite points (n, 3) float32 and colours (n, 3) uint8 of a PointCloud2 with x, y, z and rgb.
 
     Raises UserError for a cloud with other fields.
     """
@@ -97,7 +97,7 @@ def cloud_arrays(message: Any) -> tuple[np.ndarray, np.ndarray]:
     if not {'x', 'y', 'z', 'rgb'} <= offsets.keys():
         raise UserError(f'a cloud needs the fields x, y, z and rgb, this one has {", ".join(offsets) or "none"}')
     order = '>' if message.is_bigendian else '<'
-    names = ['x', 'y', 'z', 'rgb']
+    names = [*'xyz', 'rgb']
     layout = np.dtype(
         {
             'names': names,
@@ -119,7 +119,7 @@ def cloud_arrays(message: Any) -> tuple[np.ndarray, np.ndarray]:
 def image_array(message: Any) -> np.ndarray:
     """Return an Image as (h, w, 3) uint8 RGB, (h, w) uint8 grey or (h, w) float32.
 
-    Raises UserError for an encoding that is none of these and no colour, and for sizes that disagree with the data.
+    Raises UserError for other encodings, and for sizes that disagree with the data.
     """
     try:
         if message.encoding == '32FC1':
@@ -131,7 +131,7 @@ def image_array(message: Any) -> np.ndarray:
 
 
 def write_trajectory(path: str | Path, recorded: BagReader, topics: AnswerTopics) -> int:
-    """Write the odometry as a TUM trajectory, pose by pose; returns how many there were."""
+    """Write the odometry as a TUM trajectory, and return the number of poses."""
     with TumWriter(path) as writer:
         for _, _, message in recorded.messages([topics.odometry]):
             pose = message.pose.pose
@@ -140,10 +140,10 @@ def write_trajectory(path: str | Path, recorded: BagReader, topics: AnswerTopics
 
 
 def collect_cloud(cloud: VoxelCloud, recorded: BagReader, played: BagReader, topics: AnswerTopics) -> int:
-    """Put the recorded points, moved to the odometry's frame, into cloud; returns the number of clouds used.
+    """Add the recorded points, in the odometry's frame, to ``cloud``; return the number of messages used.
 
-    A cloud is used with the odometry of its own stamp. played: the bag that was answered, for its static transforms.
-    Raises UserError where nothing joins the cloud's frame with the one that the odometry moves.
+    A PointCloud2 is used with the odometry of the same stamp. played: the input bag, for its static transforms. Raises
+    UserError if no static transform connects the cloud's frame with the odometry's child frame.
     """
     static = StaticFrames(played)
     waiting: OrderedDict[int, dict[str, Any]] = OrderedDict()
@@ -164,7 +164,7 @@ def collect_cloud(cloud: VoxelCloud, recorded: BagReader, played: BagReader, top
 
 
 def read_cameras(recorded: BagReader, played: BagReader, topics: AnswerTopics) -> list[SceneCamera]:
-    """Return the camera of each recorded odometry, in its frame. Raises UserError where nothing joins the two frames."""
+    """Return the camera at each recorded odometry. Raises UserError if no static transform connects the two frames."""
     static = StaticFrames(played)
     info = next((message for _, _, message in recorded.messages([topics.depth_info])), None)
     if info is None:
@@ -179,7 +179,7 @@ def read_cameras(recorded: BagReader, played: BagReader, topics: AnswerTopics) -
 def pick_rows(
     count: int, recorded: BagReader, played: BagReader, image_topic: str, topics: AnswerTopics
 ) -> list[SheetRow]:
-    """Rows for a contact sheet: up to count answered frames, evenly spread, with the images that were played."""
+    """Return up to ``count`` evenly spread rows of a contact sheet, with the images of the input bag."""
     total = recorded.topics[topics.depth].count
     wanted = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
     picked = {
@@ -201,20 +201,20 @@ def pick_rows(
 
 
 def last_status(recorded: BagReader, topics: AnswerTopics) -> Any | None:
-    """The node's last StreamStatus, or None."""
+    """Return the node's last StreamStatus, or None."""
     last = None
-    for _, _, last in recorded.raw([topics.status]):
-        continue
+    for _, _, raw in recorded.raw([topics.status]):
+        last = raw
     return None if last is None else recorded.decode(topics.status, last)
 
 
 def pose_matrix(odometry: Any) -> np.ndarray:
-    """The (4, 4) matrix from the frame that an Odometry moves to the one it is told in."""
+    """Return the (4, 4) pose of an Odometry: frame_id from child_frame_id."""
     return _matrix(odometry.pose.pose.position, odometry.pose.pose.orientation)
 
 
 def _maps(bag: BagReader, topic: str, stamps: Set[int]) -> dict[int, np.ndarray]:
-    """The images of these stamps; others are not decoded."""
+    """Return the images of these stamps, without decoding others."""
     return {
         stamp: image_array(bag.decode(topic, raw))
         for _, _, raw in bag.raw([topic])
@@ -223,11 +223,12 @@ def _maps(bag: BagReader, topic: str, stamps: Set[int]) -> dict[int, np.ndarray]
 
 
 def _odom_from(frame: str, odometry: Any, static: StaticFrames) -> np.ndarray:
-    """The (4, 4) matrix odom_from_frame."""
+    """Return the (4, 4) matrix odom_from_frame."""
     child_from_frame = static.find(odometry.child_frame_id, frame)
     if child_from_frame is None:
-        raise UserError(f'no static transform joins {frame} with {odometry.child_frame_id}')
-    return pose_matrix(odometry) @ child_from_frame
+        raise UserError(f'no static transform connects {frame} with {odometry.child_frame_id}')
+    odom_from_frame: np.ndarray = pose_matrix(odometry) @ child_from_frame
+    return odom_from_frame
 
 
 def _matrix(position: Any, orientation: Any) -> np.ndarray:
@@ -235,5 +236,5 @@ def _matrix(position: Any, orientation: Any) -> np.ndarray:
 
 
 def _vector(message: Any) -> np.ndarray:
-    """x, y, z and, of a quaternion, w."""
+    """Return x, y, z and, for a quaternion, w."""
     return np.array([getattr(message, name) for name in 'xyzw' if hasattr(message, name)], dtype=np.float64)

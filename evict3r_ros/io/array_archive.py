@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""An NPZ file whose arrays are written row by row, so that memory does not grow with their length."""
+"""Write arrays row by row into an NPZ file, with memory that does not depend on their length."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 class ArrayArchive:
     """Writes arrays one after the other (context manager); ``numpy.load`` reads the file."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path) -> None:
         self._file = zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED, allowZip64=True)
 
     def add(self, name: str, rows: Iterable[np.ndarray], count: int) -> None:
-        """An array of ``count`` rows of one shape and dtype. Raises ValueError where the rows are others."""
+        """Add an array of ``count`` rows of one shape and dtype. Raises ValueError for other rows."""
         written, first = 0, None
         with self._file.open(f'{name}.npy', 'w', force_zip64=True) as entry:
             for row in rows:

@@ -1,8 +1,8 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""ROS 2 bags (mcap or sqlite3), written and read through rosbags: no ROS needed.
+"""Read and write ROS 2 bags (mcap or sqlite3) with rosbags, without ROS.
 
-Messages are passed on as they are on the wire (raw CDR) wherever nobody has to look inside.
+Messages stay serialized (CDR) unless their content is needed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
@@ -25,25 +25,25 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.io.stamps import NANOSECONDS
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
-_VERSION = 9
+_VERSION: Literal[9] = 9
 
 
 @lru_cache(maxsize=1)
 def message_types() -> Typestore:
-    """The message types of ROS 2 Kilted, as rosbags knows them."""
+    """Return the message types of ROS 2 Kilted, as rosbags knows them."""
     return get_typestore(Stores.ROS2_KILTED)
 
 
 def header_stamp_ns(raw: bytes | memoryview) -> int:
-    """Stamp in nanoseconds of a message in CDR whose first field is a std_msgs/Header."""
+    """Return the stamp in nanoseconds of a CDR message whose first field is a std_msgs/Header."""
     order = '<' if raw[1] & 1 else '>'
     sec, nanosec = struct.unpack_from(f'{order}iI', raw, 4)
-    return sec * NANOSECONDS + nanosec
+    return int(sec) * NANOSECONDS + int(nanosec)
 
 
 def quality_of_service(latched: bool) -> Qos:
-    """What a bag says about a topic's publisher: reliable, keep last 10; latched: transient local, as /tf_static is."""
-    # Deadlines and lifespans that never end are the largest time DDS can say.
+    """Return the QoS profile to record for a topic: reliable, keep last 10; latched: transient local, as /tf_static."""
+    # DDS writes "no deadline" as its largest duration.
     forever = QosTime(*divmod(2**63 - 1, NANOSECONDS))
     durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
     return Qos(
@@ -60,10 +60,10 @@ def quality_of_service(latched: bool) -> Qos:
 
 
 class BagWriter:
-    """Writes a bag folder, message by message, in bounded memory (context manager). A bag is never overwritten."""
+    """Writes a bag folder message by message, in bounded memory (context manager). It never overwrites a bag."""
 
     def __init__(self, path: str | Path, storage: str = 'mcap') -> None:
-        """Create the folder. Raises UserError when it exists already or the storage is unknown."""
+        """Create the folder. Raises UserError if it exists or the storage is unknown."""
         if storage not in STORAGES:
             raise UserError(f'bag storage {storage!r} is not one of {", ".join(STORAGES)}')
         self.path = Path(path)
@@ -77,8 +77,9 @@ class BagWriter:
             raise UserError(f'{self.path}: the bag cannot be made: {error}') from error
 
     def add_topic(self, topic: str, message_type: str, latched: bool = False, definition: str | None = None) -> None:
-        """Add a topic. definition: the .msg text of a type that is not one of ROS 2's own. Raises UserError for those
-        without one.
+        """Add a topic. definition: the .msg text of a type that is not part of ROS 2.
+
+        Raises UserError for an unknown type without a definition.
         """
         try:
             if definition is not None and message_type not in self._types.fielddefs:
@@ -91,7 +92,7 @@ class BagWriter:
         self.counts[topic] = 0
 
     def write_raw(self, topic: str, time_ns: int, raw: bytes | memoryview) -> None:
-        """Write a message in CDR at a time on the bag's clock, nanoseconds. Raises UserError when the disk won't."""
+        """Write a CDR message at a time of the bag's clock in nanoseconds. Raises UserError if that fails."""
         try:
             self._writer.write(self._connections[topic], time_ns, raw)
         except OSError as error:
@@ -99,11 +100,11 @@ class BagWriter:
         self.counts[topic] += 1
 
     def write(self, topic: str, time_ns: int, message: Any) -> None:
-        """Write a message made from message_types()."""
+        """Write a message made from message_types(). Raises UserError if that fails."""
         self.write_raw(topic, time_ns, self._types.serialize_cdr(message, self._connections[topic].msgtype))
 
     def close(self) -> None:
-        """Close the files; only then can the bag be read. Raises UserError when the disk won't take the rest."""
+        """Close the files; only then can the bag be read. Raises UserError if that fails."""
         if self._writer.storage is not None:
             try:
                 self._writer.close()
@@ -121,44 +122,47 @@ class BagWriter:
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of a bag: type as 'package/msg/Name', number of messages, whether it was transient local."""
+    """A topic of a bag."""
 
     name: str
     message_type: str
+    """As 'package/msg/Name'."""
     count: int
+    """Number of messages."""
     latched: bool
+    """Whether it was published transient local."""
 
 
 class BagReader:
-    """Reads a bag folder in time order, lazily (context manager). Whatever is wrong with the files is a UserError."""
+    """Reads a bag folder in time order, lazily (context manager). All errors of the files are UserErrors."""
 
     def __init__(self, path: str | Path) -> None:
-        """Open the bag. Raises UserError for a folder that is no bag, or a damaged one."""
+        """Open the bag. Raises UserError for a missing or damaged bag."""
         self.path = Path(path)
         if not self.path.exists():
             raise UserError(f'{self.path}: no such bag')
-        self._reader = self._refuse_nicely(lambda: AnyReader([self.path], default_typestore=message_types()))
-        self._refuse_nicely(self._reader.open)
+        self._reader = self._read_or_refuse(lambda: AnyReader([self.path], default_typestore=message_types()))
+        self._read_or_refuse(self._reader.open)
         self.topics = {connection.topic: self._topic(connection) for connection in self._reader.connections}
 
     def raw(
         self, topics: Iterable[str] | None = None, start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[tuple[str, int, bytes]]:
-        """Messages of some or all topics in time order: (topic, time in ns, CDR bytes), from a time on and before one.
+        """Yield messages of some or all topics in time order: (topic, time in ns, CDR bytes).
 
-        Raises UserError where damaged or where a topic isn't there.
+        start_ns is included, stop_ns is not. Raises UserError for a missing topic and a damaged bag.
         """
         for connection, time_ns, raw in self._read(topics, start_ns, stop_ns):
             yield connection.topic, time_ns, raw
 
     def messages(self, topics: Iterable[str] | None = None) -> Iterator[tuple[str, int, Any]]:
-        """The same with messages decoded: (topic, time in ns, message)."""
+        """Yield decoded messages of some or all topics in time order: (topic, time in ns, message)."""
         for connection, time_ns, raw in self._read(topics):
             yield connection.topic, time_ns, self.decode(connection.topic, raw)
 
     def decode(self, topic: str, raw: bytes) -> Any:
-        """The message that a topic's CDR bytes hold. Raises UserError when they don't."""
-        return self._refuse_nicely(lambda: self._reader.deserialize(raw, self.topics[topic].message_type))
+        """Decode a topic's CDR bytes. Raises UserError for damaged ones."""
+        return self._read_or_refuse(lambda: self._reader.deserialize(raw, self.topics[topic].message_type))
 
     def close(self) -> None:
         """Close the files."""
@@ -175,13 +179,13 @@ class BagReader:
 
     @property
     def start_ns(self) -> int:
-        """Time of the first message; nonsense for a bag without any."""
-        return self._reader.start_time
+        """Time of the first message; undefined for an empty bag."""
+        return int(self._reader.start_time)
 
     @property
     def is_ros2(self) -> bool:
-        """Whether its messages are CDR, as ROS 2 has them."""
-        return self._reader.is2
+        """Whether this is a bag of ROS 2, with CDR messages."""
+        return bool(self._reader.is2)
 
     def _read(
         self, topics: Iterable[str] | None, start_ns: int | None = None, stop_ns: int | None = None
@@ -196,10 +200,10 @@ class BagReader:
         if not connections:
             return
         messages = self._reader.messages(connections=connections, start=start_ns, stop=stop_ns)
-        while (item := self._refuse_nicely(lambda: next(messages, None))) is not None:
+        while (item := self._read_or_refuse(lambda: next(messages, None))) is not None:
             yield item
 
-    def _refuse_nicely(self, read: Callable[[], Any]) -> Any:
+    def _read_or_refuse(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
         except UserError:
@@ -211,6 +215,7 @@ class BagReader:
 
     @staticmethod
     def _topic(connection: Connection) -> Topic:
-        profiles = connection.ext.offered_qos_profiles
+        # Connections of ROS 1 have no profiles.
+        profiles = getattr(connection.ext, 'offered_qos_profiles', ())
         latched = any(profile.durability is QosDurability.TRANSIENT_LOCAL for profile in profiles)
         return Topic(connection.topic, connection.msgtype, connection.msgcount, latched)

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which topics of a foreign bag are the camera: told by the user, or plain from the bag."""
+"""Choose the input topics of a bag: as the user says, or the only possible ones."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ TF_STATIC = '/tf_static'
 
 @dataclass(frozen=True)
 class InputTopics:
-    """Names of what is replayed; None for what the bag hasn't, or what isn't wished for."""
+    """Names of the topics to replay; None for those that are missing or not wanted."""
 
     image: str
     compressed: bool
+    """Whether the images are CompressedImage."""
     camera_info: str | None
     odometry: str | None = None
     depth: str | None = None
 
     def names(self) -> list[str]:
-        """All that there are."""
+        """Return the names of all chosen topics."""
         return [name for name in (self.image, self.camera_info, self.odometry, self.depth) if name is not None]
 
 
@@ -36,25 +37,25 @@ def choose_topics(
     odometry: str | None = None,
     depth: str | None = None,
 ) -> InputTopics:
-    """Return the topics told, or else the only image of the bag and the camera_info beside it.
+    """Return the given topics, or the only image topic of the bag and its camera_info.
 
-    Raises UserError for a topic that isn't there or has another type, and where there are several images.
+    Raises UserError for a topic that is missing or has another type, and for several image topics.
     """
     if not bag.is_ros2:
-        raise UserError(f'{bag.path} is a bag of ROS 1: rosbags-convert makes one of ROS 2 of it')
+        raise UserError(f'{bag.path} is a bag of ROS 1: convert it with rosbags-convert')
     kinds = {name: topic.message_type for name, topic in bag.topics.items() if topic.count}
     if image is None:
         images = sorted(name for name, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE) and name != depth)
         if len(images) != 1:
             raise UserError(
                 f'{bag.path} has {len(images) or "no"} image topics'
-                + (f': say with --image which it is: {", ".join(images)}' if images else f'; it has {_listed(kinds)}')
+                + (f': choose one with --image: {", ".join(images)}' if images else f'; it has {_listed(kinds)}')
             )
         image = images[0]
     _check(bag, kinds, image, IMAGE, COMPRESSED_IMAGE)
     if camera_info is None:
-        # Where drivers put it: beside the image, or beside the topic whose transport the image is (as
-        # image_transport names it): /camera/image_raw/compressed and /camera/camera_info.
+        # Drivers publish it beside the image topic, also for a transport of it (image_transport):
+        # /camera/image_raw/compressed and /camera/camera_info.
         beside = [f'{image.rsplit("/", levels)[0]}/camera_info' for levels in (1, 2)]
         camera_info = next((name for name in beside if kinds.get(name) == CAMERA_INFO), None)
     else:
@@ -67,7 +68,7 @@ def choose_topics(
 
 
 def copy_static_transforms(bag: BagReader, output: BagWriter) -> list[bytes]:
-    """Write all of a bag's static transforms to the start of another, so that it stands alone; returns them, as CDR."""
+    """Write all static transforms of a bag at the start of another, and return them as CDR."""
     if TF_STATIC not in bag.topics:
         return []
     output.add_topic(TF_STATIC, bag.topics[TF_STATIC].message_type, latched=True)

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of a stream's answers for people: a row a frame, with image, depth and, if there is any, confidence."""
+"""Draw a contact sheet of predictions: a row per frame, with image, depth and, if known, confidence."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One frame: label, image (h, w) or (h, w, 3) uint8 RGB, depth and confidence (H, W) float, NaN where invalid.
-
-    Image and maps may differ in size. confidence is None where none was published.
-    """
+    """One frame. Image and maps may differ in size."""
 
     label: str
     image: np.ndarray
+    """(h, w) or (h, w, 3) uint8 RGB."""
     depth: np.ndarray
+    """(H, W) float, NaN where invalid."""
     confidence: np.ndarray | None = None
+    """(H, W) float, NaN where invalid; None if unknown."""
 
 
 def colour_map(values: np.ndarray, low: float, high: float, near_is_hot: bool) -> np.ndarray:
-    """Colours (H, W, 3) uint8 BGR of a map (H, W): low to high is cold to hot, or the other way round; NaN is grey."""
+    """Return colours (H, W, 3) uint8 BGR of a map (H, W), cold to hot from low to high or reversed; NaN is grey."""
     share = np.clip((np.asarray(values, dtype=np.float64) - low) / max(high - low, 1e-12), 0.0, 1.0)
     valid = np.isfinite(values)
     level = np.where(valid, 1.0 - share if near_is_hot else share, 0.0)
@@ -51,8 +51,8 @@ def colour_map(values: np.ndarray, low: float, high: float, near_is_hot: bool) -
 def draw_contact_sheet(rows: Sequence[SheetRow], header: Sequence[str], untrained: bool) -> np.ndarray:
     """Draw the sheet, (h, w, 3) uint8 BGR. All rows share one colour scale, written above the columns.
 
-    Without any confidence there is no column for it. header: lines of text over the rows. untrained: says so in a red banner, in big letters.
-    Raises ValueError without rows.
+    The column of confidence is left out if no row has any. header: lines of text above the rows. untrained: draw a red
+    banner. Raises ValueError without rows.
     """
     if not rows:
         raise ValueError('a contact sheet needs at least one row')
@@ -72,13 +72,13 @@ def draw_contact_sheet(rows: Sequence[SheetRow], header: Sequence[str], untraine
 
 
 def write_contact_sheet(path: str | Path, rows: Sequence[SheetRow], header: Sequence[str], untrained: bool) -> None:
-    """Draw the sheet into a PNG file. Raises UserError when it cannot be written."""
+    """Draw the sheet into a PNG file; see `draw_contact_sheet`. Raises UserError if it cannot be written."""
     if not cv2.imwrite(str(path), draw_contact_sheet(rows, header, untrained)):
         raise UserError(f'{path}: the contact sheet could not be written')
 
 
 def _range(maps: Sequence[np.ndarray]) -> tuple[float, float] | None:
-    """2nd and 98th percentile over all finite values, so that single outliers don't wash the colours out."""
+    """Return the 2nd and 98th percentiles of all finite values, so that outliers do not dominate the colours."""
     finite = [values[np.isfinite(values)] for values in maps]
     values = np.concatenate(finite) if finite else np.empty(0)
     if not values.size:
@@ -98,13 +98,13 @@ def _column(index: int) -> int:
 def _banner(width: int) -> np.ndarray:
     band = np.full((_BANNER, width, 3), _WARNING, dtype=np.uint8)
     cv2.putText(band, 'UNTRAINED', (_GAP, 52), _FONT, 1.8, (255, 255, 255), 4, cv2.LINE_AA)
-    for line, text in enumerate(('random weights: depth and poses mean nothing,', 'only the plumbing is shown')):
+    for line, text in enumerate(('random weights:', 'depth and poses mean nothing')):
         cv2.putText(band, text, (_column(1) + _GAP * 4, 32 + line * 24), _FONT, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
     return band
 
 
 def _text_band(width: int, texts: Sequence[tuple[str, int]]) -> np.ndarray:
-    """One line of text on paper: (text, left edge in pixels) each. Text wider than the sheet is made smaller."""
+    """Draw a line of texts, each (text, left edge in pixels), smaller where one would be wider than the sheet."""
     band = np.full((_LINE, width, 3), _PAPER, dtype=np.uint8)
     for text, left in texts:
         (needed, _), _ = cv2.getTextSize(text, _FONT, 0.45, 1)
@@ -127,7 +127,7 @@ def _draw_row(
         if values is None or limits is None:
             cells.append(np.full((1, CELL_WIDTH, 3), _INVALID, dtype=np.uint8))
         else:
-            # Nearest neighbour: what is seen are the network's own pixels.
+            # Nearest neighbour shows the pixels of the network.
             cells.append(_fit(colour_map(values, *limits, near_is_hot=near_is_hot), cv2.INTER_NEAREST))
     height = max(cell.shape[0] for cell in cells)
     band = np.full((height + _GAP, width, 3), _PAPER, dtype=np.uint8)
@@ -137,6 +137,6 @@ def _draw_row(
 
 
 def _fit(image: np.ndarray, interpolation: int) -> np.ndarray:
-    """The image at the width of a cell, its aspect kept."""
+    """Resize an image to the width of a cell, keeping its aspect ratio."""
     height = max(1, round(image.shape[0] * CELL_WIDTH / image.shape[1]))
     return cv2.resize(image, (CELL_WIDTH, height), interpolation=interpolation)

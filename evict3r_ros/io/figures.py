@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Figures by matplotlib, written to files, without a window."""
+"""Matplotlib figures, written to files without a display."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evict3r_ros.errors import UserError
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty matplotlib Figure, sizes in inches, without a window. Raises UserError where there is no matplotlib."""
+    """Return an empty matplotlib Figure, sizes in inches. Raises UserError if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -20,7 +20,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure. Raises UserError."""
+    """Write a figure. Raises UserError if that fails."""
     try:
         figure.savefig(path, dpi=110)
     except (OSError, ValueError) as error:

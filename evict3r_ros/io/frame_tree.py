@@ -24,7 +24,8 @@ class FrameTree:
         target_to_root, source_to_root = self._to_root(bare(target)), self._to_root(bare(source))
         for frame, frame_from_target in target_to_root.items():
             if frame in source_to_root:
-                return invert(frame_from_target) @ source_to_root[frame]
+                target_from_source: np.ndarray = invert(frame_from_target) @ source_to_root[frame]
+                return target_from_source
         return None
 
     def root(self, frame: str) -> tuple[str, np.ndarray]:

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Frames to process, from a video file, a folder of images, a glob or a camera, one at a time and chosen by time."""
+"""Read frames from a video file, a folder of images, a glob or a camera, one at a time, chosen by time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import numpy as np
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.image_folder import FRAMES_FILE, read_frame_table
+from evict3r_ros.io.stamps import NANOSECONDS
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-NANOSECONDS = 10**9
 _TOLERANCE_NS = NANOSECONDS // 1000
-"""A frame this much before its time counts: containers round their stamps to milliseconds."""
+"""A frame may come this much early: containers round their stamps to milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,27 @@ class VideoFrame:
     """One chosen frame."""
 
     stamp_ns: int
-    """Since the source's begin, or the image's own stamp where a folder has a table of them."""
+    """Since the start of the source, or the image's own stamp if a folder has a table of them."""
     name: str
-    """For people: 'frame 12' of a video, or an image's file name."""
+    """'frame 12' of a video, or an image's file name."""
     image: np.ndarray
     """(h, w, 3) uint8 RGB, upright."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which frames: from start to end (seconds of the source's time), ``interval_s`` apart, at most count."""
+    """Which frames to take. Raises UserError for invalid values."""
 
     interval_s: float = 0.0
-    """0: every frame."""
+    """Seconds between frames; 0: every frame."""
     start_s: float = 0.0
+    """Seconds of the source's time."""
     end_s: float | None = None
+    """Seconds of the source's time; None: to its end."""
     count: int | None = None
+    """Most frames."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.interval_s < 0.0 or self.start_s < 0.0:
             raise UserError(f'interval {self.interval_s:g} s and start {self.start_s:g} s must not be negative')
         if self.end_s is not None and self.end_s <= self.start_s:
@@ -56,13 +59,14 @@ class Selection:
             raise UserError(f'{self.count} frames leave nothing to do')
 
 
-class Picker:
-    """Says of rising stamps which to take: the first at or after each multiple of the interval since the first one taken.
+class FramePicker:
+    """Decides which frames to take, given their stamps in ascending order.
 
-    On this grid a source's jitter does not add up.
+    It takes the first frame at or after each multiple of the interval since the first one taken, so that jitter of a
+    source does not add up.
     """
 
-    def __init__(self, selection: Selection):
+    def __init__(self, selection: Selection) -> None:
         self._selection = selection
         self._interval = round(selection.interval_s * NANOSECONDS)
         self._start = round(selection.start_s * NANOSECONDS)
@@ -71,7 +75,7 @@ class Picker:
         self.taken = 0
 
     def takes(self, stamp_ns: int) -> bool:
-        """Whether the frame of this stamp is one."""
+        """Return whether to take the frame of this stamp, and count it."""
         if stamp_ns < self._due - _TOLERANCE_NS or self.is_over(stamp_ns):
             return False
         if self._first is None:
@@ -83,40 +87,40 @@ class Picker:
         return True
 
     def is_over(self, stamp_ns: int) -> bool:
-        """Whether neither this frame nor any that comes is one."""
+        """Return whether neither this frame nor any later one is to be taken."""
         end, count = self._selection.end_s, self._selection.count
         return (end is not None and stamp_ns > round(end * NANOSECONDS)) or (count is not None and self.taken >= count)
 
 
 class FrameSource(Protocol):
-    """Frames that can be run through, and what a run needs to know beforehand."""
+    """A source of frames, and what a run needs to know beforehand."""
 
     is_live: bool
-    """A camera: never the same twice."""
+    """Whether the frames cannot be read again: a camera."""
     damaged: int
-    """Parts that could not be decoded and were passed over, in the last run through."""
+    """Number of parts that were skipped because they could not be decoded, in the last pass."""
 
     def identity(self) -> dict[str, Any]:
-        """What tells this source from another, for JSON. Without the end of what is chosen: a run may be made longer."""
+        """Return what identifies this source, as JSON values; without the end, because a run may be extended."""
         ...
 
     def expected(self) -> int | None:
-        """About how many frames will come, for a progress bar; None if nobody knows."""
+        """Return about how many frames will come, for a progress bar; None if unknown."""
         ...
 
     def exact_count(self) -> int:
-        """How many frames will come. A video is decoded once for it. Raises UserError for a camera."""
+        """Return how many frames will come. This decodes a video once. Raises UserError for a camera without limit."""
         ...
 
     def frames(self) -> Iterator[VideoFrame]:
-        """The chosen frames, from the first, each time anew. Raises UserError for what cannot be read."""
+        """Yield the chosen frames, from the first at each call. Raises UserError for unreadable input."""
         ...
 
 
 class VideoFile:
-    """A video file, decoded through FFmpeg: stamps are the container's, rotation metadata is honoured.
+    """A video file, decoded by FFmpeg, with the container's stamps and rotation.
 
-    What cannot be decoded is passed over, as players do, and counted.
+    Parts that cannot be decoded are skipped, as players do, and counted.
     """
 
     is_live = False
@@ -127,10 +131,14 @@ class VideoFile:
         with self._open() as container:
             stream = container.streams.video[0]
             rate = float(stream.average_rate or 0)
-            duration = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+            duration = (
+                float(stream.duration * stream.time_base)
+                if stream.duration and stream.time_base
+                else (container.duration or 0) / 1e6
+            )
         self._rate, self._duration = rate, duration
 
-    def _open(self):
+    def _open(self) -> av.container.InputContainer:
         try:
             container = av.open(str(self._path))
         except (av.FFmpegError, OSError) as error:
@@ -163,7 +171,7 @@ class VideoFile:
         for number, stamp, frame in self._chosen():
             image = frame.to_ndarray(format='rgb24')
             if frame.rotation:
-                # FFmpeg's rotation is counter-clockwise in degrees: what a player does before it shows the frame.
+                # Counter-clockwise degrees by which a player rotates the frame.
                 image = np.rot90(image, round(frame.rotation / 90) % 4)
             size = size or image.shape
             if image.shape != size:
@@ -171,12 +179,12 @@ class VideoFile:
             yield VideoFrame(stamp, f'frame {number}', np.ascontiguousarray(image))
 
     def _chosen(self) -> Iterator[tuple[int, int, av.VideoFrame]]:
-        """Number of the frame in the file, stamp in ns since the file's first frame, and the frame, still undecoded."""
-        picker, first = Picker(self._selection), None
+        """Yield number in the file, stamp in ns since the first frame, and the frame before its conversion to RGB."""
+        picker, first = FramePicker(self._selection), None
         self.damaged = 0
         with self._open() as container:
             for number, frame in enumerate(self._decoded(container)):
-                if frame.pts is None:
+                if frame.pts is None or frame.time_base is None:
                     continue
                 time_ns = round(frame.pts * frame.time_base * NANOSECONDS)
                 first = time_ns if first is None else first
@@ -198,7 +206,7 @@ class VideoFile:
         packets = container.demux(stream)
         while True:
             try:
-                # The last packet is an empty one, for which the decoder gives what it held back.
+                # The last packet is empty: it makes the decoder return its buffered frames.
                 packet = next(packets, None)
                 if packet is None:
                     return
@@ -208,13 +216,13 @@ class VideoFile:
 
 
 class ImageFiles:
-    """Images in files, with their stamps."""
+    """Image files with their stamps."""
 
     is_live, damaged = False, 0
 
     def __init__(self, origin: str, paths: list[Path], stamps_ns: list[int], selection: Selection):
         self._origin, self._selection = origin, selection
-        picker = Picker(selection)
+        picker = FramePicker(selection)
         self._chosen = [
             (path, stamp) for path, stamp in zip(paths, stamps_ns, strict=True) if picker.takes(stamp - stamps_ns[0])
         ]
@@ -235,16 +243,16 @@ class ImageFiles:
 
     def frames(self) -> Iterator[VideoFrame]:
         """See FrameSource."""
-        size, first = None, None
+        size, first = None, self._chosen[0][0]
         for path, stamp in self._chosen:
             if not path.is_file():
                 raise UserError(f'{path}: no such image')
-            # Turned as its EXIF orientation says, three channels, 8 bits.
+            # Rotated by its EXIF orientation, three channels, 8 bits.
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is None:
                 raise UserError(f'{path}: not an image that can be read (truncated?)')
             if size is None:
-                size, first = image.shape, path
+                size = image.shape
             if image.shape != size:
                 raise UserError(
                     f'{path}: {image.shape[1]} x {image.shape[0]} pixels, but {first.name} has '
@@ -254,7 +262,7 @@ class ImageFiles:
 
 
 class Camera:
-    """A camera by its number, as OpenCV opens it; frames that come while the network is busy are dropped."""
+    """A camera by its OpenCV number; frames that arrive while the network is busy are dropped."""
 
     is_live, damaged = True, 0
 
@@ -272,9 +280,7 @@ class Camera:
     def exact_count(self) -> int:
         """See FrameSource."""
         if self._selection.count is None:
-            raise UserError(
-                'nobody knows how many frames a camera will give: give --frames, or --tokens instead of --P'
-            )
+            raise UserError('the number of frames of a camera is not known: give --frames, or --tokens instead of --P')
         return self._selection.count
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -283,9 +289,9 @@ class Camera:
         try:
             if not camera.isOpened():
                 raise UserError(f'camera {self._number} cannot be opened')
-            # Where the driver heeds it: no queue of old images.
+            # No queue of old images, if the driver supports this.
             camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-            picker, begin, number = Picker(self._selection), time.monotonic_ns(), 0
+            picker, begin, number = FramePicker(self._selection), time.monotonic_ns(), 0
             while camera.grab():
                 stamp = time.monotonic_ns() - begin
                 if picker.is_over(stamp):
@@ -302,13 +308,13 @@ class Camera:
 
 
 def open_source(text: str, selection: Selection, fps: float = 30.0) -> FrameSource:
-    """The source that a user names: a video file, a folder of images, a glob such as 'shots/*.png', or a camera's number.
+    """Open a video file, a folder of images, a glob such as 'shots/*.png', or a camera by its number.
 
-    fps: rate of images that have no stamps; a folder with ``frames.csv`` (``io.image_folder``) has its own. Images are
-    taken in the natural order of their names (2 before 10). Raises UserError for what is none of these.
+    fps: rate of images without stamps; a folder with ``frames.csv`` (``io.image_folder``) has its own. Images are
+    sorted naturally (2 before 10). Raises UserError for anything else.
     """
     if not fps > 0.0:
-        raise UserError(f'a rate of {fps:g} images a second cannot be')
+        raise UserError(f'a rate of {fps:g} images per second cannot be: it must be positive')
     path = Path(text).expanduser()
     if path.is_dir():
         if (path / FRAMES_FILE).is_file():
@@ -337,7 +343,7 @@ def _images(origin: str, candidates: list[Path], selection: Selection, fps: floa
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-    """A key under which numbers inside names sort by value."""
+    """Return a sort key in which numbers inside names compare by value."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r'(\d+)', name) if part]
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A scene as binary glTF 2.0 (GLB): a coloured cloud, and the cameras that saw it as small frusta."""
+"""Write a scene as binary glTF 2.0 (GLB): a coloured cloud, and its cameras as small frusta."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from evict3r_ros.io.ply import PointCloud
 from evict3r_ros.io.scene_camera import FRUSTUM_SHARE, SceneCamera, frustum_corners, scene_extent, time_colours
 
 GLTF_FROM_OPTICAL = np.diag([1.0, -1.0, -1.0, 1.0])
-"""glTF's axes (x right, y up, z towards the viewer) from OpenCV's (x right, y down, z forward): for a world that is a
-stream's first camera. The same matrix turns a camera that looks along z into glTF's, which looks along -z."""
+"""From OpenCV axes (x right, y down, z forward) to glTF axes (x right, y up, z towards the viewer), for a world that is
+a stream's first camera. The same matrix turns a camera that looks along z into a glTF camera, which looks along -z."""
 GLTF_FROM_BODY = GLTF_FROM_OPTICAL @ invert(BODY_FROM_OPTICAL)
-"""glTF's axes from REP-103's (x forward, y left, z up): for the odom frame."""
+"""From REP-103 axes (x forward, y left, z up) to glTF axes, for the odom frame."""
 
 CLOUD_NODE = 'points'
 _FLOAT = 5126
-# Corners of the image, the eye, and a point over the upper edge that tells which way up the camera was.
+_trimesh: Any = trimesh  # the functions called through it have no annotations
+# Corners of the image, the eye, and a point above the upper edge that shows which way is up.
 _EYE, _TOP = 4, 5
 _EDGES = np.array([(0, 1), (1, 2), (2, 3), (3, 0), (0, _EYE), (1, _EYE), (2, _EYE), (3, _EYE), (0, _TOP), (1, _TOP)])
 _SIDES = 3
@@ -39,19 +40,19 @@ def write_glb(
     frustum_depth: float | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write cloud and cameras, whose lengths and positions are in the world's unit, turned to glTF's y up.
+    """Write cloud and cameras, rotated to glTF's y up; lengths stay in the world's unit.
 
-    gltf_from_world: ``GLTF_FROM_OPTICAL`` or ``GLTF_FROM_BODY``, by how the world's axes lie. frustum_depth: length of
-    a drawn camera, by default a share of the scene's extent. Cameras run from blue to red in their order; a node's own
-    axes are those of a glTF camera (it looks along -z, y up). notes: kept in the scene's extras. Raises UserError for a
-    scene with nothing in it, and for a file that cannot be written.
+    gltf_from_world: ``GLTF_FROM_OPTICAL`` or ``GLTF_FROM_BODY``, by the axes of the world. frustum_depth: length of a
+    drawn camera, by default a share of the scene's extent. Cameras run from blue to red in their order; the axes of
+    their nodes are those of a glTF camera (looks along -z, y up). notes: stored in the scene's extras. Raises UserError
+    for an empty scene, and for a file that cannot be written.
     """
     if not len(cloud) and not cameras:
         raise UserError(f'{path}: neither points nor cameras to write')
     scene = trimesh.Scene(metadata=dict(notes or {}))
     if len(cloud):
         scene.add_geometry(
-            trimesh.PointCloud(cloud.points, cloud.colours),
+            _trimesh.PointCloud(cloud.points, cloud.colours),
             node_name=CLOUD_NODE,
             geom_name=CLOUD_NODE,
             transform=gltf_from_world,
@@ -66,7 +67,7 @@ def write_glb(
             geom_name=camera.name,
             transform=gltf_from_world @ camera.world_from_camera @ GLTF_FROM_OPTICAL,
         )
-    content = trimesh.exchange.gltf.export_glb(
+    content = _trimesh.exchange.gltf.export_glb(
         scene, include_normals=False, tree_postprocessor=_unlit, buffer_postprocessor=_linear_colours
     )
     try:
@@ -76,14 +77,15 @@ def write_glb(
 
 
 def linear_from_srgb(colours: np.ndarray) -> np.ndarray:
-    """Colours as in an image, uint8, as linear light 0 to 1, float32 (IEC 61966-2-1)."""
+    """Convert sRGB colours, uint8, to linear light from 0 to 1, float32 (IEC 61966-2-1)."""
     share = np.arange(256) / 255.0
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    return linear.astype('<f4')[colours]
+    found: np.ndarray = linear.astype('<f4')[colours]
+    return found
 
 
 def _frustum(camera: SceneCamera, depth: float, colour: np.ndarray) -> trimesh.Trimesh:
-    """The pyramid of what a camera sees up to a depth, its edges as thin bars, in a glTF camera's axes."""
+    """Return the view frustum of a camera up to a depth, its edges as thin bars, in glTF camera axes."""
     corners = frustum_corners(camera, depth)
     top = 0.5 * (corners[0] + corners[1]) + 0.3 * (corners[0] - corners[3])
     points = np.concatenate([corners, np.zeros((1, 3)), top[None]]) @ GLTF_FROM_OPTICAL[:3, :3].T
@@ -92,11 +94,11 @@ def _frustum(camera: SceneCamera, depth: float, colour: np.ndarray) -> trimesh.T
 
 
 def _bars(start: np.ndarray, stop: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Three-sided bars from start (n, 3) to stop (n, 3): vertices (n * 6, 3), faces (n * 6, 3) that face outwards."""
+    """Return three-sided bars from start (n, 3) to stop (n, 3): vertices (n * 6, 3), outward faces (n * 6, 3)."""
     along = stop - start
     length = np.linalg.norm(along, axis=1, keepdims=True)
     along = along / np.maximum(length, 1e-12)
-    # Whichever axis a bar is furthest from gives a direction across it.
+    # The axis with the largest angle to a bar gives a direction across it.
     across = np.cross(along, np.eye(3)[np.abs(along).argmin(axis=1)])
     across /= np.linalg.norm(across, axis=1, keepdims=True)
     other = np.cross(along, across)
@@ -113,9 +115,9 @@ def _bars(start: np.ndarray, stop: np.ndarray, radius: float) -> tuple[np.ndarra
 
 
 def _linear_colours(buffers: Any, tree: dict[str, Any]) -> None:
-    """Let the colours be what glTF says they are: linear light.
+    """Convert the colours to linear light, as glTF specifies.
 
-    As float32, since linear light in 8 bits shows steps in the dark, and readers have been seen to stumble over 16.
+    As float32: linear light in 8 bits has visible steps in the dark, and some readers fail with 16 bits.
     """
     items, accessors = list(buffers.items()), list(tree['accessors'].values())
     done = set()
@@ -133,7 +135,7 @@ def _linear_colours(buffers: Any, tree: dict[str, Any]) -> None:
 
 
 def _unlit(tree: dict[str, Any]) -> None:
-    """Show the colours as they are: what a camera saw was lit already."""
+    """Show the colours without lighting: images are lit already."""
     tree['materials'] = [
         {
             'pbrMetallicRoughness': {'baseColorFactor': [1, 1, 1, 1], 'metallicFactor': 0},

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Bags of a camera: images, calibration and where the camera sits on the robot, as a driver would publish them."""
+"""Write bags as a camera driver would: images, calibration, and the pose of the camera on the robot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMAGE, CAMERA_INFO, TF = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo', 
 
 @dataclass(frozen=True)
 class CameraTopics:
-    """Names of a camera's topics in a bag, and of the frame that carries it."""
+    """Topics of a camera in a bag, and the frame on which it is mounted."""
 
     image: str = '/camera/image_raw'
     camera_info: str = '/camera/camera_info'
@@ -33,14 +33,15 @@ def write_image_bag(
     path: str | Path,
     frames: Iterable[tuple[int, np.ndarray]],
     camera: CameraModel,
-    topics: CameraTopics = CameraTopics(),
+    topics: CameraTopics | None = None,
     storage: str = 'mcap',
 ) -> int:
-    """Write a camera's bag: Image and CameraInfo for each frame, and /tf_static where the camera's place is known.
+    """Write a camera's bag: Image and CameraInfo for each frame, and /tf_static if the camera's pose is known.
 
-    frames: (stamp in ns, image (h, w) or (h, w, 3) uint8 RGB) in time order, taken one at a time. The camera's name is
-    the frame_id. Returns the number of frames. Raises UserError for an image that hasn't the camera's size.
+    frames: (stamp in ns, image (h, w) or (h, w, 3) uint8 RGB) in time order, read one at a time. The camera's name is
+    the frame_id. Returns the number of frames. Raises UserError for an image of another size than the camera's.
     """
+    topics = topics or CameraTopics()
     count = 0
     with BagWriter(path, storage) as bag:
         if camera.base_from_camera is not None:
@@ -49,7 +50,11 @@ def write_image_bag(
         bag.add_topic(topics.camera_info, CAMERA_INFO)
         for stamp, image in frames:
             if count == 0 and camera.base_from_camera is not None:
-                bag.write('/tf_static', stamp, _static_transform(stamp, topics.base_frame, camera))
+                bag.write(
+                    '/tf_static',
+                    stamp,
+                    _static_transform(stamp, topics.base_frame, camera.name, camera.base_from_camera),
+                )
             if image.shape[:2] != (camera.height, camera.width):
                 raise UserError(
                     f'image {count} (stamp {stamp}) is {image.shape[1]} x {image.shape[0]}, but the camera'
@@ -102,9 +107,9 @@ def _camera_info(stamp: int, camera: CameraModel) -> Any:
     )
 
 
-def _static_transform(stamp: int, base_frame: str, camera: CameraModel) -> Any:
-    x, y, z, w = quaternion_from_matrix(camera.base_from_camera[:3, :3]).tolist()
-    translation = dict(zip('xyz', camera.base_from_camera[:3, 3].tolist()))
+def _static_transform(stamp: int, parent: str, child: str, parent_from_child: np.ndarray) -> Any:
+    x, y, z, w = quaternion_from_matrix(parent_from_child[:3, :3]).tolist()
+    translation = dict(zip('xyz', parent_from_child[:3, 3].tolist(), strict=True))
     transform = _make(
         'geometry_msgs/msg/Transform',
         translation=_make('geometry_msgs/msg/Vector3', **translation),
@@ -115,8 +120,8 @@ def _static_transform(stamp: int, base_frame: str, camera: CameraModel) -> Any:
         transforms=[
             _make(
                 'geometry_msgs/msg/TransformStamped',
-                header=_header(stamp, base_frame),
-                child_frame_id=camera.name,
+                header=_header(stamp, parent),
+                child_frame_id=child,
                 transform=transform,
             )
         ],

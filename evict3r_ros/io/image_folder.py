@@ -4,7 +4,7 @@
 
 Layout::
 
-    frames.csv             header `stamp_ns,file`, then one row a frame, stamps rising
+    frames.csv             header `stamp_ns,file`, then one row per frame, stamps ascending
     <file>                 image named by a row, relative to the folder (usually frames/<stamp_ns>.jpg)
     camera.yaml            camera_info file: image_width, image_height, camera_name, camera_matrix,
                            distortion_model, distortion_coefficients and, optional, rectification_matrix,
@@ -33,28 +33,28 @@ GROUND_TRUTH_FILE = 'groundtruth_cam0.tum'
 
 @dataclass(frozen=True)
 class CameraModel:
-    """What a camera_info file says about a camera.
-
-    K (3, 3), R (3, 3) and P (3, 4) are in pixels of a width x height image; D is (n,), in the order of distortion_model
-    (sensor_msgs/CameraInfo). base_from_camera is the (4, 4) pose of the optical frame (x right, y down, z forward)
-    in base_link (x forward, y left, z up), metres, or None where the file has none.
-    """
+    """Content of a camera_info file; the letters are those of sensor_msgs/CameraInfo."""
 
     name: str
     width: int
     height: int
     K: np.ndarray
+    """(3, 3) in pixels of a width x height image."""
     distortion_model: str
     D: np.ndarray
+    """(n,), in the order of distortion_model."""
     R: np.ndarray
+    """(3, 3)."""
     P: np.ndarray
+    """(3, 4) in pixels."""
     base_from_camera: np.ndarray | None = None
+    """(4, 4) pose in metres of the optical frame (OpenCV axes) in base_link (REP-103 axes), or None if unknown."""
 
     @classmethod
     def pinhole(
         cls, name: str, width: int, height: int, K: np.ndarray, base_from_camera: np.ndarray | None = None
     ) -> CameraModel:
-        """Camera without distortion."""
+        """Return a camera without distortion."""
         K = np.asarray(K, dtype=np.float64)
         return cls(
             name,
@@ -71,20 +71,20 @@ class CameraModel:
 
 @dataclass(frozen=True)
 class Frame:
-    """One row of frames.csv: stamp in nanoseconds, path of the image."""
+    """One row of frames.csv."""
 
     stamp_ns: int
     path: Path
 
     def read(self) -> np.ndarray:
-        """Read the image: (h, w) uint8 when the file is grey, else (h, w, 3) uint8 RGB. Raises UserError."""
+        """Read the image as (h, w) uint8 if it is grey, else (h, w, 3) uint8 RGB. Raises UserError if that fails."""
         if not self.path.is_file():
             raise UserError(f'{self.path}: no such image, though {FRAMES_FILE} names it')
         image = cv2.imread(str(self.path), cv2.IMREAD_UNCHANGED)
         if image is None:
             raise UserError(f'{self.path}: not an image that OpenCV can read (truncated?)')
         if image.dtype != np.uint8:
-            raise UserError(f'{self.path}: has {image.dtype} pixels, expected 8 bits a channel')
+            raise UserError(f'{self.path}: has {image.dtype} pixels, expected 8 bits per channel')
         if image.ndim == 2:
             return image
         code = cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
@@ -93,7 +93,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Frames in time order, their camera, and the ground truth where there is one. Images are read by Frame.read()."""
+    """Frames in time order, their camera, and ground truth if there is any. Images are read by Frame.read()."""
 
     root: Path
     frames: list[Frame]
@@ -105,7 +105,7 @@ class ImageFolder:
 
 
 def read_image_folder(path: str | Path) -> ImageFolder:
-    """Read the folder's tables (not the images). Raises UserError naming what is missing or wrong, and where."""
+    """Read the folder's tables (not the images). Raises UserError that names the missing or wrong file or line."""
     root = Path(path)
     if not root.is_dir():
         raise UserError(f'{root}: no such folder of images')
@@ -125,7 +125,7 @@ def read_image_folder(path: str | Path) -> ImageFolder:
 
 
 def read_frame_table(root: Path) -> list[Frame]:
-    """The rows of a folder's frames.csv. Raises UserError naming the line that is wrong."""
+    """Read the rows of a folder's frames.csv. Raises UserError that names the wrong line."""
     path = root / FRAMES_FILE
     frames: list[Frame] = []
     try:
@@ -151,7 +151,7 @@ def _parse_frame(root: Path, row: list[str], place: str) -> Frame:
 
 
 def read_camera_file(path: str | Path) -> CameraModel:
-    """Read a camera_info YAML file. Raises UserError naming the key that is missing or has the wrong size."""
+    """Read a camera_info YAML file. Raises UserError that names the missing or wrong key."""
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
@@ -190,7 +190,7 @@ def read_camera_file(path: str | Path) -> CameraModel:
 
 
 def write_camera_file(path: str | Path, camera: CameraModel) -> None:
-    """Write what ``read_camera_file`` reads."""
+    """Write a camera_info YAML file for ``read_camera_file``."""
 
     def matrix(values: np.ndarray) -> dict[str, Any]:
         values = np.atleast_2d(values)
@@ -219,7 +219,7 @@ def _whole_number(content: dict[str, Any], key: str, path: Path) -> int:
 
 
 def _numbers(content: dict[str, Any], key: str, path: Path, count: int | None = None) -> np.ndarray:
-    """Numbers of a plain list or of a {rows, cols, data} mapping, as (n,) float64."""
+    """Return the numbers of a plain list or a {rows, cols, data} mapping as (n,) float64."""
     if key not in content:
         raise UserError(f'{path}: {key} is missing')
     value = content[key]

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Coloured point clouds as binary little-endian PLY, and the bounded cloud that is saved in one."""
+"""Coloured point clouds in binary little-endian PLY, and a voxel cloud of bounded size."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ _HALF_AXIS = 1 << (_AXIS_BITS - 1)
 
 @dataclass(frozen=True)
 class PointCloud:
-    """points (n, 3) float32, metres; colours (n, 3) uint8 RGB."""
+    """A coloured point cloud."""
 
     points: np.ndarray
+    """(n, 3) float32, metres."""
     colours: np.ndarray
+    """(n, 3) uint8 RGB."""
 
     def __len__(self) -> int:
         return len(self.points)
 
 
 def _header(count: int) -> bytes:
-    """A header of the same length for every count, so that the count can be put in at the end."""
-    properties = ''.join(f'property {_TYPE_NAMES[VERTEX[name].str]} {name}\n' for name in VERTEX.names)
+    """Return a header whose length does not depend on the count, so that the count can be written at the end."""
+    properties = ''.join(f'property {_TYPE_NAMES[VERTEX[name].str]} {name}\n' for name in VERTEX.fields or ())
     return (
         f'ply\nformat binary_little_endian 1.0\ncomment evict3r_ros\n'
         f'element vertex {count:0{_COUNT_DIGITS}d}\n{properties}end_header\n'
@@ -41,25 +43,26 @@ def _header(count: int) -> bytes:
 
 
 class PlyWriter:
-    """Appends points to a PLY file as they come; the count is put right when it is closed (context manager)."""
+    """Appends points to a PLY file; the count is written when it is closed (context manager)."""
 
     def __init__(self, path: str | Path) -> None:
         self.count = 0
-        self._file = Path(path).open('wb')
+        self._file = Path(path).open('wb')  # noqa: SIM115, closed in close()
         self._file.write(_header(0))
 
     def append(self, points: np.ndarray, colours: np.ndarray) -> None:
-        """Append points (n, 3) in metres with colours (n, 3) uint8 RGB. Raises ValueError when the shapes differ."""
+        """Append points (n, 3) in metres with colours (n, 3) uint8 RGB. Raises ValueError if the shapes differ."""
         if points.ndim != 2 or points.shape[1] != 3 or points.shape != colours.shape:
             raise ValueError(f'points {points.shape} and colours {colours.shape} must both be (n, 3)')
         vertices = np.empty(len(points), dtype=VERTEX)
-        for axis, (place, channel) in enumerate(zip('xyz', ('red', 'green', 'blue'))):
+        for axis, (place, channel) in enumerate(zip('xyz', ('red', 'green', 'blue'), strict=True)):
             vertices[place] = points[:, axis]
             vertices[channel] = colours[:, axis]
         self._file.write(vertices.tobytes())
         self.count += len(points)
 
     def close(self) -> None:
+        """Write the count and close the file."""
         if not self._file.closed:
             self._file.seek(0)
             self._file.write(_header(self.count))
@@ -107,14 +110,14 @@ def read_ply(path: str | Path) -> PointCloud:
 
 
 class VoxelCloud:
-    """A cloud of bounded size: one point a voxel; when it is full, voxels double and it is thinned.
+    """A cloud of bounded size with one point per voxel. When it is full, the voxel size doubles.
 
-    So memory depends on max_points alone, not on how long the stream is.
+    So memory depends on max_points alone, not on the length of the stream.
     """
 
     def __init__(self, voxel: float, max_points: int) -> None:
-        """Start with voxels of the given edge, metres. Raises ValueError for sizes that cannot work."""
-        # However large the voxels, points around the origin lie in eight of them.
+        """Begin with voxels of an edge in metres. Raises ValueError for invalid sizes."""
+        # Voxels of any size: points around the origin lie in eight of them.
         if not voxel > 0 or max_points < 8:
             raise ValueError(f'need a voxel edge over 0 and room for 8 points or more, got {voxel} and {max_points}')
         self.voxel = float(voxel)
@@ -128,13 +131,13 @@ class VoxelCloud:
 
     @property
     def reach(self) -> float:
-        """How far from the origin, along an axis, points may lie, metres."""
+        """Largest distance of a point from the origin along an axis, metres."""
         return self.voxel * _HALF_AXIS
 
     def add(self, points: np.ndarray, colours: np.ndarray) -> None:
         """Add points (n, 3) in metres with colours (n, 3) uint8.
 
-        Points that are not finite, or further than 2^20 voxels from the origin, are left out.
+        Points that are not finite, or further than 2^20 voxels from the origin, are ignored.
         """
         keys, kept = self._voxel_keys(points)
         self._merge(keys, points[kept], colours[kept])
@@ -146,14 +149,14 @@ class VoxelCloud:
             self._merge(keys, points, colours)
 
     def cloud(self) -> PointCloud:
-        """Copy of what is kept now."""
+        """Return a copy of the cloud."""
         return PointCloud(self._points.copy(), self._colours.copy())
 
     def _voxel_keys(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Packed voxel index of each point in range, and the mask (n,) of those in range."""
+        """Return the packed voxel index of each point in range, and the mask (n,) of the points in range."""
         with np.errstate(invalid='ignore', over='ignore'):
             scaled = np.floor(np.asarray(points, dtype=np.float64) / self.voxel)
-            kept = (np.abs(scaled) < _HALF_AXIS).all(axis=1)
+            kept: np.ndarray = np.all(np.abs(scaled) < _HALF_AXIS, axis=1)
         index = scaled[kept].astype(np.int64) + _HALF_AXIS
         return (index[:, 0] << 2 * _AXIS_BITS) | (index[:, 1] << _AXIS_BITS) | index[:, 2], kept
 
@@ -165,7 +168,7 @@ class VoxelCloud:
             new = self._keys[at] != keys
             keys, first = keys[new], first[new]
         all_keys = np.concatenate([self._keys, keys])
-        # A stable sort merges two runs that are sorted already in linear time.
+        # A stable sort merges two sorted runs in linear time.
         order = np.argsort(all_keys, kind='stable')
         self._keys = all_keys[order]
         self._points = np.concatenate([self._points, points[first].astype(np.float32)])[order]

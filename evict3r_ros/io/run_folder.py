@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A folder that a command fills, and empties again on its next run, but only of what it made itself."""
+"""An output folder of a command, which removes only its own files when it runs again."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 from evict3r_ros.errors import UserError
 
 MARKER = '.evict3r'
-# What a folder of the command's may hold, a bag or one of images; with anything else in it, it is not removed.
+# Files of a bag or a folder of images. A folder with any other file is not removed.
 _SUFFIXES = {'.mcap', '.db3', '.yaml', '.png'}
 
 
 class RunFolder:
-    """The folder, and the names in it that belong to the command: files, and folders that are bags or hold images."""
+    """The folder, and the names in it that belong to the command: files, bags and folders of images."""
 
     def __init__(self, path: str | Path, maker: str, names: tuple[str, ...]) -> None:
-        """Nothing is touched yet. maker: the command, written into the marker file."""
+        """Set up without writing. maker: the command, which is written into the marker file."""
         self.path = Path(path)
         self._maker = maker
         self._names = names
 
     def prepare(self) -> None:
-        """Make the folder, or empty it of an earlier run's files; files of other names stay.
+        """Make the folder, or remove the files of an earlier run; files of other names stay.
 
-        Raises UserError, before anything was removed, when the folder isn't empty and wasn't made by this command,
-        or when something of somebody else's lies where a bag or images should be.
+        Raises UserError, before anything is removed, if the folder is not empty and not made by this command, or if a
+        bag or folder of images in it contains other files.
         """
         self.check()
         earlier = [self.path / name for name in self._names]
@@ -41,14 +41,14 @@ class RunFolder:
             raise UserError(f'{self.path}: cannot be written: {error.strerror}') from error
 
     def check(self) -> None:
-        """Raises UserError for a folder that is not this command's to write to; touches nothing."""
+        """Raise UserError for a folder that this command may not write to; write nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f'{self.path} is not a folder')
         if self.path.is_dir() and any(self.path.iterdir()) and self._made_by() != self._maker:
             raise UserError(f'{self.path} is not empty and was not made by `{self._maker}`: choose another folder')
 
     def claim(self) -> None:
-        """Make the folder and mark it as this command's; what an earlier run left stays. Raises UserError."""
+        """Make the folder and mark it as this command's; keep its files. Raises UserError if that fails."""
         self.check()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -57,13 +57,13 @@ class RunFolder:
             raise UserError(f'{self.path}: cannot be written: {error.strerror}') from error
 
     def file(self, name: str) -> Path:
-        """Path of one of the command's own names."""
+        """Return the path of one of the command's own names."""
         if name not in self._names:
             raise ValueError(f'{name} is not one of {", ".join(self._names)}')
         return self.path / name
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each of the command's names that is there."""
+        """Return the bytes of each existing name of the command."""
         present = [self.path / name for name in self._names if (self.path / name).exists()]
         return {
             path.name: sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
@@ -87,4 +87,4 @@ class RunFolder:
     def _check_folder(path: Path) -> None:
         foreign = [file.name for file in path.iterdir() if file.suffix not in _SUFFIXES or not file.is_file()]
         if foreign:
-            raise UserError(f'{path} holds {", ".join(sorted(foreign))}, which is no part of it: move it away first')
+            raise UserError(f'{path} holds {", ".join(sorted(foreign))}, which is not part of it: move it away first')

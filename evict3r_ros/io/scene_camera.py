@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras as pictures of a scene draw them: frusta, coloured by time."""
+"""Cameras to draw in a scene, as frusta coloured by time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SceneCamera:
 
 
 def frustum_corners(camera: SceneCamera, depth: float) -> np.ndarray:
-    """Return the image corners at a depth, (4, 3) in the optical frame: top left, top right, bottom right, bottom left."""
+    """Return the image corners at a depth, (4, 3) in the optical frame, clockwise from the top left."""
     height, width = camera.size
     u = np.array([0.0, width, width, 0.0]) - 0.5
     v = np.array([0.0, 0.0, height, height]) - 0.5

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.geometry import transform_points
 from evict3r_ros.io.ply import PointCloud
 from evict3r_ros.io.scene_camera import FRUSTUM_SHARE, SceneCamera, frustum_corners, scene_extent, time_colours
 
@@ -136,7 +137,8 @@ def _near(points: np.ndarray, path: np.ndarray) -> np.ndarray:
     low, high = np.percentile(points, (2, 98), axis=0)
     reach = 0.15 * (high - low)
     corners = np.concatenate([[low - reach, high + reach], path])
-    return ((points >= corners.min(axis=0)) & (points <= corners.max(axis=0))).all(axis=1)
+    near: np.ndarray = np.all((points >= corners.min(axis=0)) & (points <= corners.max(axis=0)), axis=1)
+    return near
 
 
 def _below_ceiling(points: np.ndarray, path: np.ndarray, up: np.ndarray, radius: float) -> np.ndarray:
@@ -156,7 +158,8 @@ def _below_ceiling(points: np.ndarray, path: np.ndarray, up: np.ndarray, radius:
     if 2 * len(above) <= len(positions):
         return np.ones(len(points), dtype=bool)
     highest = float((path @ up).max())
-    return heights < highest + 0.25 * max(float(np.median(above)) - highest, 0.0)
+    below: np.ndarray = heights < highest + 0.25 * max(float(np.median(above)) - highest, 0.0)
+    return below
 
 
 def _viewing_direction(points: np.ndarray, cameras: Sequence[SceneCamera], up: np.ndarray) -> np.ndarray:
@@ -164,17 +167,20 @@ def _viewing_direction(points: np.ndarray, cameras: Sequence[SceneCamera], up: n
 
     Where the cameras looked all around, it looks across the longer side of the scene's points (n, 3).
     """
-    forward = sum((camera.world_from_camera[:3, 2] for camera in cameras), np.zeros(3)) / max(len(cameras), 1)
+    forward: np.ndarray = np.zeros(3)
+    for camera in cameras:
+        forward = forward + camera.world_from_camera[:3, 2] / len(cameras)
     forward = forward - up * (forward @ up)
     if np.linalg.norm(forward) < 0.3:
         level = points - points.mean(axis=0)
         level = level - np.outer(level @ up, up)
-        # Eigenvalues ascend; the largest outer product keeps up out of the two that lie in the plane.
+        # The added term makes up the eigenvector of the largest eigenvalue; the first is then the shorter side.
         spread = level.T @ level
         _, axes = np.linalg.eigh(spread + (np.trace(spread) + 1.0) * np.outer(up, up))
         forward = axes[:, 0] if axes[:, 0] @ forward >= 0.0 else -axes[:, 0]
     forward = forward / np.linalg.norm(forward)
-    return math.cos(_ELEVATION) * forward - math.sin(_ELEVATION) * up
+    direction: np.ndarray = math.cos(_ELEVATION) * forward - math.sin(_ELEVATION) * up
+    return direction
 
 
 def _splat(view: _View, points: np.ndarray, colours: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
@@ -188,8 +194,8 @@ def _splat(view: _View, points: np.ndarray, colours: np.ndarray, spacing: float)
     for first in range(0, len(order), _CHUNK):
         chunk = order[first : first + _CHUNK]
         radius = min(max(round(view.focal * spacing / float(np.median(depth[chunk]))), 1), _MOST_RADIUS)
-        offsets = np.arange(-radius, radius + 1)
-        offsets = np.stack(np.meshgrid(offsets, offsets), axis=-1).reshape(-1, 2)
+        side = np.arange(-radius, radius + 1)
+        offsets = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
         offsets = offsets[np.square(offsets).sum(axis=1) <= radius * radius + 1]
         places = np.round(pixels[chunk]).astype(np.int64)[:, None] + offsets
         inside = ((places >= 0) & (places < (width, height))).all(axis=2)
@@ -217,7 +223,7 @@ def _shade_edges(picture: np.ndarray, depth: np.ndarray) -> None:
 def _frustum(camera: SceneCamera, depth: float) -> np.ndarray:
     """Return eye and image corners, (5, 3) in the world."""
     corners = np.concatenate([np.zeros((1, 3)), frustum_corners(camera, depth)])
-    return corners @ camera.world_from_camera[:3, :3].T + camera.world_from_camera[:3, 3]
+    return transform_points(camera.world_from_camera, corners)
 
 
 def _draw_lines(picture: np.ndarray, view: _View, path: np.ndarray, frusta: Sequence[np.ndarray]) -> None:

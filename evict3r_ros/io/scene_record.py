@@ -1,9 +1,9 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a running stream keeps of what it saw, to be saved at any time: bounded in memory, however long it runs.
+"""Cloud and trajectory of a running stream, to be saved at any time, in bounded memory.
 
-The cloud is thinned by voxels, the camera poses for a picture are thinned like a path, and the trajectory, which is
-kept whole, lies on disk in a file without a name: nothing is left of it when the process ends, however it ends.
+The cloud is thinned by voxels, the camera poses like a path. The whole trajectory is in an unnamed file on disk, which
+disappears when the process ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,15 +32,15 @@ _POSES_AT_ONCE = 4096
 VOXEL = 0.01
 """Edge of the first voxels, in metres or in the network's unit; it doubles whenever the cloud is full."""
 PERIOD_NS = 500_000_000
-"""Time between two frames whose points are added: neighbours show the same surfaces."""
+"""Time between two frames whose points are added: consecutive frames show the same surfaces."""
 MOST_POINTS_A_FRAME = 20_000
 MOST_CAMERAS = 64
-"""Drawn in the picture of the scene."""
+"""Most cameras in the saved scene."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """Where a scene was saved, and how much of it there was."""
+    """Where a scene was saved, and its numbers of points and poses."""
 
     folder: Path
     points: int
@@ -48,10 +48,10 @@ class Saved:
 
 
 class SceneRecord:
-    """Cloud and trajectory in one frame, that of the odometry. Safe to use from several threads.
+    """Cloud and trajectory in the odometry's frame. Thread-safe.
 
-    folder: where the trajectory's nameless file lies and where `save` makes its folders; it is created. Raises OSError
-    where that cannot be.
+    folder: contains the unnamed file of the trajectory and the folders that `save` makes; it is created. Raises OSError
+    if that fails.
     """
 
     def __init__(self, folder: Path, max_points: int) -> None:
@@ -59,8 +59,8 @@ class SceneRecord:
         self._max_points = max_points
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
-        # Unbuffered, so that a full disk is told of at once and what was written can be read back.
-        self._spool: BinaryIO = tempfile.TemporaryFile(dir=folder, buffering=0)
+        # Unbuffered, so that a full disk is an error at once and the file can be read back.
+        self._spool: BinaryIO = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115, closed in close()
         self._begin()
 
     def _begin(self) -> None:
@@ -71,18 +71,18 @@ class SceneRecord:
         self._last_points_ns: int | None = None
 
     def restart(self) -> None:
-        """Forget everything: what follows has nothing to do with what was."""
+        """Discard everything: the stream starts over."""
         with self._lock:
             self._begin()
             self._spool.seek(0)
             self._spool.truncate()
 
     def wants_points(self, stamp_ns: int) -> bool:
-        """Return whether the points of this frame would be added."""
+        """Return whether the points of this frame should be added."""
         return self._last_points_ns is None or stamp_ns - self._last_points_ns >= PERIOD_NS
 
     def add_pose(self, stamp_ns: int, pose: np.ndarray) -> None:
-        """Append a (4, 4) pose to the trajectory. Raises OSError when the disk is full; the pose is then lost."""
+        """Append a (4, 4) pose to the trajectory. Raises OSError if the disk is full; the pose is then lost."""
         record = _POSE.pack(stamp_ns, *pose[:3, 3], *geometry.quaternion_from_matrix(pose))
         with self._lock:
             self._spool.seek(self._poses * _POSE.size)
@@ -97,7 +97,7 @@ class SceneRecord:
         frame_from_camera: np.ndarray,
         camera_matrix: np.ndarray,
     ) -> None:
-        """Add what a camera at a pose (4, 4) saw: (h, w, 3) points in its optical frame, NaN where invalid.
+        """Add points (h, w, 3) in the optical frame of a camera at a pose (4, 4); NaN where invalid.
 
         colours: (h, w, 3) uint8. camera_matrix: K (3, 3) of that size.
         """
@@ -112,11 +112,11 @@ class SceneRecord:
             self._camera_matrix, self._size = camera_matrix, points.shape[:2]
 
     def save(self) -> Saved:
-        """Write points.ply, trajectory.tum and scene.glb into a new folder named after the time; all or nothing.
+        """Write points.ply, trajectory.tum and scene.glb into a new folder named by the time, atomically.
 
-        Raises OSError or UserError when they cannot be written, and UserError when there is nothing yet.
+        Raises OSError or UserError if they cannot be written, and UserError if there is nothing yet.
         """
-        from evict3r_ros.io.glb import GLTF_FROM_BODY, write_glb  # not for a robot that never saves
+        from evict3r_ros.io.glb import GLTF_FROM_BODY, write_glb  # trimesh is slow to import
 
         with self._lock:
             cloud, count = self._cloud.cloud(), self._poses
@@ -130,11 +130,11 @@ class SceneRecord:
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix='.saving-', dir=self._folder))
         try:
-            partial.chmod(0o755)  # mkdtemp's folders are closed to others
+            partial.chmod(0o755)  # mkdtemp makes private folders
             write_ply(partial / 'points.ply', cloud)
             with TumWriter(partial / 'trajectory.tum') as writer:
                 for stamp_ns, *numbers in self._read(count):
-                    writer.write(stamp_ns, numbers[:3], numbers[3:])
+                    writer.write(stamp_ns, np.array(numbers[:3]), np.array(numbers[3:]))
             write_glb(partial / 'scene.glb', cloud, cameras, GLTF_FROM_BODY)
             final = partial.rename(self._folder / name)
         except BaseException:
@@ -143,12 +143,12 @@ class SceneRecord:
         return Saved(final, len(cloud), writer.count)
 
     def close(self) -> None:
-        """Give back memory and disk."""
+        """Release memory and disk space."""
         with self._lock:
             self._spool.close()
             self._cloud = VoxelCloud(VOXEL, self._max_points)
 
-    def _read(self, count: int) -> Iterator[tuple]:
+    def _read(self, count: int) -> Iterator[tuple[Any, ...]]:
         for first in range(0, count, _POSES_AT_ONCE):
             with self._lock:
                 self._spool.seek(first * _POSE.size)

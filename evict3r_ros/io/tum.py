@@ -15,34 +15,37 @@ from types import TracebackType
 import numpy as np
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.io.stamps import NANOSECONDS
 
 HEADER = '# timestamp[s] tx ty tz qx qy qz qw\n'
-_NANOSECONDS = 10**9
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Poses in time order: stamps_ns (n,) int64, positions (n, 3) metres, quaternions (n, 4) xyzw of unit length."""
+    """Poses in time order."""
 
     stamps_ns: np.ndarray
+    """(n,) int64."""
     positions: np.ndarray
+    """(n, 3), metres."""
     quaternions: np.ndarray
+    """(n, 4) xyzw of unit length."""
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
 
 
 def format_stamp(stamp_ns: int) -> str:
-    """Nanoseconds as seconds with all nine decimals: 1500000001 -> '1.500000001'. Raises ValueError below zero."""
+    """Format nanoseconds as seconds with nine decimals: 1500000001 -> '1.500000001'. Raises ValueError below zero."""
     if stamp_ns < 0:
         raise ValueError(f'stamp {stamp_ns} ns is before the epoch')
-    return f'{stamp_ns // _NANOSECONDS}.{stamp_ns % _NANOSECONDS:09d}'
+    return f'{stamp_ns // NANOSECONDS}.{stamp_ns % NANOSECONDS:09d}'
 
 
 def parse_stamp(text: str) -> int:
-    """Seconds as text to whole nanoseconds, exactly (digits past the ninth decimal are rounded). Raises ValueError."""
+    """Parse seconds to nanoseconds exactly, rounded at the ninth decimal. Raises ValueError for another text."""
     try:
-        nanoseconds = (Decimal(text) * _NANOSECONDS).to_integral_value()
+        nanoseconds = (Decimal(text) * NANOSECONDS).to_integral_value()
         fits = 0 <= nanoseconds < 2**63
     except DecimalException as error:
         raise ValueError(f'{text!r} is not a time in seconds') from error
@@ -52,13 +55,10 @@ def parse_stamp(text: str) -> int:
 
 
 class TumWriter:
-    """Writes poses line by line, so that memory does not grow and a stopped run leaves a valid file.
-
-    A context manager; each line reaches the file as it is written.
-    """
+    """Writes poses line by line (context manager). Each line is flushed, so that a killed run leaves a valid file."""
 
     def __init__(self, path: str | Path) -> None:
-        self._file = Path(path).open('w', encoding='ascii', buffering=1)
+        self._file = Path(path).open('w', encoding='ascii', buffering=1)  # noqa: SIM115, closed in close()
         self._file.write(HEADER)
         self.count = 0
 
@@ -71,6 +71,7 @@ class TumWriter:
         self.count += 1
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def __enter__(self) -> TumWriter:
@@ -86,13 +87,13 @@ def write_tum(path: str | Path, trajectory: Trajectory) -> None:
     """Write a whole trajectory."""
     with TumWriter(path) as writer:
         for stamp, position, quaternion in zip(
-            trajectory.stamps_ns.tolist(), trajectory.positions, trajectory.quaternions
+            trajectory.stamps_ns.tolist(), trajectory.positions, trajectory.quaternions, strict=True
         ):
             writer.write(stamp, position, quaternion)
 
 
 def read_tum(path: str | Path) -> Trajectory:
-    """Read a trajectory; empty lines and lines with # are passed over. Raises UserError naming file and line."""
+    """Read a trajectory; empty lines and comments (#) are skipped. Raises UserError that names file and line."""
     path = Path(path)
     stamps: list[int] = []
     rows: list[list[float]] = []

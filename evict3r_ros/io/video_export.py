@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What people look at, made of a folder of predictions: trajectory, cloud, scene, depth video, contact sheet."""
+"""Export a folder of predictions: trajectory, cloud, scene, depth video, contact sheet."""
 
 from __future__ import annotations
 
@@ -34,24 +34,25 @@ SHEET_ROWS = 8
 _PATH_POSES = 2000
 """Most poses of the path in the picture of the scene."""
 _FRUSTUM_SHARE = 0.08
-"""Length of a drawn camera in shares of the median depth."""
+"""Length of a drawn camera, as a share of the median depth."""
 VOXEL_SHARE = 1 / 200
-"""Default edge of a voxel, in shares of the median depth: a stream's unit says nothing about how large to make it."""
+"""Default edge of a voxel, as a share of the median depth: the unit of a stream is arbitrary."""
 SLOWEST_VIDEO, FASTEST_VIDEO = 5.0, 60.0
+"""Limits of the frame rate."""
 _BATCH = 250_000
-"""Points that are put into the cloud at a time: each time it is sorted as a whole."""
+"""Points that are added to the cloud at a time: each time it is sorted."""
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Least confidence of a point: a value, or the share of pixels (of all frames) that are less sure."""
+    """Least confidence of a point: a value, or a percentile over the pixels of all frames."""
 
     value: float | None = None
     percentile: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Threshold:
-        """'1.5' is a value, '25%' a percentile. Raises UserError for anything else."""
+        """Parse '1.5' as a value, '25%' as a percentile. Raises UserError for anything else."""
         try:
             number = float(text.removesuffix('%'))
         except ValueError:
@@ -65,52 +66,52 @@ class Threshold:
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What to make of the frames."""
+    """Settings of an export."""
 
     threshold: Threshold = Threshold(percentile=25.0)
     points: str = 'depth'
-    """``depth``, put through pose and K, or ``head``: the point head's."""
+    """``depth``: from depth, pose and K; ``head``: from the point head."""
     mask_black: bool = False
     mask_white: bool = False
     sky: SkyModel | None = None
     voxel: float | None = None
-    """Edge in the stream's unit."""
+    """Edge in the stream's unit; None: VOXEL_SHARE of the median depth."""
     most_points: int = 1_000_000
     most_cameras: int = 100
-    """In the scene, evenly spread over the frames: more would hide what they saw."""
+    """In the scene, evenly spread over the frames."""
     predictions: bool = False
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Figures of an export."""
+    """Statistics of an export."""
 
     frames: int
     points: int
     voxel: float
     min_confidence: float
     masked_share: float
-    """Share of pixels that a mask took."""
+    """Share of pixels that were masked."""
     median_depth: float
     video_fps: float
 
 
 class LogHistogram:
-    """Percentiles of positive numbers that are too many to keep, to half a percent of the number, from 1e-6 to 1e8."""
+    """Percentiles of a stream of positive numbers from 1e-6 to 1e8, to within half a percent of the number."""
 
     _LOW, _HIGH, _BINS = math.log(1e-6), math.log(1e8), 8192
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._counts = np.zeros(self._BINS, dtype=np.int64)
 
     def add(self, values: np.ndarray) -> None:
-        """Count them; those that are not finite are left out, those out of range count as its ends."""
+        """Count the finite values; those out of range count as the ends of the range."""
         with np.errstate(divide='ignore', invalid='ignore'):
             place = (np.log(values[np.isfinite(values)]) - self._LOW) / (self._HIGH - self._LOW) * self._BINS
         self._counts += np.bincount(np.clip(place, 0, self._BINS - 1).astype(np.int64), minlength=self._BINS)
 
     def percentile(self, percent: float) -> float:
-        """The number that so many percent are below; NaN without any."""
+        """Return a percentile, or NaN without any value."""
         total = self._counts.sum()
         if not total:
             return math.nan
@@ -120,21 +121,21 @@ class LogHistogram:
 
 @dataclass
 class _Survey:
-    """What the first pass over the frames learns for the second."""
+    """Results of the first pass over the frames, for the second."""
 
     depths: LogHistogram
     confidences: LogHistogram
-    """Of confidence - 1, which is what the network's exponential gives."""
+    """Of confidence - 1, the exponential in the network's head."""
     first_ns: int = 0
     last_ns: int = 0
 
 
 @dataclass
 class _Collected:
-    """What the second pass over the frames gathers beside the cloud."""
+    """Results of the second pass over the frames, beside the cloud."""
 
     masked: int = 0
-    """Pixels that a mask took."""
+    """Number of masked pixels."""
     pixels: int = 0
     rows: list[SheetRow] = field(default_factory=list)
     """Of the contact sheet."""
@@ -145,21 +146,26 @@ class _Collected:
 
 
 def export(
-    folder: PredictionFolder, settings: ExportSettings, untrained: bool, header: list[str], progress: Callable[[], None]
+    folder: PredictionFolder,
+    settings: ExportSettings,
+    untrained: bool,
+    header: list[str],
+    progress: Callable[[], object],
 ) -> Exported:
-    """Write everything beside the frames; memory does not grow with their number.
+    """Write all exports beside the frames; memory does not grow with their number.
 
-    Files appear whole or not at all. untrained: written over the pictures. header: lines over the contact sheet.
-    progress: called twice a frame. Raises UserError without frames, and for what cannot be written.
+    Files are written atomically. untrained: written over the pictures. header: lines above the contact sheet. progress:
+    called twice per frame. Raises UserError without frames, and if a file cannot be written.
     """
     if not folder.count:
         raise UserError(f'{folder.path}: no frames to export')
     try:
         survey = _survey(folder, settings, progress)
         threshold, median = settings.threshold, survey.depths.percentile(50.0)
-        least = threshold.value
-        if threshold.percentile is not None:
-            least = 1.0 + survey.confidences.percentile(threshold.percentile) if threshold.percentile else 0.0
+        if threshold.percentile:
+            least = 1.0 + survey.confidences.percentile(threshold.percentile)
+        else:
+            least = threshold.value or 0.0
         cloud = VoxelCloud(settings.voxel or max(VOXEL_SHARE * median, 1e-6), settings.most_points)
         if cloud.reach < survey.depths.percentile(98.0):
             raise UserError(
@@ -170,31 +176,31 @@ def export(
         fps = min(max((folder.count - 1) / seconds if seconds > 0.0 else 0.0, SLOWEST_VIDEO), FASTEST_VIDEO)
         found = _collect(folder, settings, least, survey, fps, untrained, cloud, progress)
         points = cloud.cloud()
-        with _replacing(folder, SHEET) as path:
+        with _atomic_file(folder, SHEET) as path:
             write_contact_sheet(path, found.rows, header, untrained)
-        with _replacing(folder, CLOUD) as path:
+        with _atomic_file(folder, CLOUD) as path:
             write_ply(path, points)
         scene = PictureScene(points, cloud.voxel, np.array(found.path), found.cameras)
-        with _replacing(folder, PICTURE) as path:
+        with _atomic_file(folder, PICTURE) as path:
             write_scene_picture(path, scene, UP_OF_OPTICAL, untrained)
         if len(points) or found.cameras:
-            with _replacing(folder, SCENE) as path:
+            with _atomic_file(folder, SCENE) as path:
                 notes = {'weights': 'UNTRAINED' if untrained else 'trained'}
                 write_glb(path, points, found.cameras, frustum_depth=_FRUSTUM_SHARE * median, notes=notes)
         if settings.predictions:
-            with _replacing(folder, PREDICTIONS) as path:
+            with _atomic_file(folder, PREDICTIONS) as path:
                 _write_predictions(path, folder, settings)
     except OSError as error:
         raise UserError(f'{folder.path}: cannot be written: {error.strerror or error}') from error
     return Exported(folder.count, len(points), cloud.voxel, least, found.masked / found.pixels, median, fps)
 
 
-def _survey(folder: PredictionFolder, settings: ExportSettings, progress: Callable[[], None]) -> _Survey:
-    """Write trajectory and intrinsics, and count depths and confidences."""
+def _survey(folder: PredictionFolder, settings: ExportSettings, progress: Callable[[], object]) -> _Survey:
+    """Write trajectory and intrinsics, and collect depths and confidences."""
     survey = _Survey(LogHistogram(), LogHistogram())
     with (
-        _replacing(folder, TRAJECTORY) as trajectory_path,
-        _replacing(folder, INTRINSICS) as intrinsics_path,
+        _atomic_file(folder, TRAJECTORY) as trajectory_path,
+        _atomic_file(folder, INTRINSICS) as intrinsics_path,
         TumWriter(trajectory_path) as trajectory,
         intrinsics_path.open('w', newline='', encoding='ascii') as file,
     ):
@@ -246,14 +252,14 @@ def _collect(
     fps: float,
     untrained: bool,
     cloud: VoxelCloud,
-    progress: Callable[[], None],
+    progress: Callable[[], object],
 ) -> _Collected:
     """Write the depth video and fill the cloud."""
     of_sheet, of_scene = _spread(SHEET_ROWS, folder.count), _spread(settings.most_cameras, folder.count)
     limits = survey.depths.percentile(2.0), survey.depths.percentile(98.0)
     of_path = _spread(_PATH_POSES, folder.count)
     found, writer, batch = _Collected(), None, []
-    with _replacing(folder, DEPTH_VIDEO) as path, contextlib.ExitStack() as stack:
+    with _atomic_file(folder, DEPTH_VIDEO) as path, contextlib.ExitStack() as stack:
         for record in folder.records():
             arrays = folder.read(record.index, settings.points == 'head')
             picture = _picture(arrays, limits, untrained)
@@ -283,7 +289,7 @@ def _collect(
 
 
 def _spread(count: int, total: int) -> set[int]:
-    """Up to ``count`` of the numbers below ``total``, evenly spread, the first and the last among them."""
+    """Return up to ``count`` evenly spread numbers below ``total``, including the first and the last."""
     return set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
 
 
@@ -292,18 +298,22 @@ def _pinhole(camera_matrix: np.ndarray) -> list[float]:
 
 
 def _confidence(arrays: FrameArrays, settings: ExportSettings) -> np.ndarray:
-    return arrays.points_confidence if settings.points == 'head' else arrays.confidence
+    if settings.points != 'head':
+        return arrays.confidence
+    if arrays.points_confidence is None:
+        raise ValueError('the frame was read without points of the point head')
+    return arrays.points_confidence
 
 
 def _world_points(record: FrameRecord, arrays: FrameArrays, settings: ExportSettings) -> np.ndarray:
-    """(H, W, 3) float32 in the stream's world."""
-    if settings.points == 'head':
+    """Return the points (H, W, 3) float32 in the stream's world."""
+    if settings.points == 'head' and arrays.points is not None:
         return arrays.points
     return transform_points(record.world_from_camera, unproject(arrays.depth, record.camera_matrix))
 
 
 def _mask(image: np.ndarray, settings: ExportSettings) -> np.ndarray:
-    """(H, W) bool: pixels that become no points."""
+    """Return the mask (H, W) of the pixels that do not become points."""
     mask = np.zeros(image.shape[:2], dtype=bool)
     if settings.mask_black:
         mask |= black_pixels(image)
@@ -315,7 +325,7 @@ def _mask(image: np.ndarray, settings: ExportSettings) -> np.ndarray:
 
 
 def _picture(arrays: FrameArrays, limits: tuple[float, float], untrained: bool) -> np.ndarray:
-    """Image and depth side by side, (H, 2 W, 3) uint8 RGB."""
+    """Draw image and depth side by side, (H, 2 W, 3) uint8 RGB."""
     depth = cv2.cvtColor(colour_map(arrays.depth, *limits, near_is_hot=True), cv2.COLOR_BGR2RGB)
     picture = np.concatenate([arrays.image, depth], axis=1)
     if untrained:
@@ -334,16 +344,16 @@ def _picture(arrays: FrameArrays, limits: tuple[float, float], untrained: bool) 
 
 
 def _write_predictions(path: Path, folder: PredictionFolder, settings: ExportSettings) -> None:
-    """All frames in one file, an array a name, frame by frame."""
-    of_frames = {
+    """Write all frames into one file, one array per name, frame by frame."""
+    of_frames: dict[str, Callable[[FrameArrays], np.ndarray]] = {
         'image': lambda arrays: arrays.image,
         'depth': lambda arrays: arrays.depth,
         'confidence': lambda arrays: arrays.confidence,
     }
     if settings.points == 'head':
         of_frames |= {
-            'points': lambda arrays: arrays.points,
-            'points_confidence': lambda arrays: arrays.points_confidence,
+            'points': lambda arrays: np.asarray(arrays.points),
+            'points_confidence': lambda arrays: np.asarray(arrays.points_confidence),
         }
     with ArrayArchive(path) as archive:
         for name in ('stamp_ns', 'world_from_camera', 'camera_matrix', 'input_camera_matrix'):
@@ -354,8 +364,8 @@ def _write_predictions(path: Path, folder: PredictionFolder, settings: ExportSet
 
 
 @contextlib.contextmanager
-def _replacing(folder: PredictionFolder, name: str) -> Iterator[Path]:
-    """A path to write to, which takes the name when all went well."""
+def _atomic_file(folder: PredictionFolder, name: str) -> Iterator[Path]:
+    """Yield a temporary path to write to, and rename it to the name on success."""
     path = folder.path / f'part-{name}'
     try:
         yield path

@@ -133,7 +133,8 @@ def find_mount(
             np.eye(4),
             upright,
             problem=(
-                f'the images name no frame: {odom} -> {base} is published, with the camera taken to be at {base!r}, level'
+                f'the images name no frame: {odom} -> {base} is published, with the camera taken to be at {base!r}, '
+                'level'
             ),
         )
     base_from_camera = transforms.wait(base, camera, timeout_s, cancelled)
@@ -145,8 +146,8 @@ def find_mount(
             upright @ geometry.invert(root_from_camera),
             upright,
             problem=(
-                f'no static transform from {camera!r} to {base!r} within {timeout_s:g} s: {odom} -> {root} is published '
-                'instead, with the camera taken to be level at the first image'
+                f'no static transform from {camera!r} to {base!r} within {timeout_s:g} s: {odom} -> {root} is '
+                'published instead, with the camera taken to be level at the first image'
             ),
         )
     root, root_from_base = transforms.root(base)
@@ -159,8 +160,8 @@ def find_mount(
             from_tf=True,
             taken=True,
             problem=(
-                f'/tf_static already has {base!r} below {root!r}: {odom} -> {base} is not published, because no frame may '
-                'have two parents'
+                f'/tf_static already has {base!r} below {root!r}: {odom} -> {base} is not published, because no '
+                'frame may have two parents'
             ),
         )
     return Mount(

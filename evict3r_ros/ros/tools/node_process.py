@@ -104,7 +104,7 @@ class NodeProcess:
             raise UserError(f'the node ended by itself (exit code {code}); its last words:\n{self.tail()}')
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines of the log, indented."""
+        """Return the last lines of the log, indented."""
         text = self.log.read_text(encoding='utf-8', errors='replace').splitlines()
         return '\n'.join(f'    {line}' for line in text[-lines:]) or '    (it said nothing)'
 

@@ -74,7 +74,7 @@ class LiveSoak:
             'resident_mib_last': round(float(memory[-1]), 1),
             'resident_mib_most': round(float(memory.max()), 1),
             'resident_kib_a_minute': round(60 * 1024 * float(np.polyfit(self.looked_at[steady], memory, 1)[0]), 1),
-            'faults': dict(zip(status.faults, map(int, status.fault_counts))),
+            'faults': dict(zip(status.faults, map(int, status.fault_counts), strict=True)),
         }
 
 
