@@ -24,7 +24,7 @@ ASKED = ['world', '--seed', '7', '--frames', '5', '--stride', '4', '--size', '48
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
-    """A folder and a bag of the same world."""
+    """Make a folder and a bag of the same world."""
     folder = tmp_path_factory.mktemp('world')
     assert main([*ASKED, '--out', str(folder / 'out'), '--bag', str(folder / 'bag')]) == 0
     return folder
