@@ -55,7 +55,7 @@ class StreamSet:
         return cls(
             *(stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')),
             *(network[name] for name in ('preset', 'weights', 'dtype', 'untrained')),
-            *(stream.get('laps', 1),),
+            laps=stream.get('laps', 1),
         )
 
     @property
