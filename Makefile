@@ -22,7 +22,7 @@ unexport LD_LIBRARY_PATH ROS_DISTRO _ROS_WHEELS_BOOTSTRAP_COMPLETE
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test clean
+.PHONY: help setup demo check test docs clean
 
 help:
 	@echo 'make setup   make .venv with all in it: packages, messages, this tree; a second if nothing changed'
@@ -32,6 +32,7 @@ help:
 	@echo '             DEMO_ARGS="--frames 8": a shorter one)'
 	@echo 'make check   lint, format, types, spelling, package.xml and parameter files'
 	@echo 'make test    the whole test suite (PYTEST_ARGS="-k geometry": a part of it)'
+	@echo 'make docs    the API as pages in docs/_build, from the docstrings; links of all pages checked'
 	@echo 'make clean   remove what make setup, make demo, colcon and the tests left here'
 
 setup:
@@ -54,6 +55,10 @@ check: setup
 test: setup
 	@$(VENV)/bin/python -m pytest test $(PYTEST_ARGS)
 
+docs: setup
+	@$(VENV)/bin/python tools/make_api_pages.py
+	@$(VENV)/bin/python tools/check_links.py README.md CONTRIBUTING.md $(wildcard docs/*.md) docs/_build
+
 clean:
-	rm -rf .venv .venv-* build install log out .pytest_cache .hypothesis .mypy_cache .ruff_cache evict3r_ros.egg-info
+	rm -rf .venv .venv-* build install log out docs/_build .pytest_cache .hypothesis .mypy_cache .ruff_cache evict3r_ros.egg-info
 	find evict3r_ros test tools launch -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -186,6 +186,11 @@ LINT = [
     'yamllint',
 ]
 
+DOCS = [
+    # the API pages of `make docs`
+    'pdoc>=15'
+]
+
 
 def shared_files(folder: str) -> tuple[str, list[str]]:
     """Return the files of a top-level folder, and where ROS looks for them below the environment's root."""
@@ -220,6 +225,7 @@ setup(
         'sky': SKY,
         'test': TEST,
         'lint': LINT,
+        'docs': DOCS,
     },
     entry_points={'console_scripts': ['evict3r = evict3r_ros.cli.main:main']},
 )

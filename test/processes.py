@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 def children_of(process: subprocess.Popen) -> list[int]:
-    """Processes that its main thread has started."""
+    """Return the processes that its main thread has started."""
     return [int(number) for number in Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()]
 
 
 def runs(process: int) -> bool:
-    """Whether a process is there and does not merely wait to be counted by its parent."""
+    """Return whether a process is there and does not merely wait to be counted by its parent."""
     try:
         return Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
     except OSError:

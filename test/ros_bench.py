@@ -56,7 +56,8 @@ class Bench:
 
     def refuse(self, *arguments, **options) -> str:
         """See an image that is not answered; returns the kind of fault."""
-        with pytest.raises(Exception) as caught:  # noqa: PT011: which one it is, is what is asked
+        # Which exception it is, is what is asked.
+        with pytest.raises(Exception) as caught:
             self.see(*arguments, **options)
         return explain(caught.value)[0]
 

@@ -28,6 +28,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
+from evict3r_ros.io import stamps
 from evict3r_ros.ros.messages.conversions import transform_from_pose
 from evict3r_ros.ros.tools.session import Session
 
@@ -196,7 +197,7 @@ class Robot:
         if not self.statuses:
             return 0
         status = self.statuses[-1]
-        return dict(zip(status.faults, status.fault_counts)).get(kind, 0)
+        return dict(zip(status.faults, status.fault_counts, strict=True)).get(kind, 0)
 
     def until_fault(self, kind: str, count: int = 1) -> StreamStatus:
         """Wait until a kind of fault was counted so often, and no more; return that status."""
@@ -277,12 +278,12 @@ class Robot:
         """Return the descriptors of all parameters, by name."""
         names = self.call(ListParameters, 'list_parameters', ListParameters.Request()).result.names
         response = self.call(DescribeParameters, 'describe_parameters', DescribeParameters.Request(names=names))
-        return dict(zip(names, response.descriptors))
+        return dict(zip(names, response.descriptors, strict=True))
 
 
 def nanoseconds(header: Header) -> int:
     """Return a stamp as nanoseconds."""
-    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+    return stamps.nanoseconds(header.stamp)
 
 
 def transition_request(transition: int | str) -> ChangeState.Request:
@@ -298,7 +299,7 @@ def transition_request(transition: int | str) -> ChangeState.Request:
 def image_message(pixels: np.ndarray, stamp_ns: int, frame: str = 'cam0') -> Image:
     """Return (h, w) as mono8 or (h, w, 3) RGB as rgb8."""
     message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding='mono8' if pixels.ndim == 2 else 'rgb8')
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, stamps.NANOSECONDS)
     message.header.frame_id = frame
     message.step = pixels.nbytes // pixels.shape[0]
     message.data.frombytes(pixels.tobytes())

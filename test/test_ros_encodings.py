@@ -170,7 +170,7 @@ def test_a_png_whose_chunk_claims_a_gigabyte_is_refused_at_once():
     data = bytearray(cv2.imencode('.png', np.zeros((16, 16, 3), np.uint8))[1].tobytes())
     at = data.index(b'IDAT') - 4
     data[at : at + 4] = (2**30).to_bytes(4, 'big')
-    with pytest.raises(MessageError, match='PNG. is truncated or corrupt'):
+    with pytest.raises(MessageError, match=r'PNG. is truncated or corrupt'):
         conversions.rgb_from_compressed(CompressedImage(format='png', data=bytes(data)))
 
 

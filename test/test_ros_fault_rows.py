@@ -75,7 +75,7 @@ class Live:
         rest = {kind: count for kind, count in self.counts().items() if kind not in kinds}
 
         def wait(*more: int) -> None:
-            for kind, count in zip(kinds, more):
+            for kind, count in zip(kinds, more, strict=True):
                 self.robot.until_fault(kind, before[kind] + count)
             assert {kind: count for kind, count in self.counts().items() if kind not in kinds} == rest
 
@@ -83,7 +83,7 @@ class Live:
 
     def counts(self) -> dict[str, int]:
         status = self.robot.statuses[-1]
-        return dict(zip(status.faults, status.fault_counts))
+        return dict(zip(status.faults, status.fault_counts, strict=True))
 
     def settle(self) -> None:
         """Wait for a status that was made after all that has happened."""
@@ -315,11 +315,12 @@ def test_a_subscriber_that_never_reads(live, tmp_path: Path):
         "    print('there', flush=True)\n"
         '    time.sleep(600)\n'
     )
+    here = str(Path(__file__).parent)
     process = subprocess.Popen(
         [sys.executable, str(reader)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parent)},
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, (here, os.environ.get('PYTHONPATH'))))},
     )
     try:
         assert process.stdout.readline() == 'there\n'

@@ -19,13 +19,13 @@ PATIENCE_S = 5.0
 class Bench:
     """A worker whose work takes as long as the test wants, and what it delivered and reported."""
 
-    def __init__(self, before: Counts = Counts()) -> None:
+    def __init__(self, before: Counts | None = None) -> None:
         self.begun: queue.Queue = queue.Queue()
         self.go_on = threading.Semaphore(0)
         self.delivered: list = []
         self.errors: list[Exception] = []
         self.threads: set[str] = set()
-        self.worker: Worker = Worker(self.work, self.delivered.append, self.errors.append, before)
+        self.worker: Worker = Worker(self.work, self.delivered.append, self.errors.append, before or Counts())
 
     def work(self, item):
         self.threads.add(threading.current_thread().name)
@@ -78,7 +78,7 @@ def test_an_exception_costs_its_own_frame_only(bench):
     bench.go_on.release(3)
     for count, item in enumerate((ValueError('torn'), RuntimeError('worse'), 7), start=1):
         bench.worker.offer(item)
-        bench.until(lambda: sum(astuple(bench.worker.counts())[1:]) == count)
+        bench.until(lambda count=count: sum(astuple(bench.worker.counts())[1:]) == count)
     assert bench.delivered == [-7]
     assert [str(error) for error in bench.errors] == ['torn', 'worse']
     assert bench.worker.counts() == Counts(received=3, processed=1, failed=2)
@@ -140,7 +140,7 @@ def test_pace_tells_rate_and_latency(bench):
         bench.begun.get(timeout=PATIENCE_S)
         time.sleep(0.03)
         bench.go_on.release()
-        bench.until(lambda: bench.worker.counts().processed == count)
+        bench.until(lambda count=count: bench.worker.counts().processed == count)
     pace = bench.worker.pace()
     assert 30.0 <= pace.latency_p50_ms <= pace.latency_p99_ms < 2000.0
     assert 0.0 < pace.rate_hz < 1 / 0.03

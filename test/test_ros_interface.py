@@ -140,7 +140,7 @@ def test_who_comes_late_gets_the_path(live):
     stamps = [nanoseconds(pose.header) for pose in path.poses]
     assert stamps == sorted(set(stamps))
     wanted = path_from_poses([(stamp, live.pose(stamp)) for stamp in stamps], Header(frame_id='odom'))
-    for pose, other in zip(path.poses, wanted.poses):
+    for pose, other in zip(path.poses, wanted.poses, strict=True):
         assert pose.header == other.header
         for axis in 'xyz':
             assert getattr(pose.pose.position, axis) == pytest.approx(getattr(other.pose.position, axis))

@@ -205,7 +205,7 @@ def test_stream_puts_files_and_values_in_their_order(launched):
     assert set(values) - {'use_sim_time'} <= set(DEFAULTS)
     assert node.options['arguments'] == ['node', '--no-autostart']
     assert node.options['ros_arguments'] == ['--log-level', 'robot.evict3r:=info']
-    with pytest.raises(RuntimeError, match="profile 'toaster' is none of .*orin_nano_8gb"):
+    with pytest.raises(RuntimeError, match=r"profile 'toaster' is none of .*orin_nano_8gb"):
         launched(LAUNCH_FILE, profile='toaster')
 
 

@@ -26,10 +26,10 @@ from evict3r_ros.ros.messages import conversions, robot_libraries
 @pytest.fixture(autouse=True)
 def fresh():
     """Forget, before and after, which libraries were found."""
-    for find in (robot_libraries._cv_bridge, robot_libraries._tf_transformations):
+    for find in (robot_libraries._cv_bridge, robot_libraries._point_cloud2, robot_libraries._tf_transformations):
         find.cache_clear()
     yield
-    for find in (robot_libraries._cv_bridge, robot_libraries._tf_transformations):
+    for find in (robot_libraries._cv_bridge, robot_libraries._point_cloud2, robot_libraries._tf_transformations):
         find.cache_clear()
 
 
@@ -84,10 +84,43 @@ def test_sensor_msgs_py_reads_the_clouds_we_write():
     assert again.data == cloud.data and again.point_step == cloud.point_step
 
 
+def test_an_empty_cloud_of_sensor_msgs_py_is_ours(monkeypatch):
+    pytest.importorskip('sensor_msgs_py.point_cloud2', reason='sensor_msgs_py is not installed here')
+    assert robot_libraries._point_cloud2() is not None
+    planes, rgb = np.random.default_rng(4).normal(size=(3, 5, 7)).astype(np.float32), np.zeros((5, 7, 3), np.uint8)
+    theirs = conversions.cloud_from_planes(*planes, rgb, HEADER)
+    monkeypatch.setattr(robot_libraries, '_point_cloud2', lambda: None)
+    assert conversions.cloud_from_planes(*planes, rgb, HEADER) == theirs
+
+
+def test_sensor_msgs_py_is_asked_once_a_size(monkeypatch):
+    """A stand-in shows only who is asked and what for; the real one is held to our answers above."""
+    asked = []
+
+    def create_cloud(header, fields, points):
+        asked.append(points.shape)
+        monkeypatch.setattr(robot_libraries, '_point_cloud2', lambda: None)
+        return robot_libraries.empty_cloud(points.shape[1], points.shape[0], fields)
+
+    library = types.SimpleNamespace(create_cloud=create_cloud, dtype_from_fields=lambda fields: np.dtype('V16'))
+    monkeypatch.setattr(robot_libraries, '_point_cloud2', lambda: library)
+    planes, rgb = np.zeros((3, 5, 7), np.float32), np.zeros((5, 7, 3), np.uint8)
+    cloud = conversions.cloud_from_planes(*planes, rgb, HEADER)
+    assert asked == [(7, 5)] and (cloud.height, cloud.width, cloud.row_step) == (5, 7, 112)
+    assert conversions.cloud_from_planes(*planes, rgb, HEADER, again=cloud) is cloud and len(asked) == 1
+
+
 def test_without_the_libraries_our_own_way_is_taken(monkeypatch):
-    for name in ('cv_bridge', 'cv_bridge.boost', 'cv_bridge.boost.cv_bridge_boost', 'tf_transformations'):
+    for name in (
+        'cv_bridge',
+        'cv_bridge.boost',
+        'cv_bridge.boost.cv_bridge_boost',
+        'sensor_msgs_py',
+        'tf_transformations',
+    ):
         monkeypatch.setitem(sys.modules, name, None)  # import of these now raises ImportError
     assert robot_libraries._cv_bridge() is None and robot_libraries._tf_transformations() is None
+    assert robot_libraries._point_cloud2() is None
     rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
     np.testing.assert_array_equal(conversions.rgb_from_image(encode(rgb, 'bgr8')), rgb)
     rotation = Rotation.random(random_state=1).as_matrix()

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The lifecycle services: they answer during a transition, refuse what cannot be, and are asked again when they do not."""
+"""The lifecycle services: answers during a transition, refusals of what cannot be, lost answers asked for again."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SlowNode(Evict3rNode):
 
 @pytest.fixture
 def served() -> Iterator[SimpleNamespace]:
-    """A node in this process, not yet configured, served as the program serves it, and a robot."""
+    """Serve a node in this process, not yet configured, as the program serves it, beside a robot."""
     context = Context()
     rclpy.init(args=[], context=context)
     node = SlowNode(context)

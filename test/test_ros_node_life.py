@@ -45,7 +45,7 @@ def test_every_transition_twice(tmp_path: Path):
                 for _ in range(2):
                     stamp += STEP_NS
                     robot.show_and_wait(image_message(scene(0), stamp))
-                robot.until(lambda: stamp in robot.heard['tf'], 'TF')
+                robot.until(lambda stamp=stamp: stamp in robot.heard['tf'], 'TF')
                 assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
                 robot.until(lambda: robot.image.get_subscription_count() == 0, 'the node listens no more')
                 robot.show(image_message(scene(0), stamp + 1))

@@ -38,7 +38,7 @@ START = 1403638538577829376
 
 @pytest.fixture
 def played(tmp_path):
-    """A bag of small images, 50 ms apart."""
+    """Return a bag of small images, 50 ms apart."""
     base = np.eye(4)
     camera = CameraModel.pinhole('cam0', 64, 48, np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]), base)
     random = np.random.default_rng(0)
@@ -133,9 +133,12 @@ def test_unknown_topics_and_rates_are_refused(played):
 def test_a_bag_of_types_not_installed_here_is_refused(tmp_path):
     with BagWriter(tmp_path / 'bag') as bag:
         bag.add_topic('/other', 'other_msgs/msg/Other', definition='string data\n')
-    with BagReader(tmp_path / 'bag') as bag, Session('player') as session:
-        with pytest.raises(UserError, match='other_msgs/msg/Other is not installed'):
-            Player(session.node, bag)
+    with (
+        BagReader(tmp_path / 'bag') as bag,
+        Session('player') as session,
+        pytest.raises(UserError, match='other_msgs/msg/Other is not installed'),
+    ):
+        Player(session.node, bag)
 
 
 def test_a_callback_that_fails_is_not_lost():

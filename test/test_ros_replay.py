@@ -56,28 +56,30 @@ def node_arguments(**parameters):
 
 
 def test_a_node_that_cannot_start_is_quoted(tmp_path):
-    with Session('tool') as session, NodeProcess(node_arguments(weights='nowhere.pth'), tmp_path / 'log') as process:
-        with pytest.raises(UserError, match='ended by itself') as refusal:
-            process.wait_until_active(session.node, '/evict3r', 60)
+    with (
+        Session('tool') as session,
+        NodeProcess(node_arguments(weights='nowhere.pth'), tmp_path / 'log') as process,
+        pytest.raises(UserError, match='ended by itself') as refusal,
+    ):
+        process.wait_until_active(session.node, '/evict3r', 60)
     assert 'nowhere.pth' in str(refusal.value)
 
 
 def test_a_node_that_does_not_get_active_is_given_up(tmp_path):
-    with Session('tool') as session:
-        with NodeProcess(['--no-autostart', *node_arguments()], tmp_path / 'log') as process:
-            with pytest.raises(UserError, match='not active after 8 s'):
-                process.wait_until_active(session.node, '/evict3r', 8)
-            assert process.stop() == 0
-            with pytest.raises(UserError, match='exit code 0'):
-                process.check()
+    with Session('tool') as session, NodeProcess(['--no-autostart', *node_arguments()], tmp_path / 'log') as process:
+        with pytest.raises(UserError, match='not active after 8 s'):
+            process.wait_until_active(session.node, '/evict3r', 8)
+        assert process.stop() == 0
+        with pytest.raises(UserError, match='exit code 0'):
+            process.check()
 
 
 def test_a_stopped_node_leaves_no_shared_memory(tmp_path):
     with Session('tool') as session, NodeProcess(node_arguments(), tmp_path / 'log') as process:
         process.wait_until_active(session.node, '/evict3r', 60)
         maps = Path(f'/proc/{process.pid}/maps').read_text().splitlines()
-        # Its own segments are fastdds_<random>; ports are shared with whoever listens there.
-        held = {line.split()[-1] for line in maps if re.search(r'/dev/shm/fastdds_[0-9a-f]{16}', line)}
+        # Its own segments are fastdds_<random>, before Kilted fastrtps_<random>; ports are shared with others.
+        held = {line.split()[-1] for line in maps if re.search(r'/dev/shm/fast(dds|rtps)_[0-9a-f]{16}', line)}
         ours = {line.split()[-1] for line in Path('/proc/self/maps').read_text().splitlines() if '/dev/shm/' in line}
         assert process.stop() == 0
     assert held - ours, 'the node used no shared memory: this test shows nothing'

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who else moves a frame: heard, told once, forgotten after a silence; one's own transforms and other frames are not."""
+"""Who else moves a frame: heard, told once, forgotten after a silence. Our own transforms and other frames are not."""
 
 from __future__ import annotations
 

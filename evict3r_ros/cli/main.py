@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from evict3r_ros import __version__
-from evict3r_ros.cli import attention, bench, node, plan, soak, study, view, world
+from evict3r_ros.cli import attention, bench, map, node, plan, soak, study, view, world
 from evict3r_ros.cli.demo import command as demo
 from evict3r_ros.cli.evaluate import command as evaluate
 from evict3r_ros.cli.replay import command as replay
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--version', action='version', version=f'evict3r_ros {__version__}')
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for command in (node, demo, replay, view, video, attention, world, plan, bench, evaluate, study, soak):
+    for command in (node, demo, replay, view, video, map, attention, world, plan, bench, evaluate, study, soak):
         command.add_parser(subparsers)
     return parser
 

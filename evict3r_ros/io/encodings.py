@@ -17,11 +17,13 @@ MAX_PIXELS = 64_000_000  # larger images are taken for broken messages: nothing 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Channels of a pixel, numpy's name of their type, and what OpenCV calls the way to RGB (None: it is RGB)."""
+    """How the pixels of an encoding lie in memory."""
 
     channels: int
     dtype: str
+    """Numpy's name of a channel's type, without its byte order."""
     to_rgb: int | None = None
+    """OpenCV's code of the conversion to RGB; None where it is RGB, or no colour."""
 
 
 # The first pair of letters in OpenCV's names is that of the second row, from the second pixel on.

@@ -41,7 +41,7 @@ class StreamVGGT(nn.Module):
     """StreamVGGT (arXiv 2507.11539).
 
     ``heads``: which of camera, depth and point to build; the point head says what depth and camera say together, at the
-    price of a second dense head. ``state_dict`` has the published names, but for the tracking head's.
+    price of a second dense head. The state dict has the published names, but for the tracking head's.
     """
 
     def __init__(self, preset: Preset, heads: tuple[str, ...] = HEADS):

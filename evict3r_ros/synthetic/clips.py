@@ -98,18 +98,21 @@ def render_clips(
     device: torch.device | str = 'cpu',
     family: str = 'rooms',
     photos: Photos | None = None,
+    laps: int = 1,
 ) -> Clips:
     """Render one clip a seed, frames ``stride`` apart; size is (height, width).
 
     A seed says everything: layout, textures, path, camera, faults (``effects``; without them the camera is perfect).
     ``loop``: several rooms or corridors joined, on a path that is back where it began after ``frames`` frames.
     ``family`` is one of FAMILIES; without ``photos`` all textures are procedural.
+    ``laps``: how many times a loop is gone round; a clip then has ``frames * laps`` frames.
     """
     if frames < 1 or stride < 1:
         raise ValueError(f'{frames} frames, {stride} apart: both must be at least 1')
     device = torch.device(device)
     worlds = draw_worlds(family, seeds, effects, loop, photos and photos.counts)
-    view = _View(worlds, np.arange(frames) * float(stride), frames * stride if loop else None)
+    view = _View(worlds, np.arange(frames * laps) * float(stride), frames * stride if loop else None)
+    frames *= laps
     images = torch.empty(len(seeds) * frames, *size, 3, dtype=torch.uint8, device=device)
     depth = torch.empty(len(seeds) * frames, *size, device=device)
     done = 0

@@ -52,7 +52,21 @@ def add_parser(subparsers: Any) -> None:
         help='effects of a real camera: noise, blur, exposure, ...',
     )
     world.add_argument('--loop', action='store_true', help='paths that return to their start')
+    world.add_argument(
+        '--laps',
+        type=int,
+        default=1,
+        metavar='N',
+        help='with --loop: how many times round, --frames each (default: %(default)s)',
+    )
     add_configuration_options(parser, '2500', several=True)
+    parser.add_argument(
+        '--mapping',
+        default='off',
+        metavar='A,B',
+        help="'off': one stream; 'odometry': streams that follow each other, chained, with settings behind colons: "
+        'odometry:length=48:overlap=12; a list with commas is compared (default: %(default)s)',
+    )
     add_network_options(parser)
     work = parser.add_argument_group('work')
     work.add_argument(
@@ -92,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f'--plot {args.plot}: there is no folder {args.plot.parent}')
     deadline = time.time() + 60.0 * args.minutes if args.minutes is not None else float('inf')
     configurations = combinations(
-        *(_listed(text) for text in (args.policies, args.budgets, args.bits, args.camera_frames))
+        *(_listed(text) for text in (args.policies, args.budgets, args.bits, args.camera_frames, args.mapping))
     )
     load = partial(load_network, args.weights, args.preset, *device_and_dtype(args))
     network = load()
@@ -109,9 +123,10 @@ def run(args: argparse.Namespace) -> int:
         args.loop,
         height=max(1, round(0.75 * width / PATCH)) * PATCH,
         width=width,
+        laps=args.laps,
     )
     streams = list(held_out.streams())
-    comparison.check(configurations, args.frames, (held_out.height, held_out.width), network, width)
+    comparison.check(configurations, args.frames * args.laps, (held_out.height, held_out.width), network, width)
     tasks = [comparison.Task(stream, configuration) for stream in streams for configuration in configurations]
     about = comparison.describe(network, width)
     wanted = {key(task.about(about), comparison.KEY): task for task in tasks}
@@ -122,7 +137,8 @@ def run(args: argparse.Namespace) -> int:
         if (known := key(record, comparison.KEY)) in wanted:
             records[known] = record
     left = [task for known, task in wanted.items() if known not in records]
-    with tqdm(total=len(wanted) * args.frames, initial=len(records) * args.frames, unit='frame', disable=None) as bar:
+    frames = args.frames * args.laps
+    with tqdm(total=len(wanted) * frames, initial=len(records) * frames, unit='frame', disable=None) as bar:
         found = comparison.run(left, load, width, min(args.processes, max(1, len(left))), deadline, bar.update)
         if path is None:
             records |= {key(record, comparison.KEY): record for record in found}

@@ -38,9 +38,13 @@ from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_o
 from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.odometry.integrator import OdometryState
 from evict3r_ros.ros.messages.compressed import decode
-from evict3r_ros.ros.messages.robot_libraries import matrix_from_quaternion, quaternion_from_matrix, rgb_from_pixels
+from evict3r_ros.ros.messages.robot_libraries import (
+    empty_cloud,
+    matrix_from_quaternion,
+    quaternion_from_matrix,
+    rgb_from_pixels,
+)
 
-CLOUD_POINT_STEP = 16
 FARTHEST = 1e9  # metres: positions beyond are broken messages
 MOST_COEFFICIENTS = 14  # of any of OpenCV's distortion models; K and P have fewer numbers
 
@@ -130,7 +134,7 @@ def info_from_K(K: np.ndarray, size: tuple[int, int], header: Header) -> CameraI
 def cloud_from_planes(
     x: np.ndarray, y: np.ndarray, z: np.ndarray, rgb: np.ndarray, header: Header, again: PointCloud2 | None = None
 ) -> PointCloud2:
-    """Return an organised cloud of (h, w) float32 coordinates in metres, NaN where invalid, and (h, w, 3) uint8 colours.
+    """Return an organised cloud of (h, w) float32 coordinates in metres, NaN where invalid, and (h, w, 3) uint8 RGB.
 
     The colour is one float32 field `rgb` whose bits are 0x00RRGGBB: what PCL began and rviz2 expects. The top byte
     stays 0 so that no colour is a NaN. again: a cloud made here that nobody needs any more; if it has the size, it
@@ -140,7 +144,11 @@ def cloud_from_planes(
     if again is not None and (again.height, again.width) == (height, width):
         message = again
     else:
-        message = _empty_cloud(height, width)
+        fields = [
+            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+            for i, name in enumerate(('x', 'y', 'z', 'rgb'))
+        ]
+        message = empty_cloud(height, width, fields)
     message.header = header
     bgra = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGRA).view(np.uint32)[..., 0]
     np.bitwise_and(bgra, np.uint32(0x00FFFFFF), out=bgra)
@@ -149,28 +157,9 @@ def cloud_from_planes(
     return message
 
 
-def _empty_cloud(height: int, width: int) -> PointCloud2:
-    message = PointCloud2(
-        height=height,
-        width=width,
-        is_bigendian=False,
-        is_dense=False,
-        point_step=CLOUD_POINT_STEP,
-        row_step=CLOUD_POINT_STEP * width,
-        fields=[
-            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-            for i, name in enumerate(('x', 'y', 'z', 'rgb'))
-        ],
-    )
-    data = message.data
-    data.append(0)
-    data *= CLOUD_POINT_STEP * width * height
-    return message
-
-
 def odometry_from_state(state: OdometryState, header: Header, child_frame: str) -> Odometry:
     """Return pose of `child_frame` in the header's frame and its twist in its own axes, both with covariance."""
-    linear, angular = (Vector3(**dict(zip('xyz', part.tolist()))) for part in (state.twist[:3], state.twist[3:]))
+    linear, angular = (Vector3(**_named(part)) for part in (state.twist[:3], state.twist[3:]))
     return Odometry(
         header=header,
         child_frame_id=child_frame,
@@ -238,7 +227,11 @@ def _pose(matrix: np.ndarray) -> Pose:
 
 
 def _xyz(matrix: np.ndarray) -> dict[str, float]:
-    return dict(zip('xyz', (float(v) for v in matrix[:3, 3])))
+    return _named(matrix[:3, 3])
+
+
+def _named(vector: np.ndarray) -> dict[str, float]:
+    return dict(zip('xyz', vector.tolist(), strict=True))
 
 
 def _quaternion(matrix: np.ndarray) -> Quaternion:

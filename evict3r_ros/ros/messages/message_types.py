@@ -18,7 +18,7 @@ _BOUNDED_STRING = re.compile(r'(?P<name>w?string)<(?P<bound>\d+)>')
 
 
 def message_class(name: str) -> Any:
-    """The class of 'package/msg/Name'. Raises UserError when the package is not installed here."""
+    """Return the class of 'package/msg/Name'. Raises UserError when the package is not installed here."""
     try:
         package, kind, message = name.split('/')
         return getattr(importlib.import_module(f'{package}.{kind}'), message)
@@ -27,13 +27,13 @@ def message_class(name: str) -> Any:
 
 
 def message_name(kind: Any) -> str:
-    """The name 'package/msg/Name' of a message class."""
+    """Return the name 'package/msg/Name' of a message class."""
     package, folder, *_ = kind.__module__.split('.')
     return f'{package}/{folder}/{kind.__name__}'
 
 
 def definition_text(kind: Any) -> str:
-    """The fields of a message class as .msg text, without comments, constants and default values.
+    """Return the fields of a message class as .msg text, without comments, constants and default values.
 
     What a bag needs so that others can read a type that they don't know.
     """

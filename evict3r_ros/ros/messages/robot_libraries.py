@@ -9,18 +9,23 @@ Both ways give the same answers; test_ros_libraries.py holds them to that wherev
   know 'uyvy' and 'yuyv', the names that sensor_msgs gives yuv422 and yuv422_yuy2 since Iron. Nor is
   `compressed_imgmsg_to_cv2`: it takes 16 bits or one channel for bgr8, and a truncated JPEG for a whole one.
 - tf_transformations turns rotations into quaternions and back.
-- sensor_msgs_py is not used, and this is why: `create_cloud` takes an organised cloud as (width, height), against
-  numpy's and everybody else's order, `read_points` gives it back so, and both take a row for `point_step * width`
-  bytes, whatever `row_step` says. Its clouds and ours are compared all the same.
+- sensor_msgs_py makes an empty cloud, once for each size: fields, steps and memory. The points of each frame are then
+  written into it in one pass, since `create_cloud` copies them, as (width, height), against everybody else's order.
+  `read_points` is not used: it takes a row for `point_step * width` bytes, whatever `row_step` says.
+
+tf2_ros is no dependency: see perception/transforms.py.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
 
 from evict3r_ros import geometry
 from evict3r_ros.io.encodings import rgb_by_opencv
@@ -53,6 +58,28 @@ def quaternion_from_matrix(rotation: np.ndarray) -> np.ndarray:
     return np.asarray(library.quaternion_from_matrix(geometry.transform(rotation, np.zeros(3))))
 
 
+def empty_cloud(height: int, width: int, fields: list[PointField]) -> PointCloud2:
+    """Return an organised cloud of zeros whose points are these fields, each of four bytes, one after the other."""
+    library = _point_cloud2()
+    if library is not None:
+        zeros = np.zeros((width, height), library.dtype_from_fields(fields))
+        return library.create_cloud(Header(), fields, zeros)
+    step = 4 * len(fields)
+    message = PointCloud2(
+        height=height,
+        width=width,
+        is_bigendian=sys.byteorder != 'little',
+        is_dense=False,
+        point_step=step,
+        row_step=step * width,
+        fields=fields,
+    )
+    data = message.data
+    data.append(0)
+    data *= step * width * height
+    return message
+
+
 @cache
 def _cv_bridge() -> Callable[[np.ndarray, str, str], np.ndarray] | None:
     """Return cv_bridge's conversion of encodings, None where there is none that is safe to call."""
@@ -67,6 +94,16 @@ def _cv_bridge() -> Callable[[np.ndarray, str, str], np.ndarray] | None:
         return None
     convert: Callable[[np.ndarray, str, str], np.ndarray] = cvtColor2
     return convert
+
+
+@cache
+def _point_cloud2() -> Any:
+    """Return the module, None where it is not installed."""
+    try:
+        from sensor_msgs_py import point_cloud2
+    except ImportError:
+        return None
+    return point_cloud2
 
 
 @cache

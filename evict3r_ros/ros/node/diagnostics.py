@@ -65,5 +65,5 @@ def _values(status: StreamStatus, state: str) -> list[KeyValue]:
         'scale source': status.scale_source,
         'last error': status.last_error,
     }
-    values.update((f'fault: {kind}', count) for kind, count in zip(status.faults, status.fault_counts))
+    values.update((f'fault: {kind}', count) for kind, count in zip(status.faults, status.fault_counts, strict=True))
     return [KeyValue(key=key, value=str(value)) for key, value in values.items()]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -43,9 +44,12 @@ def spin(ros_arguments: list[str], autostart: bool) -> NoReturn:
     except RuntimeError as error:  # what rcl says of arguments that it cannot parse
         raise UserError(str(error).splitlines()[0]) from error
     sys.setswitchinterval(SWITCH_S)
+    # Planning the memory needs it. To import it takes seconds in which other threads get little of the interpreter: so
+    # before there is a node that anybody could ask for its state, and nothing yet that a signal would have to tidy up.
+    _on_signal(lambda: _leave(0))
+    importlib.import_module('torch._dynamo')
     end = _End()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: end.request(0))
+    _on_signal(lambda: end.request(0))
     try:
         node = Evict3rNode()
     except (InvalidParameterTypeException, InvalidParameterValueException, UserError) as error:
@@ -76,6 +80,11 @@ def spin(ros_arguments: list[str], autostart: bool) -> NoReturn:
     node.destroy_node()
     rclpy.shutdown()
     _leave(end.exit_code)
+
+
+def _on_signal(action: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: action())
 
 
 class _End:

@@ -28,7 +28,7 @@ _KINDS = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
 
 
 def sensor() -> QoSProfile:
-    """Inputs: best effort hears every publisher.
+    """Return the quality of inputs: best effort hears every publisher.
 
     Deeper than one, though only the latest image is of use: what DDS overwrites while this process is busy nobody
     counts, what the mailbox overwrites is counted.
@@ -37,22 +37,22 @@ def sensor() -> QoSProfile:
 
 
 def output() -> QoSProfile:
-    """Outputs: reliable is heard by every subscriber; rviz2 asks for it and would show nothing of best effort."""
+    """Return the quality of outputs: reliable. Every subscriber hears it; rviz2 would hear nothing of best effort."""
     return QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def latched() -> QoSProfile:
-    """The path: who comes late gets the last one."""
+    """Return the quality of the path: who comes late gets the last one."""
     return QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def transforms() -> QoSProfile:
-    """/tf, as tf2_ros has it."""
+    """Return the quality of /tf, as tf2_ros has it."""
     return QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def diagnostics() -> QoSProfile:
-    """/diagnostics, as diagnostic_updater has it."""
+    """Return the quality of /diagnostics, as diagnostic_updater has it."""
     return QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 

@@ -94,21 +94,22 @@ def listen(node: Node, transforms: StaticTransforms, group: CallbackGroup) -> Su
 
 @dataclass(frozen=True)
 class Mount:
-    """How the camera is mounted.
-
-    child: the frame that the odometry moves. child_from_camera: (4, 4). odom_from_child: (4, 4), the child's pose at
-    odom's origin, which is upright. base_from_camera: (4, 4), with z up. from_tf: whether all this is the static
-    transform that was asked for. problem: what a user should know, '' if nothing. taken: whether the child has a
-    parent that is not ours, so that it must not get another.
-    """
+    """How the camera is mounted."""
 
     child: str
+    """The frame that the odometry moves."""
     child_from_camera: np.ndarray
+    """(4, 4)."""
     odom_from_child: np.ndarray
+    """(4, 4), the child's pose at odom's origin, which is upright."""
     base_from_camera: np.ndarray
+    """(4, 4), with z up."""
     from_tf: bool = False
+    """Whether all this is the static transform that was asked for."""
     problem: str = ''
+    """What a user should know, '' if nothing."""
     taken: bool = False
+    """Whether the child has a parent that is not ours, so that it must not get another."""
 
     def differs(self, other: Mount) -> bool:
         """Return whether poses by the other one would be of another frame or another place."""
@@ -133,7 +134,8 @@ def find_mount(
             np.eye(4),
             upright,
             problem=(
-                f'the images name no frame: {odom} -> {base} is published, with the camera taken to be at {base!r}, level'
+                f'the images name no frame: {odom} -> {base} is published, with the camera taken to be at {base!r}, '
+                'level'
             ),
         )
     base_from_camera = transforms.wait(base, camera, timeout_s, cancelled)
@@ -145,8 +147,8 @@ def find_mount(
             upright @ geometry.invert(root_from_camera),
             upright,
             problem=(
-                f'no static transform from {camera!r} to {base!r} within {timeout_s:g} s: {odom} -> {root} is published '
-                'instead, with the camera taken to be level at the first image'
+                f'no static transform from {camera!r} to {base!r} within {timeout_s:g} s: {odom} -> {root} is '
+                'published instead, with the camera taken to be level at the first image'
             ),
         )
     root, root_from_base = transforms.root(base)
@@ -159,8 +161,8 @@ def find_mount(
             from_tf=True,
             taken=True,
             problem=(
-                f'/tf_static already has {base!r} below {root!r}: {odom} -> {base} is not published, because no frame may '
-                'have two parents'
+                f'/tf_static already has {base!r} below {root!r}: {odom} -> {base} is not published, because no '
+                'frame may have two parents'
             ),
         )
     return Mount(

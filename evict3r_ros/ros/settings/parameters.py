@@ -285,7 +285,7 @@ def from_values(values: Mapping[str, Value]) -> Settings:
     for name, value in values.items():
         parameter = _BY_NAME.get(name)
         if parameter is None:
-            raise UserError(f'there is no parameter {name!r}; the README lists them all')
+            raise UserError(f'there is no parameter {name!r}; docs/parameters.md lists them all')
         checked[name] = _checked(parameter, value)
     return _settings(checked)
 
@@ -339,7 +339,7 @@ def judge(changed: Iterable[RosParameter[Any]], configured: bool) -> SetParamete
 
 
 def markdown_table() -> str:
-    """Return the table of all parameters that the README shows."""
+    """Return the table of all parameters that docs/parameters.md shows."""
     lines = ['| parameter | default | range | live | what it is |', '|---|---|---|---|---|']
     for parameter in PARAMETERS:
         allowed = ', '.join(parameter.choices)

@@ -67,7 +67,7 @@ def measure(repeats: int, progress: Callable[[], object] = lambda: None) -> list
 
 
 def conversions_measured() -> int:
-    """How often `measure` calls progress()."""
+    """Return how often `measure` calls progress()."""
     return sum(1 for size in SIZES for _ in _conversions(size))
 
 
@@ -83,7 +83,7 @@ def table(rows: list[Row]) -> str:
 
 
 def _conversions(size: tuple[int, int]) -> Iterator[tuple[str, int, Callable[[], object]]]:
-    """Each conversion's name, the bytes of the message's pixels, and the conversion."""
+    """Yield each conversion's name, the bytes of the message's pixels, and the conversion."""
     random, header = np.random.default_rng(0), Header(stamp=Time(sec=1, nanosec=2), frame_id='camera')
     height, width = size
     for encoding in _IMAGES:

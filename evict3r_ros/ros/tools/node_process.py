@@ -28,7 +28,7 @@ _SIGNALS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
 
 
 class _StateQuestion:
-    """Asks a lifecycle node for its state, and asks again when no answer comes.
+    """Ask a lifecycle node for its state, and ask again when no answer comes.
 
     A request or an answer may be lost: the middleware drops an answer to a client that the node has not discovered yet,
     and a node that ends takes the request with it.
@@ -104,7 +104,7 @@ class NodeProcess:
             raise UserError(f'the node ended by itself (exit code {code}); its last words:\n{self.tail()}')
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines of the log, indented."""
+        """Return the last lines of the log, indented."""
         text = self.log.read_text(encoding='utf-8', errors='replace').splitlines()
         return '\n'.join(f'    {line}' for line in text[-lines:]) or '    (it said nothing)'
 
