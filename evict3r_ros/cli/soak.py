@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from evict3r_ros.cli.output import print_summary
+
 IMAGES = 48
 """Different images, which are played forwards and backwards."""
 SIZE = (480, 640)
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             with tqdm(total=round(60.0 * args.minutes * args.rate), desc='soak', unit='image', disable=None) as bar:
                 result = soak.run(session, process, images, args.rate, 60.0 * args.minutes, bar.update)
     summary = result.summary()
-    print(json.dumps(summary) if args.json else '\n'.join(f'{key:<26}{value}' for key, value in summary.items()))
+    print_summary(summary, args.json)
     if args.plot is not None:
         soak.plot(result, args.plot, f'{args.preset}, {SIZE[1]} x {SIZE[0]} at {args.rate:g} Hz, CPU')
     return 0 if summary['counts_agree'] else 1

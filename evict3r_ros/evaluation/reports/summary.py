@@ -47,15 +47,16 @@ class StreamSet:
     dtype: str
     untrained: bool
     laps: int = 1
+    """Times that a loop is run through."""
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> StreamSet:
         """Return the set that a record belongs to."""
         stream, network = record['stream'], record['network']
         return cls(
-            *(stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')),
-            *(network[name] for name in ('preset', 'weights', 'dtype', 'untrained')),
-            *(stream.get('laps', 1),),
+            **{name: stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')},
+            **{name: network[name] for name in ('preset', 'weights', 'dtype', 'untrained')},
+            laps=stream.get('laps', 1),
         )
 
     @property
