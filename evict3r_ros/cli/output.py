@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from evict3r_ros.io.run_folder import RunFolder
 
@@ -23,3 +25,8 @@ def print_files(folder: RunFolder, descriptions: Mapping[str, str]) -> None:
     for name, size in folder.sizes().items():
         if name in descriptions:
             print(f'  {name:18}{format_bytes(size):>10}  {descriptions[name]}')
+
+
+def print_summary(summary: Mapping[str, Any], as_json: bool) -> None:
+    """Print a summary as JSON, or as a line per entry."""
+    print(json.dumps(summary) if as_json else '\n'.join(f'{key:<34}{value}' for key, value in summary.items()))

@@ -10,7 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from evict3r_ros.cli.output import print_summary
+
 IMAGES = 48
+"""Different images, which are played forwards and backwards."""
 SIZE = (480, 640)
 
 
@@ -39,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not (args.minutes * 60.0 >= 1.0 and 0.1 <= args.rate <= 1000.0):
         raise UserError('--minutes must be at least a second and --rate between 0.1 and 1000')
+    import cv2
     from tqdm import tqdm
 
     from evict3r_ros.ros.tools.middleware import stay_on_this_machine
@@ -49,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.ros.tools.session import Session
     from evict3r_ros.synthetic.clips import WorldStream
 
-    frames = WorldStream(0, IMAGES, size=SIZE, effects=False, loop=True)
-    images = [frame.image for frame in tqdm(frames, desc='images', total=IMAGES, disable=None)]
+    # Rendered at half the size, which takes a sixth of the time: their content does not matter here.
+    frames = WorldStream(0, IMAGES, size=(SIZE[0] // 2, SIZE[1] // 2), effects=False, loop=True)
+    images = [cv2.resize(frame.image, SIZE[::-1]) for frame in tqdm(frames, desc='images', total=IMAGES, disable=None)]
     with tempfile.TemporaryDirectory(prefix='evict3r-soak-') as folder:
         parameters = {
             'weights': 'random',
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             with tqdm(total=round(60.0 * args.minutes * args.rate), desc='soak', unit='image', disable=None) as bar:
                 result = soak.run(session, process, images, args.rate, 60.0 * args.minutes, bar.update)
     summary = result.summary()
-    print(json.dumps(summary) if args.json else '\n'.join(f'{key:<26}{value}' for key, value in summary.items()))
+    print_summary(summary, args.json)
     if args.plot is not None:
         soak.plot(result, args.plot, f'{args.preset}, {SIZE[1]} x {SIZE[0]} at {args.rate:g} Hz, CPU')
     return 0 if summary['counts_agree'] else 1

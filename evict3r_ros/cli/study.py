@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evict3r_ros.cache.config import CacheConfig
 from evict3r_ros.cli.options.cache import add_cache_options, cache_config
 from evict3r_ros.cli.options.network import device_of
+from evict3r_ros.cli.output import print_summary
 
 if TYPE_CHECKING:
     from evict3r_ros.network import StreamVGGT
@@ -141,8 +142,7 @@ def run_soak(args: argparse.Namespace) -> int:
     network = _network(args)
     with tqdm(total=args.frames, unit='frame', disable=None) as bar:
         result = soak.run(network, config, (args.height, args.width), args.frames, lambda _: bar.update())
-    summary = result.summary()
-    print(json.dumps(summary) if args.json else '\n'.join(f'{key:<26}{value}' for key, value in summary.items()))
+    print_summary(result.summary(), args.json)
     if args.plot is not None:
         soak.plot(
             result,
@@ -165,8 +165,7 @@ def run_video(args: argparse.Namespace) -> int:
     with tqdm(total=round(60.0 * args.minutes * args.fps), unit='frame', disable=None) as bar:
         options = ['--policy', args.policy, '--tokens', str(args.tokens)]
         memory = video_memory.run(60.0 * args.minutes, args.fps, options, lambda done: bar.update(done - bar.n))
-    summary = memory.summary()
-    print(json.dumps(summary) if args.json else '\n'.join(f'{key:<30}{value}' for key, value in summary.items()))
+    print_summary(memory.summary(), args.json)
     if args.plot is not None:
         video_memory.plot(
             memory,

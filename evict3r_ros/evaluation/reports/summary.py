@@ -47,6 +47,7 @@ class StreamSet:
     dtype: str
     untrained: bool
     laps: int = 1
+    """Times that a loop is run through."""
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> StreamSet:
