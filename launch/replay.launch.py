@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a bag into the node and shows the answer in rviz2; the bag begins once the node is active.
+"""Play a bag into the node and show the answer in rviz2; the bag begins once the node is active.
 
 ros2 launch evict3r_ros replay.launch.py bag:=drive/ image:=/camera/image_raw profile:=desktop
 

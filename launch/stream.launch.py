@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Starts the node on a camera's topic; it configures and activates itself.
+"""Start the node on a camera's topic; it configures and activates itself.
 
 ros2 launch evict3r_ros stream.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info profile:=desktop
 """

@@ -215,7 +215,7 @@ def test_weights_that_answer_nothing_are_told(video, tmp_path, capsys, part, sai
 
 @pytest.mark.parametrize('text, value', [('90', 90.0), ('1:30', 90.0), ('1:00:01.5', 3601.5)])
 def test_times_of_a_video(text, value):
-    from evict3r_ros.cli.options.inputs import seconds
+    from evict3r_ros.cli.options.values import seconds
 
     assert seconds(text) == value
 

@@ -46,7 +46,7 @@ def test_all_answers_carry_the_stamp_of_the_image(bench):
 @pytest.mark.parametrize('at', ['network', 'camera'])
 def test_calibration_decides_about_the_camera_matrix_and_the_cloud(network, at):
     bench = Bench(network, depth_size=at)
-    bench.perception.camera.hear(info())
+    bench.perception.camera.on_camera_info(info())
     answer = bench.see(0)
     K = np.reshape(answer.info.k, (3, 3))
     scale = answer.info.width / SIZE[1]
@@ -70,7 +70,7 @@ def test_what_the_camera_did_not_see_has_no_depth(network, at):
     bench = Bench(network, depth_size=at)
     message = info(D=(-0.3, 0.1, 0.0, 0.0, 0.0))
     message.p = [40.0, 0.0, 40.0, 0.0, 0.0, 40.0, 30.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-    bench.perception.camera.hear(message)
+    bench.perception.camera.on_camera_info(message)
     z = map_of(bench.see(0).depth)
     assert np.isnan(z[0, 0]) and np.isnan(z[-1, -1]) and np.isfinite(z[z.shape[0] // 2, z.shape[1] // 2])
 
@@ -84,9 +84,9 @@ def test_what_the_camera_did_not_see_has_no_depth(network, at):
     ],
 )
 def test_a_calibration_of_no_use_is_told_once_and_left_out(bench, message, reason):
-    bench.perception.camera.hear(message)
+    bench.perception.camera.on_camera_info(message)
     for i in range(3):
-        bench.perception.camera.hear(message)
+        bench.perception.camera.on_camera_info(message)
         bench.see(i)
     assert len(bench.told) == 1 and reason in bench.told[0]
     assert bench.perception.resets == 0
@@ -94,7 +94,7 @@ def test_a_calibration_of_no_use_is_told_once_and_left_out(bench, message, reaso
 
 def test_a_calibration_that_is_no_number_is_told_once_and_begins_no_stream(bench):
     for i in range(3):
-        bench.perception.camera.hear(info(focal=float('nan')))
+        bench.perception.camera.on_camera_info(info(focal=float('nan')))
         bench.see(i)
     assert bench.told == ['camera_info is not used: camera_info has numbers that are not finite']
     assert bench.perception.resets == 0
@@ -102,18 +102,18 @@ def test_a_calibration_that_is_no_number_is_told_once_and_begins_no_stream(bench
 
 def test_a_calibration_that_comes_late_begins_a_stream(bench):
     first = bench.see(0)
-    bench.perception.camera.hear(info())
+    bench.perception.camera.on_camera_info(info())
     second = bench.see(1)
     assert bench.perception.resets == 1 and bench.stream.stats().frames == 1
     assert first.info.k[0] != second.info.k[0]
-    bench.perception.camera.hear(info())
+    bench.perception.camera.on_camera_info(info())
     bench.see(2)
     assert bench.perception.resets == 1
 
 
 def test_the_first_image_waits_for_camera_info_that_is_published(network):
     bench = Bench(network, expects_info=True, startup_timeout=20.0)
-    threading.Timer(0.2, bench.perception.camera.hear, (info(),)).start()
+    threading.Timer(0.2, bench.perception.camera.on_camera_info, (info(),)).start()
     answer = bench.see(0)
     assert bench.perception.resets == 0
     np.testing.assert_allclose(answer.info.k[0], 70.0 * answer.info.width / SIZE[1])

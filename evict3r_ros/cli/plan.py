@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r plan`: where the memory would go, and the largest cache that fits."""
+"""`evict3r plan`: memory of a stream by part, and the largest cache that fits a device."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         'plan',
-        help='show where memory would go, and the largest cache that fits a device',
-        description='Shows where the memory of a stream would go, without allocating any. Exits with 2 and the reason '
-        'for settings that cannot work, and for a plan that does not fit --memory-gb.',
+        help='show the memory of a stream, and the largest cache that fits a device',
+        description='Shows the memory of a stream by part, without allocating it. Exits with 2 and the reason for '
+        'invalid settings, and if the plan does not fit --memory-gb.',
     )
     parser.add_argument('--preset', default='tiny', help='size of the network (default: %(default)s)')
-    parser.add_argument('--height', type=int, metavar='PX', help="of the network's images, a multiple of 14")
-    parser.add_argument('--width', type=int, metavar='PX', help="likewise (default: the preset's, square)")
+    parser.add_argument('--height', type=int, metavar='PX', help="height of the network's images, a multiple of 14")
+    parser.add_argument('--width', type=int, metavar='PX', help="width of these images (default: the preset's, square)")
     parser.add_argument(
         '--dtype',
         default='bfloat16',
         choices=DTYPES,
         help='precision of weights and activations (default: %(default)s)',
     )
-    parser.add_argument('--memory-gb', type=float, metavar='GIB', help='what the device has, in GiB')
+    parser.add_argument('--memory-gb', type=float, metavar='GIB', help='memory of the device in GiB')
     parser.add_argument('--cpu', action='store_true', help='plan for a CPU: no CUDA runtime')
     parser.add_argument(
         '--mapping',
@@ -44,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan. Raises UserError for one that cannot work or does not fit."""
+    """Print the plan. Raises UserError for an invalid one, and for one that does not fit."""
     from evict3r_ros.errors import UserError
     from evict3r_ros.mapping import planning as both
     from evict3r_ros.network import PRESETS
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(planning.table(rows))
         if largest is not None:
-            print(f'largest cache in {args.memory_gb:g} GiB: {largest} tokens a layer')
+            print(f'largest cache in {args.memory_gb:g} GiB: {largest} tokens per layer')
     if memory is not None:
         (both.refuse_unless_both_fit if segmented else planning.refuse_unless_fits)(planned, memory)
     return 0

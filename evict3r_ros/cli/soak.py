@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r soak`: a camera in front of the live node for minutes, and whether everything stays as it was."""
+"""`evict3r soak`: run the live node with a simulated camera for minutes, and check drops, latency and memory."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         'soak',
-        help='a camera in front of the live node for minutes: drops, latency, memory',
+        help='run the live node with a simulated camera for minutes: drops, latency, memory',
         description='Starts the node on the CPU with untrained weights, publishes 640 x 480 images of a synthetic room '
-        'over DDS, and tells what arrived, what was dropped, how late the answers were and whether the '
-        "node's memory grew. Nobody else's ROS is touched.",
+        "over DDS, and measures received and dropped images, latency, and growth of the node's memory. It "
+        'uses a ROS domain of its own.',
     )
     parser.add_argument('--minutes', type=float, default=10.0, metavar='N', help='(default: %(default)s)')
-    parser.add_argument('--rate', type=float, default=30.0, metavar='HZ', help='images a second (default: %(default)s)')
+    parser.add_argument(
+        '--rate', type=float, default=30.0, metavar='HZ', help='images per second (default: %(default)s)'
+    )
     parser.add_argument('--preset', default='nano', help='size of the network (default: %(default)s)')
-    parser.add_argument('--plot', type=Path, metavar='PNG', help='where to draw (default: nowhere)')
+    parser.add_argument('--plot', type=Path, metavar='PNG', help='file of the plot (default: none)')
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it. Returns 1 if the node's counts do not add up, and raises UserError if the node ends."""
+    """Run it; return 1 if the node's counts are inconsistent. Raises UserError if the node ends."""
     from evict3r_ros.errors import UserError
 
     if not (args.minutes * 60.0 >= 1.0 and 0.1 <= args.rate <= 1000.0):

@@ -15,7 +15,7 @@ from evict3r_ros.ros.messages.conversions import path_from_poses
 
 
 class PathMessages:
-    """Makes nav_msgs/Path of a thinned path; a pose that was in the last message is not made again."""
+    """Make nav_msgs/Path of a thinned path; a pose that was in the last message is not made again."""
 
     def __init__(self) -> None:
         self._made: dict[int, tuple[np.ndarray, PoseStamped]] = {}

@@ -46,12 +46,12 @@ class Inputs:
         self._most_publishers = 1
         self._subscriptions = []
         scale = ScaleInputs(perception.scale, transforms, settings.frames_base, faults)
-        topics = [(CameraInfo, 'camera_info', perception.camera.hear)]
+        topics = [(CameraInfo, 'camera_info', perception.camera.on_camera_info)]
         if settings.scale_source == 'odometry':
-            topics.append((Odometry, 'odom_in', scale.hear_odometry))
+            topics.append((Odometry, 'odom_in', scale.on_odometry))
         if settings.scale_source == 'depth':
-            topics.append((Image, 'depth_in', scale.hear_depth))
-        topics.append((CompressedImage if compressed else Image, self.image_topic, self._hear_image))
+            topics.append((Image, 'depth_in', scale.on_depth))
+        topics.append((CompressedImage if compressed else Image, self.image_topic, self._on_image))
         try:
             for kind, topic, callback in topics:
                 self._subscriptions.append(qos.subscribe_to(node, kind, topic, callback, qos.sensor()))
@@ -85,7 +85,7 @@ class Inputs:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
-    def _hear_image(self, message: Image | CompressedImage) -> None:
+    def _on_image(self, message: Image | CompressedImage) -> None:
         self._newest_ns = nanoseconds(message.header.stamp) or self._newest_ns
         self._arrived = time.monotonic()
         self._offer(message)

@@ -64,16 +64,16 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         parameters.declare(self)
         self._status = qos.publish_on(self, StreamStatus, '~/status', qos.output())
         self._diagnostics = qos.publish_on(self, DiagnosticArray, '/diagnostics', qos.diagnostics())
-        # What takes its time must not keep images waiting: telling, with a path of thousands of poses, and saving.
-        telling, saving = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
-        self._watch = ParentWatch(self, self._on_other_parent, telling)
+        # What takes its time must not keep images waiting: status, with a path of thousands of poses, and saving.
+        status_group, saving = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        self._watch = ParentWatch(self, self._on_other_parent, status_group)
         self._reset = self.create_service(Trigger, '~/reset', self._on_reset)
         self._save = self.create_service(Trigger, '~/save', self._on_save, callback_group=saving)
         # Steady, because with use_sim_time a paused bag would stop the status as well.
         self._timer = self.create_timer(
             self.get_parameter('status_period').value,
-            self._tell,
-            callback_group=telling,
+            self._publish_status,
+            callback_group=status_group,
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
@@ -81,27 +81,27 @@ class Evict3rNode(LifecycleNodeMixin, Node):
 
     def on_configure(self, state: LifecycleState) -> Done:
         """Load the weights and allocate all memory."""
-        return self._attempt('configure', self._configure, undo=self._free)
+        return self._attempt('configure', self._configure, undo=self._release)
 
     def on_activate(self, state: LifecycleState) -> Done:
         """Warm up and subscribe."""
-        return self._attempt('activate', self._activate, undo=self._silence)
+        return self._attempt('activate', self._activate, undo=self._stop_listening)
 
     def on_deactivate(self, state: LifecycleState) -> Done:
         """Unsubscribe and wait for the frame in work."""
-        return self._attempt('deactivate', self._silence)
+        return self._attempt('deactivate', self._stop_listening)
 
     def on_cleanup(self, state: LifecycleState) -> Done:
         """Give the memory back."""
-        return self._attempt('clean up', self._free)
+        return self._attempt('clean up', self._release)
 
     def on_shutdown(self, state: LifecycleState) -> Done:
         """Give everything back, for good."""
-        return self._attempt('shut down', self._free)
+        return self._attempt('shut down', self._release)
 
     def on_error(self, state: LifecycleState) -> Done:
         """Give everything back, to begin anew with configure."""
-        return self._attempt('recover', self._free)
+        return self._attempt('recover', self._release)
 
     def bring_up(self) -> bool:
         """Configure and activate, as far as nobody has done so already; return whether the node is active.
@@ -118,7 +118,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         # Not where the exception was caught: until that is over, its traceback keeps the network in memory.
         if failure is not None:
             undo()
-        self._tell()
+        self._publish_status()
         return Done.SUCCESS if failure is None else failure
 
     def _failure(self, what: str, action: Callable[[], None]) -> Done | None:
@@ -153,7 +153,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             raise UserError('the node is not configured')
         self._active = Active(self, self._configured, self._static, self._faults, self._on_frame_error, self._counts)
 
-    def _silence(self) -> None:
+    def _stop_listening(self) -> None:
         """Unsubscribe, and wait for the frame in work; its answer is not published."""
         active = self._active
         if active is not None:
@@ -161,9 +161,9 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             self._active = None
         self._watch.watch('')
 
-    def _free(self) -> None:
+    def _release(self) -> None:
         """Give back everything that configure took."""
-        self._silence()
+        self._stop_listening()
         configured, self._configured = self._configured, None
         if configured is not None:
             configured.close()
@@ -266,7 +266,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self.get_logger().info(f'saved to {response.message}')
         return response
 
-    def _tell(self) -> None:
+    def _publish_status(self) -> None:
         """Publish status, diagnostics and path."""
         configured, active = self._configured, self._active
         conditions = active.inputs.conditions() if active is not None else []

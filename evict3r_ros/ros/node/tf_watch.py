@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Watches /tf for somebody else who moves the frame that the node moves: a frame has one parent only."""
+"""Watch /tf for somebody else who moves the frame that the node moves: a frame has one parent only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from tf2_msgs.msg import TFMessage
 
+from evict3r_ros.io.frame_tree import bare
 from evict3r_ros.ros.node import qos
 
 FORGET_S = 10.0, 15.0  # after how long a silence the other is taken to be gone
@@ -23,7 +24,7 @@ _MOST_SENT = 256  # of our own stamps, to know our own transforms by
 
 
 class ParentWatch:
-    """Knows whether another publisher gives `child` a parent.
+    """Know whether another publisher gives `child` a parent.
 
     child: the frame to watch, '' for none. found(parent): is called once when another publisher appears.
     """
@@ -40,7 +41,7 @@ class ParentWatch:
         self._parent = ''
         # Raw, because /tf is full of what is no concern of ours, and a look for the name costs microseconds.
         self._subscription = node.create_subscription(
-            TFMessage, '/tf', self._hear, qos.transforms(), callback_group=group, raw=True
+            TFMessage, '/tf', self._on_tf, qos.transforms(), callback_group=group, raw=True
         )
 
     def watch(self, child: str) -> None:
@@ -61,19 +62,19 @@ class ParentWatch:
         with self._lock:
             self._sent.append((stamp.sec, stamp.nanosec))
 
-    def _hear(self, raw: bytes) -> None:
+    def _on_tf(self, raw: bytes) -> None:
         if not self._needle or self._needle not in raw:
             return
         for transform in deserialize_message(raw, TFMessage).transforms:
-            if transform.child_frame_id.lstrip('/') == self._child:
-                self._hear_ours(transform)
+            if bare(transform.child_frame_id) == self._child:
+                self._note_other(transform)
 
-    def _hear_ours(self, transform: TransformStamped) -> None:
+    def _note_other(self, transform: TransformStamped) -> None:
         stamp = transform.header.stamp
         with self._lock:
             if (stamp.sec, stamp.nanosec) in self._sent:
                 return
             is_new = time.monotonic() - self._heard_at >= self._forget_s
-            self._heard_at, self._parent = time.monotonic(), transform.header.frame_id.lstrip('/')
+            self._heard_at, self._parent = time.monotonic(), bare(transform.header.frame_id)
         if is_new:
             self._found(self._parent)

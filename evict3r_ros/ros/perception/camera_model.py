@@ -21,7 +21,7 @@ from evict3r_ros.stream import Prediction
 
 
 class CameraModel:
-    """Rectifies images and knows K of what is published. `hear` may be called from any thread, the rest from one.
+    """Rectify images and know K of what is published. Only `on_camera_info` is safe between threads.
 
     fault(text): where to say why a camera_info is not used.
     """
@@ -40,7 +40,7 @@ class CameraModel:
         """The last calibration heard, None before the first and for a camera that says it has none."""
         return self._heard
 
-    def hear(self, message: CameraInfo) -> None:
+    def on_camera_info(self, message: CameraInfo) -> None:
         """Take in a camera_info, from any thread; it holds from the next image on."""
         try:
             self._heard, refused = conversions.calibration_from_info(message), ''

@@ -64,7 +64,7 @@ def _kind(error: Exception) -> str:
 
 
 class Faults:
-    """Counts faults by kind and has them logged; safe to use from several threads.
+    """Count faults by kind and have them logged; safe to use from several threads.
 
     log(is_error, text): is called for the first fault of a kind, and for later ones at most once in THROTTLE_S, then
     with the number of those left out.

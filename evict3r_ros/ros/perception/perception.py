@@ -42,20 +42,19 @@ MOST_FRAMES = 64  # names of camera frames that are remembered
 
 @dataclass(frozen=True)
 class Answer:
-    """The messages that answer one image, all of its stamp.
-
-    rgb and points are None if nobody asked for them, transform if the frame that it would move has another parent.
-    keep: adds the frame to what ~/save writes; to be called once the answer is on its way, because it takes its time.
-    """
+    """The messages that answer one image, all of its stamp."""
 
     depth: Image
     confidence: Image
     info: CameraInfo
     odometry: Odometry
     transform: TransformStamped | None
+    """None if the frame that it would move has another parent."""
     rgb: Image | None
+    """None if nobody asked for it, like points."""
     points: PointCloud2 | None
     keep: Callable[[], None]
+    """Adds the frame to what ~/save writes: to be called once the answer is published, because it takes its time."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class _Maps:
 
 
 class Perception:
-    """Turns images into answers with a stream. `process` belongs to one thread; the rest may be called from any.
+    """Turn images into answers with a stream. `process` belongs to one thread; the rest may be called from any.
 
     faults: takes what goes wrong. wants(output): whether 'points' or 'rgb' are worth their time. expects_info():
     whether somebody publishes camera_info, so that the first image waits for it. record: what ~/save writes, or None.

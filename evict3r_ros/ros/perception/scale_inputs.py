@@ -16,12 +16,12 @@ from evict3r_ros.ros.perception.transforms import StaticTransforms
 
 
 class ScaleInputs:
-    """Hands messages to the scale, and counts those that cannot be used. base: the frame whose motion is compared."""
+    """Hand messages to the scale, and count those that cannot be used. base: the frame whose motion is compared."""
 
     def __init__(self, scale: MetricScale, transforms: StaticTransforms, base: str, faults: Faults) -> None:
         self._scale, self._transforms, self._base, self._faults = scale, transforms, base, faults
 
-    def hear_odometry(self, message: Odometry) -> None:
+    def on_odometry(self, message: Odometry) -> None:
         """Take in a pose, of the base or of a frame that static transforms join with it."""
         try:
             matrix = conversions.pose_from_odometry(message)
@@ -35,7 +35,7 @@ class ScaleInputs:
             return
         self._scale.add_odometry(nanoseconds(message.header.stamp), matrix @ child_from_base)
 
-    def hear_depth(self, message: Image) -> None:
+    def on_depth(self, message: Image) -> None:
         """Take in a depth image, registered to the camera's."""
         try:
             depth = conversions.depth_from_image(message)

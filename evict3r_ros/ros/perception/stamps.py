@@ -12,7 +12,7 @@ GAP_NS = 3 * NANOSECONDS
 
 
 class StampOrder:
-    """Judges stamps one after the other."""
+    """Judge stamps one after the other."""
 
     def __init__(self) -> None:
         self._last_ns: int | None = None

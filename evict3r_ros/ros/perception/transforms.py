@@ -94,21 +94,22 @@ def listen(node: Node, transforms: StaticTransforms, group: CallbackGroup) -> Su
 
 @dataclass(frozen=True)
 class Mount:
-    """How the camera is mounted.
-
-    child: the frame that the odometry moves. child_from_camera: (4, 4). odom_from_child: (4, 4), the child's pose at
-    odom's origin, which is upright. base_from_camera: (4, 4), with z up. from_tf: whether all this is the static
-    transform that was asked for. problem: what a user should know, '' if nothing. taken: whether the child has a
-    parent that is not ours, so that it must not get another.
-    """
+    """How the camera is mounted."""
 
     child: str
+    """The frame that the odometry moves."""
     child_from_camera: np.ndarray
+    """(4, 4)."""
     odom_from_child: np.ndarray
+    """(4, 4), the child's pose at odom's origin, which is upright."""
     base_from_camera: np.ndarray
+    """(4, 4), with z up."""
     from_tf: bool = False
+    """Whether all this is the static transform that was asked for."""
     problem: str = ''
+    """What a user should know, '' if nothing."""
     taken: bool = False
+    """Whether the child has a parent that is not ours, so that it must not get another."""
 
     def differs(self, other: Mount) -> bool:
         """Return whether poses by the other one would be of another frame or another place."""

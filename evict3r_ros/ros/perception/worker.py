@@ -36,10 +36,12 @@ _NONE = Counts()
 
 @dataclass(frozen=True)
 class Pace:
-    """Deliveries a second over the last seconds, and milliseconds from offer to delivery over the last WINDOW."""
+    """How fast the worker is."""
 
     rate_hz: float = 0.0
+    """Deliveries a second, over the last seconds."""
     latency_p50_ms: float = float('nan')
+    """From offer to delivery, over the last WINDOW deliveries, like the next."""
     latency_p99_ms: float = float('nan')
 
 

@@ -13,7 +13,7 @@ _MOST_WAITING = 1000
 
 
 class AnswerTimer:
-    """Pairs what was sent with its answers by their stamps, and measures how long each took. Safe between threads.
+    """Pair what was sent with its answers by their stamps, and measure how long each took. Safe between threads.
 
     A frame is answered when a message with its stamp has come on each of the topics.
     """

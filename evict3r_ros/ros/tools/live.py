@@ -40,7 +40,7 @@ def playable(bag: BagReader) -> tuple[list[str], list[str]]:
 
 
 class LiveReplay:
-    """Plays a bag's topics. check(): called often, may end it by raising, if a node that it needs has ended.
+    """Play a bag's topics. check(): called often, may end it by raising, if a node that it needs has ended.
 
     output: bag for the answers, or None to record nothing.
     """
@@ -64,7 +64,7 @@ class LiveReplay:
         span: Span,
         rate: float,
         timeout_s: float,
-        progress: Callable[[], None],
+        progress: Callable[[], object],
         stopped: Callable[[], bool],
         loop: bool = False,
     ) -> Replay:

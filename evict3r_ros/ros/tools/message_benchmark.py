@@ -40,7 +40,7 @@ _WARM_UP = 5
 _IMAGES = ('rgb8', 'bgr8', 'bgra8', 'mono8', 'mono16', 'bgr16', 'bayer_rggb8', 'yuv422', 'yuyv')
 
 
-def measure(repeats: int, progress: Callable[[], None] = lambda: None) -> list[Row]:
+def measure(repeats: int, progress: Callable[[], object] = lambda: None) -> list[Row]:
     """Return, for each conversion and size, its median and 99th percentile in milliseconds and the message's bytes."""
     rows: list[Row] = []
     for size in SIZES:
@@ -67,7 +67,7 @@ def measure(repeats: int, progress: Callable[[], None] = lambda: None) -> list[R
 
 
 def conversions_measured() -> int:
-    """How often `measure` calls progress()."""
+    """Return how often `measure` calls progress()."""
     return sum(1 for size in SIZES for _ in _conversions(size))
 
 
@@ -83,7 +83,7 @@ def table(rows: list[Row]) -> str:
 
 
 def _conversions(size: tuple[int, int]) -> Iterator[tuple[str, int, Callable[[], object]]]:
-    """Each conversion's name, the bytes of the message's pixels, and the conversion."""
+    """Yield each conversion's name, the bytes of the message's pixels, and the conversion."""
     random, header = np.random.default_rng(0), Header(stamp=Time(sec=1, nanosec=2), frame_id='camera')
     height, width = size
     for encoding in _IMAGES:

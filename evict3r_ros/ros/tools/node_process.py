@@ -28,7 +28,7 @@ _SIGNALS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
 
 
 class _StateQuestion:
-    """Asks a lifecycle node for its state, and asks again when no answer comes.
+    """Ask a lifecycle node for its state, and ask again when no answer comes.
 
     A request or an answer may be lost: the middleware drops an answer to a client that the node has not discovered yet,
     and a node that ends takes the request with it.

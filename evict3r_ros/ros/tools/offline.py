@@ -37,14 +37,17 @@ _LOOK_AHEAD_NS = 100_000_000
 
 @dataclass
 class Span:
-    """What part of a bag is replayed: seconds after its start, seconds long, and at most so many images."""
+    """The part of a bag that is replayed."""
 
     start_s: float = 0.0
+    """Seconds after the bag's start."""
     duration_s: float | None = None
+    """Seconds; None for the rest of the bag."""
     images: int | None = None
+    """The most images; None for all."""
 
     def read(self, bag: BagReader, topics: list[str], image: str) -> Iterator[tuple[str, int, bytes]]:
-        """Messages of the topics within it, in time order."""
+        """Yield the messages of the topics within it, in time order."""
         start_ns = bag.start_ns + round(self.start_s * NANOSECONDS)
         stop_ns = None if self.duration_s is None else start_ns + round(self.duration_s * NANOSECONDS)
         left = self.images
@@ -56,7 +59,7 @@ class Span:
             yield topic, time_ns, raw
 
     def count(self, bag: BagReader, topic: str) -> int:
-        """Messages of a topic within it."""
+        """Return the number of messages of a topic within it."""
         if not self.start_s and self.duration_s is None:
             total = bag.topics[topic].count
         else:
@@ -66,20 +69,22 @@ class Span:
 
 @dataclass
 class OfflineResult:
-    """What became of the images: read = answered + failed, and why they failed."""
+    """What became of the images: read = answered + failed."""
 
     read: int = 0
     answered: int = 0
     failed: int = 0
     faults: dict[str, int] = field(default_factory=dict)
+    """How often each kind of fault came."""
     median_s: float = float('nan')
+    """Seconds for one image."""
     scale: float = 1.0
     is_metric: bool = False
     untrained: bool = False
 
 
 class OfflineReplay:
-    """Answers a bag into another bag, with the bag's times (context manager: leaving it frees the network's memory).
+    """Answer a bag into another bag, with the bag's times (context manager: leaving it frees the network's memory).
 
     answers: names of the topics to write. log(is_error, text): what a user should know while it runs. Raises UserError
     for settings that cannot work.
@@ -102,25 +107,25 @@ class OfflineReplay:
             self._stream, settings, self._static, self._faults, lambda output: True, lambda: False
         )
         scale = ScaleInputs(self._perception.scale, self._static, settings.frames_base, self._faults)
-        self._hear: dict[str | None, Callable[[Any], None]] = {
-            topics.camera_info: self._perception.camera.hear,
-            topics.odometry: scale.hear_odometry,
-            topics.depth: scale.hear_depth,
+        self._on: dict[str | None, Callable[[Any], None]] = {
+            topics.camera_info: self._perception.camera.on_camera_info,
+            topics.odometry: scale.on_odometry,
+            topics.depth: scale.on_depth,
         }
         self._moves_robot = moves_robot(settings, self._network)
         self._paths = PathMessages()
         self._seconds: deque[float] = deque(maxlen=WINDOW)
-        self._told_ns: int | None = None
+        self._status_ns: int | None = None
         self.result = OfflineResult(untrained=self._network.untrained)
 
     def run(
-        self, output: BagWriter, span: Span, progress: Callable[[], None], stopped: Callable[[], bool]
+        self, output: BagWriter, span: Span, progress: Callable[[], object], stopped: Callable[[], bool]
     ) -> OfflineResult:
         """Answer all images of a span. progress(): called after each. stopped(): asked before each; if so, it ends."""
         for topic, name in self._answers.types().items():
             add_live_topic(output, topic, name)
         self._take_static_transforms(output)
-        self._hear_first_info()
+        self._take_first_info()
         self._perception.warm_up()
         self._perception.begin()
 
@@ -141,7 +146,7 @@ class OfflineReplay:
                 self._other(topic, raw)
         while waiting and not stopped():
             image(*waiting.popleft())
-        self._tell(output, time_ns)
+        self._write_status(output, time_ns)
         return self.result
 
     def close(self) -> None:
@@ -160,7 +165,7 @@ class OfflineReplay:
             for reason in self._static.update(deserialize_message(raw, TFMessage).transforms):
                 self._faults.count('no_transform', reason)
 
-    def _hear_first_info(self) -> None:
+    def _take_first_info(self) -> None:
         """Know the first calibration before the first image, as the node does by waiting."""
         topic = self._topics.camera_info
         if topic is not None:
@@ -171,7 +176,7 @@ class OfflineReplay:
     def _other(self, topic: str, raw: bytes) -> None:
         message = self._decode(topic, raw, 'broken_input')
         if message is not None:
-            self._hear[topic](message)
+            self._on[topic](message)
 
     def _image(self, output: BagWriter, time_ns: int, raw: bytes) -> None:
         result = self.result
@@ -189,8 +194,8 @@ class OfflineReplay:
             self._seconds.append(time.monotonic() - began)
             result.answered += 1
             self._write(output, answer, time_ns)
-        if self._told_ns is None or not 0 <= time_ns - self._told_ns < self._settings.status_period * NANOSECONDS:
-            self._tell(output, time_ns)
+        if self._status_ns is None or not 0 <= time_ns - self._status_ns < self._settings.status_period * NANOSECONDS:
+            self._write_status(output, time_ns)
 
     def _decode(self, topic: str, raw: bytes, fault: str) -> Any | None:
         try:
@@ -214,10 +219,10 @@ class OfflineReplay:
             if message is not None:
                 output.write_raw(topic, time_ns, serialize_message(message))
 
-    def _tell(self, output: BagWriter, time_ns: int) -> None:
+    def _write_status(self, output: BagWriter, time_ns: int) -> None:
         """Write status and path, and bring the result up to date."""
         result, perception = self.result, self._perception
-        self._told_ns = time_ns
+        self._status_ns = time_ns
         median, p99 = np.percentile(self._seconds, (50, 99)) if self._seconds else (np.nan, np.nan)
         result.median_s, result.faults = float(median), self._faults.counts()
         result.scale, result.is_metric = perception.scale.state.scale, perception.scale.state.is_metric

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a bag into live topics: the recorded bytes as they are, and /clock ahead of the data of each instant."""
+"""Play a bag into live topics: the recorded bytes as they are, and /clock ahead of the data of each instant."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAP_S = 0.1  # a signal does not end a sleep
 
 
 class Player:
-    """Publishes a bag's messages under their own topics, reliably, which best-effort subscribers hear as well."""
+    """Publish a bag's messages under their own topics, reliably, which best-effort subscribers hear as well."""
 
     def __init__(self, node: Node, bag: BagReader, topics: Iterable[str] | None = None) -> None:
         """Make the publishers, for all topics of the bag or some. Raises UserError for types not installed here."""
@@ -43,12 +43,12 @@ class Player:
         self._clock = node.create_publisher(Clock, CLOCK, QoSProfile(depth=_DEPTH))
 
     def has_listener(self, topic: str) -> bool:
-        """Whether anybody has subscribed to a topic of the bag."""
+        """Return whether anybody has subscribed to a topic of the bag."""
         return self._publishers[topic].get_subscription_count() > 0
 
     @property
     def topics(self) -> list[str]:
-        """Names of the topics that are played."""
+        """The names of the topics that are played."""
         return list(self._publishers)
 
     def due(
@@ -57,7 +57,7 @@ class Player:
         messages: Iterable[tuple[str, int, bytes]] | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[str, int, bytes]]:
-        """All messages in time order, each when its time has come: (topic, time in ns, CDR bytes), for publish().
+        """Yield all messages in time order, each when its time has come: (topic, time in ns, CDR bytes), for publish().
 
         rate: bag seconds a second of real time; None: without waiting. messages: to play instead of all. stopped():
         ends it within a tenth of a second. A caller that needs longer between two of them delays those that follow,

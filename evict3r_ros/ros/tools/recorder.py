@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Records live topics into a bag: the bytes as they come, nothing decoded."""
+"""Record live topics into a bag: the bytes as they come, nothing decoded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_live_topic(bag: BagWriter, topic: str, name: str) -> None:
 
 
 class Recorder:
-    """Subscribes to topics, reliably, and writes each message with the time that clock() tells (context manager)."""
+    """Subscribe to topics, reliably, and write each message with the time that clock() tells (context manager)."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Recorder:
             )
 
     def hears_all(self) -> bool:
-        """Whether every topic has a publisher by now."""
+        """Return whether every topic has a publisher by now."""
         return all(self._node.count_publishers(subscription.topic_name) > 0 for subscription in self._subscriptions)
 
     def close(self) -> None:

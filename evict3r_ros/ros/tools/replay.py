@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a bag into a live node and records what it answers."""
+"""Play a bag into a live node and record what it answers."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ _LOOK_S = 0.1  # how often a wait for an answer looks after the node
 
 @dataclass(frozen=True)
 class Replay:
-    """Images played and answered, and the seconds from publishing each answered one to the last part of its answer."""
+    """What became of the images that were played."""
 
     played: int
     answered: int
     latencies_s: tuple[float, ...]
+    """Of each answered one, the seconds from its publishing to the last part of its answer."""
 
 
 def replay(
@@ -44,7 +45,7 @@ def replay(
     output: BagWriter,
     rate: float | None,
     timeout_s: float,
-    progress: Callable[[], None],
+    progress: Callable[[], object],
 ) -> Replay:
     """Play all of a bag into an active node and record its answers, on the bag's clock.
 

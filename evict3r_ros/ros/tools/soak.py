@@ -34,21 +34,22 @@ _LAST_ANSWER_S = 3.0
 
 @dataclass(frozen=True)
 class LiveSoak:
-    """What a long run of a live node showed.
-
-    published: images sent. longest_pause_s: between two of them, on this program's side. status: the node's last word.
-    answered: odometry messages heard. latency_ms: (answered,), from an image's stamp, which is the time it was
-    published at, to its odometry's arrival. answered_at: (answered,) s since the start. looked_at, resident: (looks,) s
-    and bytes of the node in memory.
-    """
+    """What a long run of a live node showed."""
 
     published: int
+    """Images sent."""
     longest_pause_s: float
+    """Between two images, on this program's side."""
     status: StreamStatus
+    """The node's last one."""
     latency_ms: np.ndarray
+    """(answers,) from an image's stamp, the time at which it was published, to its odometry's arrival."""
     answered_at: np.ndarray
+    """(answers,) seconds since the start."""
     looked_at: np.ndarray
+    """(looks,) seconds since the start."""
     resident: np.ndarray
+    """(looks,) bytes of the node in memory."""
 
     def summary(self) -> dict[str, object]:
         """Return the figures; those of memory over the last third, when path and cloud have reached their bounds."""
@@ -84,7 +85,7 @@ def run(
     images: list[np.ndarray],
     rate: float,
     seconds: float,
-    progress: Callable[[], None],
+    progress: Callable[[], object],
 ) -> LiveSoak:
     """Publish images (h, w, 3) uint8 RGB, there and back again, at a rate in Hz, to an active node named evict3r."""
     lock = threading.Lock()
