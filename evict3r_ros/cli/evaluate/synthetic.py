@@ -57,7 +57,7 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         default=1,
         metavar='N',
-        help='with --loop: how many times round, --frames each (default: %(default)s)',
+        help='with --loop: number of rounds, --frames each (default: %(default)s)',
     )
     add_configuration_options(parser, '2500', several=True)
     parser.add_argument(
