@@ -13,6 +13,7 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from evict3r_ros.geometry import invert, quaternion_from_matrix, transform
+from evict3r_ros.io.image_folder import CameraModel, write_camera_file
 from evict3r_ros.synthetic.clips import render_clips
 
 SIZE = (42, 56)
@@ -174,6 +175,19 @@ def euroc(root: Path, world: World, distortion: tuple[float, ...] = (0.0, 0.0, 0
     )
 
 
+def folder(root: Path, world: World) -> None:
+    """As ``evict3r world --out`` writes, with the stamps of a slow camera."""
+    rows, poses = ['stamp_ns,file\n'], ''
+    for number, (image, depth, pose) in enumerate(zip(world.images, world.depth, world.poses, strict=True)):
+        write_image(root / 'rgb' / f'{number:06d}.png', image)
+        write_depth(root / 'depth' / f'{number:06d}.png', depth, 1000.0)
+        rows.append(f'{number * 10**8},rgb/{number:06d}.png\n')
+        poses += tum_row(number / 10, pose)
+    (root / 'frames.csv').write_text(''.join(rows))
+    (root / 'groundtruth_cam0.tum').write_text(poses)
+    write_camera_file(root / 'camera.yaml', CameraModel.pinhole('camera', SIZE[1], SIZE[0], world.K))
+
+
 def seven_scenes(root: Path, world: World, projected: bool = True) -> None:
     """640 x 480, as its camera is; a second sequence is for training."""
     scene = root / 'chess'
@@ -202,6 +216,7 @@ def neural_rgbd(root: Path, world: World) -> None:
 
 
 WRITERS = {
+    'folder': folder,
     'sintel': sintel,
     'bonn': bonn,
     'kitti': kitti,

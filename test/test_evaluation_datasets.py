@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -123,6 +124,7 @@ def test_the_truth_itself_has_no_error(name, task, tmp_path, world):
         assert found['absrel'] < 2e-3 and found['delta_1_25'] > 0.999
     if task == 'video-depth':
         assert found['absrel_shift'] < 2e-3
+        assert found['absrel_frame'] < 2e-3 and found['delta_1_25_frame'] > 0.999
         assert found['absrel_metric'] == pytest.approx(1 - UNIT, abs=1e-3)
     if task == 'pose':
         assert found['ate'] < 1e-6 and found['rotation_deg'] < 1e-4 and found['rpe_rotation_deg'] < 1e-4
@@ -205,6 +207,34 @@ def test_sintel_leaves_out_what_is_too_far_and_scenes_without_motion(tmp_path, w
     sequence = DATASETS['sintel'].load(tmp_path, 'video-depth')[0]
     found = tasks.video_depth(Oracle(world, kept('sintel', world), 56), sequence)
     assert found['weight'] == (far.depth < 70.0).sum() < far.depth.size
+
+
+def test_a_recording_says_what_a_constant_scores_and_whether_confidence_means_something(tmp_path, world):
+    """Depth that is wrong in the lower half of the image, and less sure of itself there."""
+    sequence = load('folder', 'video-depth', tmp_path, world)
+
+    class HalfRight(Oracle):
+        def stream(self, sequence: TrueSequence):
+            for index, prediction in super().stream(sequence):
+                rows = torch.arange(prediction.depth.shape[0])[:, None] < prediction.depth.shape[0] / 2
+                depth = torch.where(rows, prediction.depth, prediction.depth * 1.2)
+                confidence = rows.float().expand_as(depth) + 1
+                yield index, replace(prediction, depth=depth, confidence=confidence)
+
+    record = tasks.video_depth(HalfRight(world, list(range(len(sequence))), 56), sequence)
+    found, constant = record['figures'], record['constant']
+    assert found['absrel_sure'] + found['absrel_unsure'] == pytest.approx(2 * found['absrel_frame'], rel=0.05)
+    assert abs(found['absrel_sure'] - found['absrel_unsure']) > 0.02
+    medians = np.median(world.depth, axis=(1, 2), keepdims=True)
+    assert constant['absrel_frame'] == pytest.approx((np.abs(medians - world.depth) / world.depth).mean(), rel=0.02)
+
+
+def test_a_recording_without_depth_is_refused_for_depth_alone(tmp_path, world):
+    layouts.folder(tmp_path, world)
+    (tmp_path / 'depth' / '000003.png').unlink()
+    with pytest.raises(UserError, match=r'000003\.png: missing'):
+        DATASETS['folder'].load(tmp_path, 'video-depth')
+    assert len(DATASETS['folder'].load(tmp_path, 'pose')[0]) == len(world.images)
 
 
 def test_crop_takes_the_middle(tmp_path, world):

@@ -3,7 +3,8 @@
 """The four tasks of the papers: a function for each, from one sequence to its metrics.
 
 - monodepth: each image is its own stream; AbsRel, delta < 1.25 and more after one median scale per image.
-- video-depth: the sequence is one stream; one alignment for all frames: by scale, by scale and shift, and none.
+- video-depth: the sequence is one stream; one alignment for all frames: by scale, by scale and shift, and none; and a
+  median scale per frame, where half of the pixels, by confidence, are compared with the others, and all with a constant.
 - pose: ATE and RPE over one frame (root mean squares after Sim(3)), error over length, rotation error; and the same for
   a still camera and a random walk.
 - mv-recon: few frames far apart; points from depth and pose, aligned to the true ones pixel by pixel (Umeyama's Sim(3))
@@ -125,11 +126,15 @@ def monodepth(runner: Runner, sequence: TrueSequence) -> dict[str, Any]:
 
 
 def video_depth(runner: Runner, sequence: TrueSequence) -> dict[str, Any]:
-    """Return metrics over all pixels of the sequence; ``weight`` is their number."""
-    found, truth = [], []
+    """Return metrics over all pixels of the sequence; ``weight`` is their number. ``constant``: those of a constant depth."""
+    found, truth, rows, constant_rows = [], [], [], []
     for index, prediction in runner.stream(sequence):
         found.append(prediction.view.to_camera(prediction.depth).cpu())
         truth.append(torch.as_tensor(_true_depth(sequence, index, prediction)))
+        confidence = prediction.view.to_camera(prediction.confidence).cpu()
+        rows.append(_frame_figures(found[-1], truth[-1], confidence, sequence.max_depth))
+        constant = torch.ones_like(found[-1])
+        constant_rows.append(_frame_figures(constant, truth[-1], None, sequence.max_depth))
     figures: dict[str, float] = {}
     pixels, predicted, true = 0, torch.stack(found), torch.stack(truth)
     for suffix, how in VIDEO_ALIGNMENTS.items():
@@ -138,7 +143,33 @@ def video_depth(runner: Runner, sequence: TrueSequence) -> dict[str, Any]:
         pixels = errors.pixels
     if not pixels:
         raise UserError(f'{sequence.name}: no image has a true depth')
-    return {'figures': figures, 'weight': pixels}
+    flat = depth_errors(torch.ones_like(predicted), true, 'scale', max_depth=sequence.max_depth)
+    return {
+        'figures': figures | _means(rows),
+        'weight': pixels,
+        'constant': _depth_figures(flat) | _means(constant_rows),
+    }
+
+
+def _frame_figures(
+    depth: torch.Tensor, truth: torch.Tensor, confidence: torch.Tensor | None, max_depth: float
+) -> dict[str, float]:
+    """Return what a frame scores after a median of its own, and its errors where it is surest and elsewhere."""
+    errors = depth_errors(depth, truth, 'median', max_depth=max_depth)
+    if not errors.pixels:
+        return {}
+    figures = {'absrel_frame': errors.absrel, 'delta_1_25_frame': errors.deltas[0]}
+    if confidence is not None:
+        known = torch.isfinite(truth) & torch.isfinite(depth) & (truth > 0) & (truth < max_depth)
+        relative = ((errors.scale * depth - truth).abs() / truth)[known][confidence[known].argsort(descending=True)]
+        half = len(relative) // 2
+        figures |= {'absrel_sure': float(relative[:half].mean()), 'absrel_unsure': float(relative[half:].mean())}
+    return figures
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    known = [row for row in rows if row]
+    return {name: float(np.mean([row[name] for row in known])) for name in (known[0] if known else ())}
 
 
 def trajectory(runner: Runner, sequence: TrueSequence) -> dict[str, Any]:
@@ -229,6 +260,10 @@ FIGURES = {
         'delta_1_25_shift': 'δ<1.25, shift too',
         'absrel_metric': 'AbsRel, metric',
         'delta_1_25_metric': 'δ<1.25, metric',
+        'absrel_frame': 'AbsRel, a median a frame',
+        'delta_1_25_frame': 'δ<1.25, a median a frame',
+        'absrel_sure': 'AbsRel of the surest half of a frame',
+        'absrel_unsure': 'AbsRel of the other half',
     },
     'pose': {
         'ate': 'ATE [m]',

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _TASKS = {
     'monodepth': ('depth of single images, one median scale each', ('sintel', 'bonn', 'kitti', 'nyu')),
     'video-depth': (
-        'depth of videos: one scale, one scale and shift, or none, for all frames',
-        ('sintel', 'bonn', 'kitti'),
+        'depth of videos: one scale, one scale and shift, or none, for all frames, or a median a frame',
+        ('sintel', 'bonn', 'kitti', 'folder'),
     ),
     'pose': (
         "a camera's path: ATE, RPE, and the rotation error",
-        ('sintel', 'tum', 'scannet', 'euroc', 'kitti-odometry'),
+        ('sintel', 'tum', 'scannet', 'euroc', 'kitti-odometry', 'folder'),
     ),
     'mv-recon': ('points of a few frames: accuracy, completeness, normal consistency', ('7-scenes', 'nrgbd')),
 }

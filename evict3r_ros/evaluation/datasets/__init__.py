@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evict3r_ros.evaluation.datasets import depth_sets, pose_sets, scene_sets
+from evict3r_ros.evaluation.datasets.recording import recording
 from evict3r_ros.evaluation.datasets.sequence import TrueSequence
 
 TASKS = ('monodepth', 'video-depth', 'pose', 'mv-recon')
@@ -28,6 +29,7 @@ class Dataset:
 
 
 DATASETS = {
+    'folder': Dataset('A recording', ('video-depth', 'pose'), recording),
     'sintel': Dataset('Sintel', ('monodepth', 'video-depth', 'pose'), depth_sets.sintel),
     'bonn': Dataset('Bonn', ('monodepth', 'video-depth'), depth_sets.bonn),
     'kitti': Dataset('KITTI', ('monodepth', 'video-depth'), depth_sets.kitti),

@@ -132,7 +132,7 @@ def euroc(root: Path, task: str) -> list[TrueSequence]:
         raise UserError(f'{root}: no such folder')
     places = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
     found = [_euroc_sequence(place) for place in places if (place / 'mav0' / 'cam0').is_dir()]
-    found += [_image_folder(place) for place in places if (place / FRAMES_FILE).is_file()]
+    found += [image_folder(place) for place in places if (place / FRAMES_FILE).is_file()]
     if not found:
         raise UserError(
             f'{root}: no EuRoC sequence; expected <sequence>/mav0/cam0/data.csv, or {FRAMES_FILE}, '
@@ -160,7 +160,8 @@ def _undistorted(camera: CameraModel, images: list[Path], name: str, poses: np.n
     return TrueSequence(name, images, read, world_from_camera=poses, intrinsics=rectifier.K)
 
 
-def _image_folder(folder: Path) -> TrueSequence:
+def image_folder(folder: Path) -> TrueSequence:
+    """Read one folder of ``io.image_folder`` with its ground truth, undistorted."""
     content = read_image_folder(folder)
     truth = content.ground_truth
     if truth is None:

@@ -41,6 +41,8 @@ def summary(task: str, dataset: str, settings: dict[str, Any], records: list[dic
             name: weighted_means(records, section)
             for name, section in (('still_camera', 'still'), ('random_walk', 'random'))
         }
+    if task == 'video-depth':
+        found['constant_depth'] = weighted_means(records, 'constant')
     return found
 
 
@@ -71,6 +73,8 @@ def markdown(found: dict[str, Any]) -> str:
     )
     if found['task'] == 'pose':
         lines += [row('a still camera', found['still_camera'], ''), row('a random walk', found['random_walk'], '')]
+    if found['task'] == 'video-depth':
+        lines.append(row('a constant depth', found['constant_depth'], ''))
     return '\n'.join(lines)
 
 
