@@ -54,8 +54,8 @@ class StreamSet:
         """Return the set that a record belongs to."""
         stream, network = record['stream'], record['network']
         return cls(
-            *(stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')),
-            *(network[name] for name in ('preset', 'weights', 'dtype', 'untrained')),
+            **{name: stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')},
+            **{name: network[name] for name in ('preset', 'weights', 'dtype', 'untrained')},
             laps=stream.get('laps', 1),
         )
 
