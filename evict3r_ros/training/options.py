@@ -172,11 +172,12 @@ def learning_rate(args: argparse.Namespace, ranks: int) -> float:
 
 
 def command_line(args: argparse.Namespace, ranks: int) -> str:
-    """The command that these settings came from, for the record: without the folders, which say nothing elsewhere."""
+    """Return the command that these settings came from, for the record: without folders, which say nothing elsewhere."""
     start = f'torchrun --nproc-per-node {ranks}' if ranks > 1 else 'python'
+    folders = ('--out', '--shards-to', '--textures')
     words = [
-        word if before not in ('--out', '--shards-to', '--textures') else 'DIR'
-        for before, word in zip(['', *args.arguments], args.arguments)
+        'DIR' if before in folders else f'DIR/{Path(word).name}' if Path(word).is_absolute() else word
+        for before, word in zip(['', *args.arguments], args.arguments, strict=False)
     ]
     return f'{start} -m evict3r_ros.training.train {shlex.join(words)}'
 
