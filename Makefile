@@ -31,7 +31,7 @@ help:
 	@echo '             (EVICT3R_DEMO_IMAGES=FOLDER: real images; OUT=FOLDER: elsewhere;'
 	@echo '             DEMO_ARGS="--frames 8": a shorter one)'
 	@echo 'make check   lint, format, types, spelling, package.xml and parameter files'
-	@echo 'make test    the whole test suite (PYTEST_ARGS="-k geometry": a part of it)'
+	@echo 'make test    make check, then the whole test suite (PYTEST_ARGS="-k geometry": a part of it)'
 	@echo 'make docs    the API as pages in docs/_build, from the docstrings; links of all pages checked'
 	@echo 'make clean   remove what make setup, make demo, colcon and the tests left here'
 
@@ -52,7 +52,7 @@ check: setup
 	@$(VENV)/bin/yamllint --strict config .github .yamllint.yaml .pre-commit-config.yaml
 	@$(VENV)/bin/python -c 'from catkin_pkg.package import parse_package; parse_package("package.xml").validate()'
 
-test: setup
+test: check
 	@$(VENV)/bin/python -m pytest test $(PYTEST_ARGS)
 
 docs: setup

@@ -196,7 +196,7 @@ def test_compressed_images_and_a_depth_sensor_for_the_scale(tmp_path, capsys):
         )
         == 0
     )
-    assert 'metres for a unit of the network' in capsys.readouterr().out
+    assert 'metres per unit of the network' in capsys.readouterr().out
     with BagReader(tmp_path / 'answer') as answer:
         status = last_status(answer, ANSWERS)
         assert status.is_metric and status.scale_source == 'depth' and status.frames_processed == FRAMES
@@ -214,11 +214,11 @@ def test_compressed_images_and_a_depth_sensor_for_the_scale(tmp_path, capsys):
         (['-p', 'weights'], 'NAME:=VALUE'),
         (['--image', '/nowhere'], 'no messages on /nowhere'),
         (['--image', '/camera/camera_info'], 'is sensor_msgs/msg/CameraInfo'),
-        (['--rate', '2'], '--rate goes with --live'),
-        (['--loop', '--live'], '--loop goes with --attach'),
-        (['--depth', '/camera/image_raw'], 'of no use'),
+        (['--rate', '2'], '--rate needs --live'),
+        (['--loop', '--live'], '--loop needs --attach'),
+        (['--depth', '/camera/image_raw'], 'needs -p scale'),
         (['-p', 'scale.source:=odometry'], 'needs --odom'),
-        (['--start', '100'], 'no image within'),
+        (['--start', '100'], 'no image in that time'),
         (['--params-file', '/nowhere.yaml'], 'cannot be read'),
     ],
 )
@@ -249,14 +249,14 @@ def test_a_bag_with_two_cameras_wants_to_know_which(tmp_path, capsys):
                 ),
             )
     assert main(['replay', str(tmp_path / 'two'), *NODE]) == 2
-    assert '--image which it is: /left/image, /right/image' in capsys.readouterr().err
+    assert 'choose one with --image: /left/image, /right/image' in capsys.readouterr().err
 
 
 def test_no_bag_and_an_answer_that_is_there(bag, tmp_path, capsys):
     assert main(['replay', str(tmp_path / 'nowhere')]) == 2
     (tmp_path / 'answer').mkdir()
     assert main(['replay', str(bag), '--out', str(tmp_path / 'answer'), *NODE]) == 2
-    assert 'is there already' in capsys.readouterr().err
+    assert 'exists: choose another' in capsys.readouterr().err
 
 
 def test_parameters_come_from_a_file_and_the_line_goes_before(bag, tmp_path):

@@ -96,7 +96,7 @@ def test_a_run_made_longer_is_the_long_run_and_then_only_exports(video, tmp_path
     capsys.readouterr()
     before = summary(out)['points']
     assert run(video, out, '--confidence', '80%', '--no-show-cameras') == 0
-    assert 'only what is made of them' in capsys.readouterr().out
+    assert 'only the exports' in capsys.readouterr().out
     assert summary(out)['answered_now'] == summary(out)['replayed'] == 0 and summary(out)['points'] < before
     assert set(trimesh.load(out / 'scene.glb').geometry) == {'points'}
     assert run('nowhere.mp4', out, '--export-only') == 0 and summary(out)['points'] == before
@@ -165,7 +165,7 @@ def test_stopped_in_the_middle_it_leaves_a_valid_result_and_goes_on(video, tmp_p
     finally:
         process.kill()
     assert process.returncode == 130, said + complained
-    assert 'interrupted: writing what' in complained and 'Traceback' not in complained
+    assert 'interrupted: exporting' in complained and 'Traceback' not in complained
     there = summary(out)['frames']
     assert 20 <= there < 400 and summary(out)['interrupted']
     assert len(read_tum(out / 'trajectory.tum')) == there and len(read_ply(out / 'points.ply')) > 0
@@ -184,13 +184,13 @@ def test_stopped_in_the_middle_it_leaves_a_valid_result_and_goes_on(video, tmp_p
         (['VIDEO', '--start', '99'], 'no frame in the time'),
         (['VIDEO', '--weights', 'none.pth'], 'does not exist'),
         (['VIDEO', '--tokens', '20'], 'too small'),
-        (['VIDEO', '--mask-sky', 'none.onnx'], 'none is downloaded'),
+        (['VIDEO', '--mask-sky', 'none.onnx'], 'neither contains nor downloads'),
         (['VIDEO', '--max-points', '1'], '--max-points'),
         (['VIDEO', '--image-width', '50'], 'multiple of 14'),
         (['VIDEO', '--depth-scale', '-1'], '--depth-scale'),
         (['VIDEO', '--export-only'], 'no frames of an earlier run'),
         (['VIDEO', '--P', '2'], 'share 2.0'),
-        (['0', '--P', '0.5'], 'nobody knows how many'),
+        (['0', '--P', '0.5'], 'number of frames of a camera is not known'),
         (['93'], 'camera 93 cannot be opened'),
     ],
 )
@@ -215,7 +215,7 @@ def test_weights_that_answer_nothing_are_told(video, tmp_path, capsys, part, sai
 
 @pytest.mark.parametrize('text, value', [('90', 90.0), ('1:30', 90.0), ('1:00:01.5', 3601.5)])
 def test_times_of_a_video(text, value):
-    from evict3r_ros.cli.options.inputs import seconds
+    from evict3r_ros.cli.options.values import seconds
 
     assert seconds(text) == value
 

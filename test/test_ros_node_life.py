@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +64,21 @@ def test_every_transition_twice(tmp_path: Path):
         assert 'Traceback' not in node.said()
 
 
-def test_parameters_answer_while_a_frame_is_in_the_network(tmp_path: Path):
-    """A call that is made once an image was sent comes back before that image's depth."""
-    with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', parameters=SMALL):
+@pytest.fixture(scope='class')
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+    """Return a robot beside an active node, for tests that leave it as it was."""
+    log = tmp_path_factory.mktemp('log') / 'node.log'
+    with Robot() as robot, NodeUnderTest(log, parameters=SMALL):
         robot.mount_camera(MOUNT)
         robot.until_active()
         robot.show_and_wait(image_message(scene(0), START_NS))
+        yield robot
+
+
+class TestRunning:
+    def test_parameters_answer_while_a_frame_is_in_the_network(self, running: Robot):
+        """A call that is made once an image was sent comes back before that image's depth."""
+        robot = running
         before = []
         for i in range(1, 13):
             stamp = START_NS + i * STEP_NS
@@ -80,18 +92,16 @@ def test_parameters_answer_while_a_frame_is_in_the_network(tmp_path: Path):
             before.append(returned < robot.arrived['depth'][stamp])
         # a busy machine may delay one or another; a node that blocks would delay them all
         assert sum(before) >= 8
+        assert robot.set_parameter('points.min_confidence', 1.1)[0]
 
-
-def test_thresholds_change_live_and_the_rest_is_refused_with_a_reason(tmp_path: Path):
-    with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', parameters=SMALL) as node:
-        robot.mount_camera(MOUNT)
-        robot.until_active()
-        stamp = robot.show_and_wait(image_message(scene(0), START_NS))
+    def test_thresholds_change_live_and_the_rest_is_refused_with_a_reason(self, running: Robot):
+        robot, first = running, START_NS + 100 * STEP_NS
+        stamp = robot.show_and_wait(image_message(scene(0), first))
         robot.until(lambda: stamp in robot.heard['points'], 'cloud')
         whole = robot.heard['points'][stamp][0]
         for name, value in (('points.stride', 3), ('points.min_confidence', 1e6), ('publish_tf', False)):
             assert robot.set_parameter(name, value) == (True, '')
-        stamp = robot.show_and_wait(image_message(scene(1), START_NS + STEP_NS))
+        stamp = robot.show_and_wait(image_message(scene(1), first + STEP_NS))
         robot.until(lambda: stamp in robot.heard['points'], 'cloud')
         cloud = robot.heard['points'][stamp][0]
         assert (cloud.height, cloud.width) == (-(-whole.height // 3), -(-whole.width // 3))
@@ -114,7 +124,8 @@ def test_thresholds_change_live_and_the_rest_is_refused_with_a_reason(tmp_path: 
             assert descriptors[name].description, name
         assert descriptors['points.stride'].integer_range[0].to_value == 64
         assert 'sliding_window' in descriptors['cache.policy'].additional_constraints
-        assert node.process.poll() is None
+        for name, value in (('points.stride', 1), ('points.min_confidence', 1.1), ('publish_tf', True)):
+            assert robot.set_parameter(name, value) == (True, '')
 
 
 def test_untrained_weights_do_not_move_a_robot(tmp_path: Path):
@@ -250,27 +261,41 @@ def test_weights_that_are_truncated_are_refused_and_those_in_use_may_be_replaced
         assert list(robot.statuses[-1].faults) == []
 
 
-@pytest.mark.parametrize(
-    ('changes', 'told'),
-    [
-        ({'weights': '/nowhere/weights.safetensors'}, 'cannot configure: weights file /nowhere/weights.safetensors'),
-        ({'weights': ''}, 'cannot configure: no weights are named'),
-        ({'cache.tokens': 10}, 'cannot configure: '),
-        ({'device': 'abacus'}, "'abacus' is no device"),
-        ({'preset': 'huge'}, "preset: 'huge' is not one of auto, official"),
-        ({'points.stride': 65}, 'points.stride'),
-        ({'seed': 'seven'}, 'seed'),
-        ({'image_width': 100}, 'image_width'),
-        ({'qos_overrides./evict3r/points.publisher.reliability': 'perhaps'}, 'topic ~/points: '),
-        ({'scale.source': 'camera_height'}, 'needs camera_height over 0'),
-        ({'cache.bits': '16/x'}, "cannot configure: cache bits '16/x'"),
-    ],
-)
-def test_a_start_that_cannot_work_ends_with_one_line(tmp_path: Path, changes: dict, told: str):
-    with NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, **changes}) as node:
-        assert node.process.wait(40) == 2
-        lines = [line for line in node.said().splitlines() if 'rmw_fastrtps' not in line]
-        assert len(lines) == 1 and told in lines[0], node.said()
+IMPOSSIBLE = [
+    ({'weights': '/nowhere/weights.safetensors'}, 'cannot configure: weights file /nowhere/weights.safetensors'),
+    ({'weights': ''}, 'cannot configure: no weights are named'),
+    ({'cache.tokens': 10}, 'cannot configure: '),
+    ({'device': 'abacus'}, "'abacus' is no device"),
+    ({'preset': 'huge'}, "preset: 'huge' is not one of auto, official"),
+    ({'points.stride': 65}, 'points.stride'),
+    ({'seed': 'seven'}, 'seed'),
+    ({'image_width': 100}, 'image_width'),
+    ({'qos_overrides./evict3r/points.publisher.reliability': 'perhaps'}, 'topic ~/points: '),
+    ({'scale.source': 'camera_height'}, 'needs camera_height over 0'),
+    ({'cache.bits': '16/x'}, "cannot configure: cache bits '16/x'"),
+]
+
+
+@pytest.fixture(scope='module')
+def impossible_starts(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
+    """Return exit code and words of a node for each of IMPOSSIBLE, started as many at a time as there are cores."""
+    folder = tmp_path_factory.mktemp('log')
+
+    def start(number: int) -> tuple[int, str]:
+        parameters = {**SMALL, **IMPOSSIBLE[number][0]}
+        with NodeUnderTest(folder / f'{number}.log', parameters=parameters) as node:
+            return node.process.wait(100), node.said()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(start, range(len(IMPOSSIBLE))))
+
+
+@pytest.mark.parametrize('number', range(len(IMPOSSIBLE)), ids=[told for _, told in IMPOSSIBLE])
+def test_a_start_that_cannot_work_ends_with_one_line(impossible_starts: list[tuple[int, str]], number: int):
+    code, said = impossible_starts[number]
+    assert code == 2
+    lines = [line for line in said.splitlines() if 'rmw_fastrtps' not in line]
+    assert len(lines) == 1 and IMPOSSIBLE[number][1] in lines[0], said
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_its_table(tmp_path: Path):

@@ -21,6 +21,8 @@ from evict3r_ros.io.image_bag import CameraTopics, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
+from lifecycle_msgs.srv import GetState
+
 from evict3r_ros.ros.tools.node_process import NodeProcess
 from evict3r_ros.ros.tools.replay import replay
 from evict3r_ros.ros.tools.session import Session
@@ -67,8 +69,10 @@ def test_a_node_that_cannot_start_is_quoted(tmp_path):
 
 def test_a_node_that_does_not_get_active_is_given_up(tmp_path):
     with Session('tool') as session, NodeProcess(['--no-autostart', *node_arguments()], tmp_path / 'log') as process:
-        with pytest.raises(UserError, match='not active after 8 s'):
-            process.wait_until_active(session.node, '/evict3r', 8)
+        client = session.node.create_client(GetState, '/evict3r/get_state')
+        assert client.wait_for_service(60)
+        with pytest.raises(UserError, match='not active after 1 s'):
+            process.wait_until_active(session.node, '/evict3r', 1)
         assert process.stop() == 0
         with pytest.raises(UserError, match='exit code 0'):
             process.check()

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Places: depth of turned solids against signed distances, cameras inside the walls, photographs, skies, the shutter."""
+"""Places: depth of turned solids against signed distances, cameras inside walls, photographs, skies, the shutter."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Training: a few steps on a CPU, going on from what was saved, losses, Muon, the schedule, what is never trained on."""
+"""Training: some steps on a CPU, going on from what was saved, losses, Muon, the schedule, what is never trained on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL = ['--device', 'cpu', '--batch', '1', '--size', '42', '56', '--lengths', '
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """The folder of a training of two steps."""
+    """Return the folder of a training of two steps."""
     out = tmp_path_factory.mktemp('training')
     assert train.main(['--out', str(out), '--steps', '2', *SMALL]) == 0
     return out
@@ -48,7 +48,7 @@ def test_going_on_from_the_file_and_from_shards(trained, tmp_path, capsys):
     assert progress.step == going_on.progress.step == going_on.asked == 2 and going_on.seconds_before > 0
     for key, value in going_on.network.state_dict().items():
         assert torch.equal(value, tensors['network'][key])
-    assert all(torch.equal(a, b) for a, b in zip(going_on.optimizer.mean, tensors['mean']))
+    assert all(torch.equal(a, b) for a, b in zip(going_on.optimizer.mean, tensors['mean'], strict=True))
     name, matrix = next((name, p) for name, p in going_on.network.named_parameters() if name.endswith('qkv.weight'))
     assert going_on.optimizer.optimizers[0].state[matrix]['momentum'].abs().sum() > 0
     assert train.main(['--out', str(tmp_path), '--steps', '1', '--resume', str(trained / 'shards'), *SMALL]) == 0
@@ -85,7 +85,7 @@ def test_a_call_without_total_minutes_ends_the_training(trained, tmp_path):
     assert progress.finished and progress.step > 2
     names = [name for name, _ in StreamVGGT(PRESETS['tiny'], ('camera', 'depth')).named_parameters()]
     shipped = state.read_shards(tmp_path / 'shards')
-    for name, mean in zip(names, tensors['mean']):
+    for name, mean in zip(names, tensors['mean'], strict=True):
         assert torch.equal(shipped[name], mean.half())
 
 

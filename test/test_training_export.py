@@ -27,7 +27,7 @@ def network():
 
 @pytest.fixture(scope='module')
 def shards(network, tmp_path_factory):
-    """What a training leaves of them."""
+    """Write what a training leaves of them."""
     folder = tmp_path_factory.mktemp('shards')
     progress = state.Progress(step=7, frames=84, seconds=90.0, finished=True, calls=CALLS)
     state.save_shards(folder, network.state_dict(), progress, 15)
@@ -36,7 +36,7 @@ def shards(network, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def exported(shards, tmp_path_factory):
-    """The file made of the shards."""
+    """Make the file of the shards."""
     path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
     assert export.main([str(shards), '--out', str(path)]) == 0
     return path
@@ -105,7 +105,7 @@ def test_a_scale_that_is_missing_is_told(exported, tmp_path):
     content = load_file(exported)
     del content['camera_head.embed_pose.weight']
     save_file(content, tmp_path / 'w.safetensors', {checkpoint.PRESET_KEY: 'tiny'})
-    with pytest.raises(UserError, match='camera_head.embed_pose.weight'):
+    with pytest.raises(UserError, match=r'camera_head\.embed_pose\.weight'):
         load_network(str(tmp_path / 'w.safetensors'))
 
 

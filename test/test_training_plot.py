@@ -41,7 +41,7 @@ SETTINGS = {
 
 @pytest.fixture
 def curve(tmp_path):
-    """What a training wrote."""
+    """Write what a training does."""
     path = tmp_path / 'curve.json'
     path.write_text(json.dumps({'calls': [SETTINGS], 'curve': ENTRIES}))
     return path
@@ -67,7 +67,7 @@ def test_picture_json_and_card(curve, tmp_path, capsys):
 
 @pytest.fixture
 def later(tmp_path):
-    """What a training wrote that went on from the first one's weights, which say their calls."""
+    """Write what a training does that went on from the first one's weights, which say their calls."""
     path = tmp_path / 'later.json'
     calls = [SETTINGS, SETTINGS | {'command': 'python -m x --resume', 'processes': '2'}]
     path.write_text(

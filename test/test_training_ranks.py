@@ -20,7 +20,7 @@ SMALL = ['--device', 'cpu', '--size', '42', '56', '--lengths', '2', '3', '--work
 
 
 def part_of(batch: Batch, clips: slice) -> Batch:
-    """Some clips of a batch."""
+    """Return some clips of a batch."""
     tensors = (getattr(batch, name)[clips] for name in Batch.TENSORS)
     return Batch(batch.frames, batch.scene.map(lambda each: each[clips]), *tensors)
 
@@ -37,7 +37,7 @@ def two_steps(training: train.Training, clips: slice) -> tuple[list[torch.Tensor
 
 
 def one_rank(rank: int, port: int, folder: str) -> None:
-    """What each of two processes does."""
+    """Do what each of two processes does."""
     import os
 
     os.environ |= {
@@ -71,7 +71,7 @@ def one_rank(rank: int, port: int, folder: str) -> None:
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
-    """The folder of two processes that trained together."""
+    """Return the folder of two processes that trained together."""
     folder = tmp_path_factory.mktemp('ranks')
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
@@ -113,7 +113,7 @@ def test_ranks_see_different_worlds():
     specs = [[schedule.batch_spec(step, 0.5, 24, (2, 3), rank) for step in range(8)] for rank in range(4)]
     assert all(any(spec.number % LOOPS == 0 for spec in of_rank) for of_rank in specs)
     seeds = [make_batch(spec, (42, 56)).scene.seeds.tolist() for of_rank in specs for spec in of_rank[:3]]
-    assert len(set(sum(seeds, []))) == sum(map(len, seeds))
+    assert len({seed for those in seeds for seed in those}) == sum(map(len, seeds))
 
 
 def test_more_ranks_than_have_worlds_are_refused():

@@ -51,7 +51,7 @@ def model(monkeypatch):
 
 
 def learnt(model, rendered) -> tuple[float, list[torch.Tensor]]:
-    """The loss and all gradients of a step."""
+    """Return the loss and all gradients of a step."""
     loss = float(model.forward_backward(rendered)['loss'])
     gradients = [p.grad.clone() for p in model.network.parameters() if p.grad is not None]
     model.network.zero_grad()
@@ -66,11 +66,11 @@ def test_a_recorded_step_does_what_the_step_does_on_any_clips(model):
     expected = [learnt(model, rendered) for rendered in (first, other)]
     model.record(first)
     assert all(parameter.grad is None for parameter in model.network.parameters())
-    for rendered, (loss, gradients) in zip((other, first), reversed(expected)):
+    for rendered, (loss, gradients) in zip((other, first), reversed(expected), strict=True):
         found_loss, found = learnt(model, rendered)
         assert found_loss == pytest.approx(loss, rel=0.02) and len(found) == len(gradients)
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-        apart = torch.stack([(a - b).norm() for a, b in zip(found, gradients)]).norm()
+        apart = torch.stack([(a - b).norm() for a, b in zip(found, gradients, strict=True)]).norm()
         assert apart < 0.05 * norm
     assert expected[0][0] != pytest.approx(expected[1][0], rel=0.02)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r attention`: whom the global blocks attend to, and what the cache keeps, as pictures."""
+"""`evict3r attention`: plots of what the global blocks attend to, and of what the cache keeps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ from evict3r_ros.cli.options.network import add_network_options, load
 from evict3r_ros.errors import UserError
 
 FRAMES = 32
-_ARRAYS, _FRAMES, _KEPT, _EVICTIONS, _MEAN = (
-    'attention.npz',
-    'frames.png',
-    'kept.png',
-    'evictions.png',
-    'tokens_mean.png',
-)
+_ARRAYS, _FRAMES, _KEPT = 'attention.npz', 'frames.png', 'kept.png'
+_EVICTIONS, _MEAN = 'evictions.png', 'tokens_mean.png'
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,13 +23,12 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'attention',
         help='attention maps by layer, and what the cache keeps of each frame',
-        description='Runs some frames through the network and draws, for chosen layers, attention from token to token '
-        '(mean over heads, each row over its largest) and from frame to frame, and of all layers which '
-        'patches of each frame survive to the end and how the others go. The maps are computed beside the '
-        'frames, in tiles, for any policy.',
+        description='Runs some frames through the network and draws, for chosen layers, attention between tokens (mean '
+        'over heads, each row divided by its maximum) and between frames; and, for all layers, which patches of '
+        'each frame are kept to the end and when the others are evicted. Works for any policy.',
     )
     parser.add_argument(
-        '--out', type=Path, default=Path('out_attention'), metavar='FOLDER', help='where to (default: %(default)s)'
+        '--out', type=Path, default=Path('out_attention'), metavar='FOLDER', help='output folder (default: %(default)s)'
     )
     parser.add_argument(
         '--layers',
@@ -47,12 +41,12 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         default=1000,
         metavar='N',
-        help='most pixels a side of a token map; with '
-        'more tokens, a pixel is the mean of several (default: %(default)s)',
+        help='most pixels on a side of a token map; with more '
+        'tokens, a pixel is the mean of several (default: %(default)s)',
     )
     add_input_options(parser, FRAMES)
     add_network_options(parser)
-    add_cache_options(parser, tokens=8192, of_a_sequence=True)
+    add_cache_options(parser, tokens=8192, with_share=True)
     parser.set_defaults(run=run)
 
 
@@ -94,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     folder.prepare()
     title = (
         f'{args.input}, {len(maps.images)} frames; preset {network.preset.name}, policy {args.policy}'
-        + (f', P {args.P:g}' if args.P is not None else f', {config.tokens} tokens a layer')
+        + (f', P {args.P:g}' if args.P is not None else f', {config.tokens} tokens per layer')
         + f', {args.bits} bits'
     )
     shown = f'{"UNTRAINED; " if network.untrained else ""}{title}'

@@ -20,8 +20,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'bench',
         help='measure time and memory of a stream',
-        description='Runs a stream on random images, no two alike, and says how long a frame takes, where the time goes, '
-        'and what memory it takes. Speed does not depend on the weights, so by default they are random.',
+        description='Runs a stream on different random images and measures time, its parts, and memory. Speed does not '
+        'depend on the weights, so they are random by default.',
     )
     parser.add_argument('--weights', default='random', help="'random' (default), 'tiny', 'official' or a file")
     parser.add_argument('--preset', help='size of the network (default: that of the weights, small for random ones)')
@@ -29,33 +29,36 @@ def add_parser(subparsers: Any) -> None:
         '--height',
         type=int,
         metavar='PX',
-        help="of the network's images, a multiple of 14 (default: three quarters of the width)",
+        help="height of the network's images, a multiple of 14 (default: three quarters of the width)",
     )
-    parser.add_argument('--width', type=int, metavar='PX', help="likewise (default: the preset's)")
+    parser.add_argument(
+        '--width',
+        type=int,
+        metavar='PX',
+        help="width of the network's images, a multiple of 14 (default: the preset's)",
+    )
     add_device_options(parser)
     parser.add_argument(
         '--engine',
         default='auto',
         choices=('auto', 'torch', 'triton'),
-        help='auto: Triton kernels on CUDA, where Triton is installed',
+        help='auto: Triton kernels on CUDA, if Triton is installed',
     )
     parser.add_argument('--frames', type=int, default=100, metavar='N', help='measured frames (default: %(default)s)')
     parser.add_argument(
         '--against',
         default='',
         metavar='POLICIES',
-        help='other policies to run in turn, such as unbounded,uniform; all else is the same',
+        help='more policies to measure with the same settings, such as unbounded,uniform',
     )
     parser.add_argument(
         '--against-frames',
         type=int,
         metavar='N',
-        help='measured frames of these (default: as many, but for unbounded, whose frames grow dear, at most 200)',
+        help='measured frames of these (default: --frames, but at most 200 for unbounded, which slows down)',
     )
     parser.add_argument(
-        '--json',
-        action='store_true',
-        help='print JSON instead of a table; runs of --against are under "against", by policy',
+        '--json', action='store_true', help='print JSON instead of a table; runs of --against are in "against"'
     )
     parser.add_argument('--plot', metavar='FILE.png', help='draw latency and memory against the frame number')
     parser.add_argument('--messages', action='store_true', help='measure the conversion of ROS messages instead')
@@ -64,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print. Raises UserError for settings that cannot work."""
+    """Measure and print. Raises UserError for invalid settings."""
     if args.messages:
         from evict3r_ros.cli import bench_messages
 
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.profiling.benchmark import measure, plot
 
     if args.frames < 1 or (args.against_frames is not None and args.against_frames < 1):
-        raise UserError('less than one frame leaves nothing to measure')
+        raise UserError('--frames and --against-frames must be at least 1')
     kernels.use_engine(args.engine)
     device, dtype = device_and_dtype(args)
     config = cache_config(args)
@@ -107,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
             'engine': kernels.engine_for(network.device),
             'threads': torch.get_num_threads(),
         }
-    # From the command's beginning, its imports of torch included, to the first answer.
+    # From the start of the command, including the import of torch, to the first prediction.
     measured[args.policy].extra['start_s'] = loaded + measured[args.policy].first_ms / 1e3
     if args.plot:
         plot(measured, Path(args.plot))
@@ -122,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _size(args: argparse.Namespace, preset_width: int) -> tuple[int, int]:
-    """(height, width) of the network's images."""
+    """Return (height, width) of the network's images."""
     from evict3r_ros.camera.view import ImageView
     from evict3r_ros.network.presets import PATCH
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r bench --messages`: what the conversion of messages costs."""
+"""`evict3r bench --messages`: time of message conversions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.ros.tools.message_benchmark import conversions_measured, measure, table
 
     if args.frames < 1:
-        raise UserError(f'{args.frames} frames leave nothing to measure')
+        raise UserError(f'--frames {args.frames} must be at least 1')
     with tqdm(total=conversions_measured(), unit='conversion', disable=None) as bar:
         rows = measure(args.frames, bar.update)
     print(json.dumps(rows) if args.json else table(rows))

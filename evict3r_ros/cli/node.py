@@ -5,25 +5,26 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any, NoReturn
 
 from evict3r_ros.ros.tools.middleware import choose_dds_profile
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         'node',
         help='run the ROS 2 node',
-        description='Run the lifecycle node evict3r until SIGINT or SIGTERM; it '
-        'configures and activates itself. Weights and everything else are parameters: '
+        description='Runs the lifecycle node evict3r until SIGINT or SIGTERM; it '
+        'configures and activates itself. Weights and all settings are parameters: '
         'evict3r node --ros-args -p weights:=official',
     )
     parser.add_argument(
         '--no-autostart',
         action='store_true',
-        help='stay unconfigured until somebody changes the state, such as nav2_lifecycle_manager or ros2 lifecycle',
+        help='stay unconfigured until nav2_lifecycle_manager or ros2 lifecycle changes the state',
     )
-    parser.add_argument('--localhost', action='store_true', help='talk to this machine only, over shared memory')
+    parser.add_argument('--localhost', action='store_true', help='communicate on this machine only, over shared memory')
     parser.add_argument(
         '--ros-args',
         nargs=argparse.REMAINDER,
@@ -33,8 +34,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the node; ends the process, or raises UserError."""
+def run(args: argparse.Namespace) -> NoReturn:
+    """Run the node and end the process. Raises UserError for invalid parameters."""
     choose_dds_profile(localhost=args.localhost)
     from evict3r_ros.ros.node.process import spin
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r plan`: where the memory would go, and the largest cache that fits."""
+"""`evict3r plan`: memory of a stream by part, and the largest cache that fits a device."""
 
 from __future__ import annotations
 
@@ -17,31 +17,38 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         'plan',
-        help='show where memory would go, and the largest cache that fits a device',
-        description='Shows where the memory of a stream would go, without allocating any. Exits with 2 and the reason '
-        'for settings that cannot work, and for a plan that does not fit --memory-gb.',
+        help='show the memory of a stream, and the largest cache that fits a device',
+        description='Shows the memory of a stream by part, without allocating it. Exits with 2 and the reason for '
+        'invalid settings, and if the plan does not fit --memory-gb.',
     )
     parser.add_argument('--preset', default='tiny', help='size of the network (default: %(default)s)')
-    parser.add_argument('--height', type=int, metavar='PX', help="of the network's images, a multiple of 14")
-    parser.add_argument('--width', type=int, metavar='PX', help="likewise (default: the preset's, square)")
+    parser.add_argument('--height', type=int, metavar='PX', help="height of the network's images, a multiple of 14")
+    parser.add_argument('--width', type=int, metavar='PX', help="width of these images (default: the preset's, square)")
     parser.add_argument(
         '--dtype',
         default='bfloat16',
         choices=DTYPES,
         help='precision of weights and activations (default: %(default)s)',
     )
-    parser.add_argument('--memory-gb', type=float, metavar='GIB', help='what the device has, in GiB')
+    parser.add_argument('--memory-gb', type=float, metavar='GIB', help='memory of the device in GiB')
     parser.add_argument('--cpu', action='store_true', help='plan for a CPU: no CUDA runtime')
+    parser.add_argument(
+        '--mapping',
+        default='off',
+        choices=('off', 'odometry'),
+        help="'odometry': two streams that relieve each other (default: %(default)s)",
+    )
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     add_cache_options(parser, tokens=8192)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan. Raises UserError for one that cannot work or does not fit."""
+    """Print the plan. Raises UserError for an invalid one, and for one that does not fit."""
     from evict3r_ros.errors import UserError
+    from evict3r_ros.mapping import planning as both
     from evict3r_ros.network import PRESETS
-    from evict3r_ros.stream.planning import largest_tokens, plan, refuse_unless_fits
+    from evict3r_ros.stream import planning
 
     size = None
     if args.memory_gb is not None and not 0.0 < args.memory_gb < math.inf:
@@ -49,11 +56,14 @@ def run(args: argparse.Namespace) -> int:
     if (args.height is not None or args.width is not None) and args.preset in PRESETS:
         width = args.width if args.width is not None else PRESETS[args.preset].image_width
         size = (args.height if args.height is not None else width, width)
-    planned = plan(args.preset, cache_config(args), size, args.dtype, cuda=not args.cpu)
+    planned = planning.plan(args.preset, cache_config(args), size, args.dtype, cuda=not args.cpu)
     memory = int(args.memory_gb * 2**30) if args.memory_gb is not None else None
-    largest = largest_tokens(planned, memory) if memory is not None else None
+    segmented = args.mapping == 'odometry'
+    fitting = both.largest_tokens_of_both if segmented else planning.largest_tokens
+    largest = fitting(planned, memory) if memory is not None else None
+    rows = both.rows_of_both(planned) if segmented else planned.rows()
     if args.json:
-        parts = {what.strip().replace(' ', '_'): size for what, size, _ in planned.rows()}
+        parts = {what.strip().replace(' ', '_'): size for what, size, _ in rows}
         print(
             json.dumps(
                 {
@@ -65,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     else:
-        print(planned.table())
+        print(planning.table(rows))
         if largest is not None:
-            print(f'largest cache in {args.memory_gb:g} GiB: {largest} tokens a layer')
+            print(f'largest cache in {args.memory_gb:g} GiB: {largest} tokens per layer')
     if memory is not None:
-        refuse_unless_fits(planned, memory)
+        (both.refuse_unless_both_fit if segmented else planning.refuse_unless_fits)(planned, memory)
     return 0

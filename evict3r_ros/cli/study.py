@@ -1,58 +1,69 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r study`: the comparisons behind docs/cache.md, each again from one command."""
+"""`evict3r study`: the studies in docs/cache.md, each from one command."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evict3r_ros.cache.config import CacheConfig
 from evict3r_ros.cli.options.cache import add_cache_options, cache_config
 from evict3r_ros.cli.options.network import device_of
+from evict3r_ros.cli.output import print_summary
+
+if TYPE_CHECKING:
+    from evict3r_ros.network import StreamVGGT
 
 SIZE = (112, 154)
+"""(height, width) of the network's images."""
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add the subcommand and its own."""
+    """Add the subcommand and its subcommands."""
     parser = subparsers.add_parser(
         'study',
-        help='repeat the comparisons that the cache was designed by',
-        description='Repeats the comparisons that stand in docs/cache.md.',
+        help='repeat the studies behind the design of the cache',
+        description='Repeats the studies in docs/cache.md.',
     )
     studies = parser.add_subparsers(title='studies', metavar='STUDY', required=True)
     quantization = studies.add_parser('quantization', help='error of keys, values and attention output, by scheme')
     pooling = studies.add_parser('pooling', help='agreement of pooled scores with exact ones')
     for study, run in ((quantization, run_quantization), (pooling, run_pooling)):
-        study.add_argument('--frames', type=int, default=24, metavar='N', help='of a walk (default: %(default)s)')
+        study.add_argument(
+            '--frames', type=int, default=24, metavar='N', help='frames of a walk (default: %(default)s)'
+        )
         study.add_argument('--seed', type=int, default=0, help='of the room (default: %(default)s)')
         study.set_defaults(run=run)
     precision = studies.add_parser('precision', help='error of half precision, kernels and packing against float32')
-    precision.add_argument('--frames', type=int, default=50, metavar='N', help='of a walk (default: %(default)s)')
+    precision.add_argument(
+        '--frames', type=int, default=50, metavar='N', help='frames of a walk (default: %(default)s)'
+    )
     precision.add_argument('--seed', type=int, default=0, help='of the world (default: %(default)s)')
     precision.add_argument('--height', type=int, metavar='PX', default=112, help="the network's images (default: 112)")
-    precision.add_argument('--width', type=int, metavar='PX', default=154, help='likewise (default: 154)')
+    precision.add_argument('--width', type=int, metavar='PX', default=154, help='width of these images (default: 154)')
     precision.add_argument('--device', default='auto', help="'cpu', 'cuda', or 'auto': CUDA where there is one")
     add_cache_options(precision, tokens=500)
     precision.set_defaults(run=run_precision)
-    soak = studies.add_parser('soak', help='memory and latency over a long run, as figures and a plot')
+    soak = studies.add_parser('soak', help='memory and latency over a long run, as numbers and a plot')
     soak.add_argument('--frames', type=int, default=5000, metavar='N', help='(default: %(default)s)')
     soak.add_argument(
         '--height', type=int, default=28, metavar='PX', help="the network's images (default: %(default)s)"
     )
-    soak.add_argument('--width', type=int, default=42, metavar='PX', help='likewise (default: %(default)s)')
-    soak.add_argument('--plot', type=Path, metavar='PNG', help='where to draw (default: nowhere)')
+    soak.add_argument(
+        '--width', type=int, default=42, metavar='PX', help='width of these images (default: %(default)s)'
+    )
+    soak.add_argument('--plot', type=Path, metavar='PNG', help='file of the plot (default: none)')
     add_cache_options(soak, tokens=64)
     soak.set_defaults(run=run_soak)
-    video = studies.add_parser('video', help='memory of `evict3r video` over a long video, as figures and a plot')
+    video = studies.add_parser('video', help='memory of `evict3r video` over a long video, as numbers and a plot')
     video.add_argument('--minutes', type=float, default=10.0, metavar='M', help='(default: %(default)g)')
     video.add_argument('--fps', type=float, default=10.0, metavar='R', help='(default: %(default)g)')
     video.add_argument('--policy', default=CacheConfig.policy, help='(default: %(default)s)')
     video.add_argument('--tokens', type=int, default=64, metavar='T', help='(default: %(default)s)')
-    video.add_argument('--plot', type=Path, metavar='PNG', help='where to draw (default: nowhere)')
+    video.add_argument('--plot', type=Path, metavar='PNG', help='file of the plot (default: none)')
     video.add_argument('--json', action='store_true', help='print JSON instead of lines')
     video.set_defaults(run=run_video)
     for study in (quantization, pooling, precision, soak):
@@ -69,18 +80,18 @@ def add_parser(subparsers: Any) -> None:
 
 def _preset(args: argparse.Namespace) -> str:
     if args.preset is not None:
-        return args.preset
+        return str(args.preset)
     return 'auto' if args.weights != 'random' else 'nano' if args.run is run_soak else 'small'
 
 
-def _network(args: argparse.Namespace):
+def _network(args: argparse.Namespace) -> StreamVGGT:
     from evict3r_ros.network import load_network
 
     return load_network(args.weights, _preset(args))
 
 
 def run_quantization(args: argparse.Namespace) -> int:
-    """Print the comparison of ways to quantize."""
+    """Print the comparison of quantization schemes."""
     from evict3r_ros.evaluation.studies.quantization import compare, markdown
 
     results = compare(_network(args), args.frames, SIZE, args.seed)
@@ -107,7 +118,7 @@ def run_precision(args: argparse.Namespace) -> int:
 
     device = device_of(args)
     config = cache_config(args)
-    count = 1 + len(precision.ways(torch.device(device)))
+    count = 1 + len(precision.run_modes(torch.device(device)))
     with tqdm(total=count * args.frames, unit='frame', disable=None) as bar:
         results = precision.compare(
             lambda dtype: load_network(args.weights, _preset(args), device, dtype),
@@ -122,7 +133,7 @@ def run_precision(args: argparse.Namespace) -> int:
 
 
 def run_soak(args: argparse.Namespace) -> int:
-    """Run long, print the figures and draw them."""
+    """Run a long stream, print its statistics and plot them."""
     from tqdm import tqdm
 
     from evict3r_ros.profiling import soak
@@ -131,8 +142,7 @@ def run_soak(args: argparse.Namespace) -> int:
     network = _network(args)
     with tqdm(total=args.frames, unit='frame', disable=None) as bar:
         result = soak.run(network, config, (args.height, args.width), args.frames, lambda _: bar.update())
-    summary = result.summary()
-    print(json.dumps(summary) if args.json else '\n'.join(f'{key:<26}{value}' for key, value in summary.items()))
+    print_summary(result.summary(), args.json)
     if args.plot is not None:
         soak.plot(
             result,
@@ -144,23 +154,22 @@ def run_soak(args: argparse.Namespace) -> int:
 
 
 def run_video(args: argparse.Namespace) -> int:
-    """Watch a run over a long video, print the figures and draw them."""
+    """Measure a run over a long video, print its statistics and plot them."""
     from tqdm import tqdm
 
     from evict3r_ros.errors import UserError
     from evict3r_ros.profiling import video_memory
 
     if not (0.0 < args.minutes < 1e4 and 0.0 < args.fps < 1e3 and args.minutes * 60.0 * args.fps >= 20):
-        raise UserError(f'{args.minutes:g} minutes at {args.fps:g} frames a second are no video to watch')
+        raise UserError(f'{args.minutes:g} minutes at {args.fps:g} frames per second are too few frames')
     with tqdm(total=round(60.0 * args.minutes * args.fps), unit='frame', disable=None) as bar:
         options = ['--policy', args.policy, '--tokens', str(args.tokens)]
         memory = video_memory.run(60.0 * args.minutes, args.fps, options, lambda done: bar.update(done - bar.n))
-    summary = memory.summary()
-    print(json.dumps(summary) if args.json else '\n'.join(f'{key:<30}{value}' for key, value in summary.items()))
+    print_summary(memory.summary(), args.json)
     if args.plot is not None:
         video_memory.plot(
             memory,
             args.plot,
-            f'{args.minutes:g} min at {args.fps:g} frames/s, nano, {args.policy}, {args.tokens} tokens a layer',
+            f'{args.minutes:g} min at {args.fps:g} frames/s, nano, {args.policy}, {args.tokens} tokens per layer',
         )
     return 0

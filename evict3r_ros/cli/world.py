@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r world`: a synthetic world as images, exact depth, poses and camera, or as a bag to play."""
+"""`evict3r world`: render a synthetic world to images, exact depth, poses and camera, or to a bag."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'world',
         help='render a synthetic world: images, exact depth, poses, camera',
-        description='Renders a walk through a made-up world whose depth, poses and camera are exact. The seed says '
-        'everything; seeds from 4294967296 on are for training. At least one of --out and --bag is needed.',
+        description='Renders a walk through a synthetic world with exact depth, poses and camera, which the seed '
+        'determines; seeds from 4294967296 on are for training. At least one of --out and --bag is needed.',
     )
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='at least 0 (default: %(default)s)')
     parser.add_argument('--frames', type=int, default=300, metavar='F', help='(default: %(default)s)')
@@ -30,22 +30,17 @@ def add_parser(subparsers: Any) -> None:
         '--images DIR` plays it. Replaced if an earlier `evict3r world` made it',
     )
     parser.add_argument(
-        '--bag',
-        type=Path,
-        metavar='FILE',
-        help='a rosbag2 of images, camera_info and /tf_static; it must not be there yet',
+        '--bag', type=Path, metavar='FILE', help='a rosbag2 of images, camera_info and /tf_static; it must not exist'
     )
     parser.add_argument(
         '--stride',
         type=int,
         default=1,
         metavar='S',
-        help="frames of the world's time from one to the next: more is a faster camera (default: %(default)s)",
+        help='use every S-th frame, as a faster camera would (default: %(default)s)',
     )
     parser.add_argument(
-        '--loop',
-        action='store_true',
-        help='several rooms or corridors joined, on a way that is back where it began after the last frame',
+        '--loop', action='store_true', help='several connected rooms or corridors, on a path that returns to its start'
     )
     parser.add_argument(
         '--family',
@@ -64,15 +59,23 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--no-effects',
         action='store_true',
-        help='a perfect camera; otherwise noise, blur, exposure, '
-        'tint, vignetting, a bent lens (which camera.yaml, a pinhole, does not tell) and bands come with '
-        'the seed',
+        help='a perfect camera; otherwise the seed adds noise, blur, '
+        'exposure, tint, vignetting, lens distortion (which camera.yaml, a pinhole, does not contain) and bands',
     )
     parser.add_argument(
-        '--size', type=int, nargs=2, default=(240, 320), metavar=('H', 'W'), help='of the images (default: 240 320)'
+        '--size',
+        type=int,
+        nargs=2,
+        default=(240, 320),
+        metavar=('H', 'W'),
+        help='height and width of the images (default: 240 320)',
     )
     parser.add_argument(
-        '--rate', type=float, default=10.0, metavar='HZ', help='images a second, by their stamps (default: %(default)s)'
+        '--rate',
+        type=float,
+        default=10.0,
+        metavar='HZ',
+        help='images per second, in their stamps (default: %(default)s)',
     )
     parser.set_defaults(run=run)
 
@@ -89,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if not all(16 <= side <= _MOST_SIDE for side in args.size):
         raise UserError(f'--size {args.size[0]} {args.size[1]}: expected 16 to {_MOST_SIDE} pixels a side')
     if not 0.01 <= args.rate <= 1000:
-        raise UserError(f'--rate {args.rate}: expected 0.01 to 1000 images a second')
+        raise UserError(f'--rate {args.rate}: expected 0.01 to 1000 images per second')
     if args.bag is not None and args.bag.exists():
         raise UserError(f'{args.bag} is already there')
 

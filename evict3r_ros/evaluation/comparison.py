@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import queue
@@ -13,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from typing import Any
 
@@ -21,10 +20,11 @@ import torch
 
 from evict3r_ros.cache import CacheShape, resolve_budget
 from evict3r_ros.camera.view import ImageView
-from evict3r_ros.evaluation.configurations import Configuration
+from evict3r_ros.evaluation.configurations import Configuration, parse_mapping
 from evict3r_ros.evaluation.held_out import StreamSpec
 from evict3r_ros.evaluation.streaming import Stopped, TrueClip, measure, stream_clip
 from evict3r_ros.network import StreamVGGT
+from evict3r_ros.network.fingerprint import fingerprint
 from evict3r_ros.synthetic.clips import render_clips
 
 KEY = ('stream', 'configuration', 'network')
@@ -40,19 +40,14 @@ class Task:
 
     def about(self, network: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of its record that identify it."""
-        return {'stream': asdict(self.stream), 'configuration': asdict(self.configuration), 'network': network}
+        return {'stream': self.stream.as_dict(), 'configuration': self.configuration.as_dict(), 'network': network}
 
 
 def describe(network: StreamVGGT, image_width: int) -> dict[str, Any]:
     """Return the fields that identify a network in a record: preset, precision, and a fingerprint of its weights."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        flat = tensor.flatten()
-        sample = flat[:: max(1, len(flat) // 4096)].float().cpu().contiguous()
-        digest.update(f'{name} {tuple(tensor.shape)}'.encode() + sample.numpy().tobytes())
     return {
         'preset': network.preset.name,
-        'weights': digest.hexdigest()[:16],
+        'weights': fingerprint(network),
         'dtype': str(network.dtype)[6:],
         'image_width': image_width,
         'untrained': network.untrained,
@@ -84,7 +79,14 @@ def check(
 def render(stream: StreamSpec, device: torch.device) -> TrueClip:
     """Render the clip of a held-out stream on a device."""
     clips = render_clips(
-        [stream.seed], stream.frames, stream.stride, (stream.height, stream.width), stream.effects, stream.loop, device
+        [stream.seed],
+        stream.frames,
+        stream.stride,
+        (stream.height, stream.width),
+        stream.effects,
+        stream.loop,
+        device,
+        laps=stream.laps,
     )
     return TrueClip(
         clips.images[0], clips.depth[0], clips.world_from_camera[0].cpu().numpy(), clips.intrinsics[0].cpu().numpy()
@@ -113,11 +115,12 @@ class Worker:
                 self._clip, self._stream = render(task.stream, self._network.device), task.stream
             view = ImageView.of((task.stream.height, task.stream.width), self._image_width)
             tokens = view.patches[0] * view.patches[1] + self._network.preset.special_tokens
-            config = task.configuration.cache_config(task.stream.frames, tokens)
-            predictions = stream_clip(self._network, config, self._clip, self._image_width, check_stop)
+            config = task.configuration.cache_config(task.stream.all_frames, tokens)
+            segments = parse_mapping(task.configuration.mapping)
+            predictions = stream_clip(self._network, config, self._clip, self._image_width, check_stop, segments)
         except Stopped:
             return None
-        return task.about(self.about) | {'frame_tokens': tokens} | measure(self._clip, predictions)
+        return task.about(self.about) | {'frame_tokens': tokens} | measure(self._clip, predictions, task.stream.laps)
 
 
 _worker: Worker | None = None
@@ -179,7 +182,7 @@ def run(
             for _ in tasks:
                 record = done.get().result()
                 if record is not None:
-                    progress(record['stream']['frames'])
+                    progress(record['stream']['frames'] * record['stream'].get('laps', 1))
                     yield record
         finally:
             stop.set()

@@ -7,12 +7,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
+from evict3r_ros.mapping import SegmentSettings
 
+OFF, ODOMETRY = 'off', 'odometry'
+"""Mapping: one stream, or segments that are chained."""
 ALL = 'all'
 """Camera frames: as many as the stream has."""
 _OWN_OPTIONS = ('policy', 'tokens', 'memory_mb', 'share', 'sequence_length', 'bits', 'camera_frames')
@@ -30,12 +33,19 @@ class Configuration:
     bits: str = '4'
     camera_frames: str = '96'
     """Frames in the cache of the camera head: a number, a share (``10%``) or ``all``."""
+    mapping: str = OFF
+    """``off``: one stream; ``odometry``: segments, then their settings after colons: ``odometry:length=48``."""
 
     @property
     def name(self) -> str:
         """Return a readable name."""
         budget = f' {self.budget}' if self.budget else ''
-        return f'{self.policy}{budget}, {self.bits} bits, camera {self.camera_frames}'
+        mapping = f', mapping {self.mapping}' if self.mapping != OFF else ''
+        return f'{self.policy}{budget}, {self.bits} bits, camera {self.camera_frames}{mapping}'
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary; without ``mapping`` if it is off, as in older records."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ('mapping', OFF)}
 
     def rank(self) -> tuple[Any, ...]:
         """Return the sort key for tables: policy in the order of POLICIES, then budget, bits and camera frames."""
@@ -44,7 +54,7 @@ class Configuration:
             (text.lstrip('0123456789.'), float(text.rstrip('%ABCIMabcim')) if text not in ('', ALL) else math.inf)
             for text in (self.budget, self.bits.split('/')[0], self.camera_frames)
         ]
-        return list(POLICIES).index(name), self.policy, *sizes, self.bits
+        return list(POLICIES).index(name), self.policy, *sizes, self.bits, self.mapping
 
     def cache_config(self, frames: int, frame_tokens: int) -> CacheConfig:
         """Return the settings for a stream of ``frames`` frames of ``frame_tokens`` tokens.
@@ -106,33 +116,53 @@ def parse_policy(text: str) -> tuple[str, dict[str, Any]]:
         for field in fields(CacheConfig)
         if field.name not in _OWN_OPTIONS and field.default is not MISSING
     }
+    return name, _parse_settings(f'policy {text!r}', pairs, known)
+
+
+def parse_mapping(text: str) -> SegmentSettings | None:
+    """Return the settings of segments, None if mapping is off. Raises UserError for invalid text."""
+    name, *pairs = text.split(':')
+    if name not in (OFF, ODOMETRY):
+        raise UserError(f'mapping {name!r} is not one of {OFF}, {ODOMETRY}')
+    known = {field.name: field.default for field in fields(SegmentSettings)} if name == ODOMETRY else {}
+    settings = _parse_settings(f'mapping {text!r}', pairs, known)
+    return SegmentSettings(**settings) if name == ODOMETRY else None
+
+
+def _parse_settings(what: str, pairs: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of ``key=value`` texts, each of the type of its default."""
     settings = {}
     for pair in pairs:
         key, _, value = pair.partition('=')
         if key not in known:
-            raise UserError(f'policy {text!r}: {key!r} is not one of {", ".join(known)}')
+            raise UserError(f'{what}: {key!r} is not one of {", ".join(known) or "no settings"}')
         kind = int if known[key] is None else type(known[key])
         try:
             settings[key] = kind(value)
         except ValueError as error:
-            raise UserError(f'policy {text!r}: {key} must be a {kind.__name__}, not {value!r}') from error
-    return name, settings
+            raise UserError(f'{what}: {key} must be a {kind.__name__}, not {value!r}') from error
+    return settings
 
 
 def combinations(
-    policies: Sequence[str], budgets: Sequence[str], bits: Sequence[str], camera_frames: Sequence[str]
+    policies: Sequence[str],
+    budgets: Sequence[str],
+    bits: Sequence[str],
+    camera_frames: Sequence[str],
+    mappings: Sequence[str] = (OFF,),
 ) -> list[Configuration]:
     """Return every combination, in the order given; the last argument changes fastest.
 
     An unbounded policy appears once, not once for each budget. Raises UserError for invalid text.
     """
     found = []
-    for policy, budget, bit, camera in itertools.product(policies, budgets, bits, camera_frames):
+    for policy, budget, bit, camera, mapping in itertools.product(policies, budgets, bits, camera_frames, mappings):
         grows = POLICIES[parse_policy(policy)[0]].grows
-        configuration = Configuration(policy, '' if grows else budget, bit, camera)
+        configuration = Configuration(policy, '' if grows else budget, bit, camera, mapping)
+        parse_mapping(mapping)
         configuration.cache_config(1000, 1000)
         if configuration not in found:
             found.append(configuration)
     if not found:
-        raise UserError('no policy, budget, bits or camera frames are left to compare')
+        raise UserError('no policy, budget, bits, camera frames or mapping is left to compare')
     return found

@@ -36,15 +36,19 @@ class HeldOut:
     """Whether the path returns to its start."""
     height: int = 168
     width: int = 224
+    laps: int = 1
+    """How often a loop is repeated, ``frames`` each."""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise UserError(f'split {self.split!r} is not one of {", ".join(SPLITS)}')
-        for name in ('clips', 'frames', 'stride'):
+        for name in ('clips', 'frames', 'stride', 'laps'):
             if getattr(self, name) < 1:
                 raise UserError(f'{name} {getattr(self, name)} must be at least 1')
         if self.frames < 2:
             raise UserError('one frame is no trajectory: give at least 2')
+        if self.laps > 1 and not self.loop:
+            raise UserError(f'{self.laps} laps: only a loop can be repeated')
 
     def world_seeds(self) -> list[int]:
         """Return a seed for each clip, in the split's range."""
@@ -56,7 +60,9 @@ class HeldOut:
     def streams(self) -> Iterator[StreamSpec]:
         """Yield the description of each clip."""
         for seed in self.world_seeds():
-            yield StreamSpec(seed, self.frames, self.stride, self.effects, self.loop, self.height, self.width)
+            yield StreamSpec(
+                seed, self.frames, self.stride, self.effects, self.loop, self.height, self.width, self.laps
+            )
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,13 @@ class StreamSpec:
     loop: bool
     height: int
     width: int
+    laps: int = 1
+
+    @property
+    def all_frames(self) -> int:
+        """Frames of all laps."""
+        return self.frames * self.laps
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary."""
-        return asdict(self)
+        """Return the fields as a dictionary; without ``laps`` if there is one, as in older records."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ('laps', 1)}

@@ -8,6 +8,8 @@ Metrics, one value per stream:
 - Trajectory error over length: ATE (root mean square) after Sim(3) alignment, divided by the length of the true path.
 - Rotation: mean over all frames, the first included, of the angle between predicted and true rotation relative to the
   first frame, degrees.
+- Last lap, of a repeated loop: the mean of the same angles over its frames; and the root mean square of the position
+  errors over its frames, after the alignment of the whole path, divided by the length of the lap.
 - Baselines: a constant depth after the same alignment, and a camera that never moves.
 """
 
@@ -25,6 +27,7 @@ import torch
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.evaluation.metrics import pose
 from evict3r_ros.evaluation.metrics.depth import depth_errors
+from evict3r_ros.mapping import SegmentedStream, SegmentSettings
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
@@ -76,13 +79,19 @@ def stream_clip(
     clip: TrueClip,
     image_width: int | None = None,
     progress: Callable[[], object] = lambda: None,
+    segments: SegmentSettings | None = None,
 ) -> ClipPredictions:
-    """Run the clip. ``progress`` is called after each frame; it may raise Stopped."""
+    """Run the clip. ``progress`` is called after each frame; it may raise Stopped. segments: instead of one stream."""
     frames, height, width = clip.depth.shape
     depth = torch.empty(clip.depth.shape, device=network.device)
     poses, focal = np.empty((frames, 4, 4)), np.empty(frames)
     start = time.perf_counter()
-    with Stream(network, config, (height, width), image_width) as stream:
+    stream: Stream | SegmentedStream
+    if segments is None:
+        stream = Stream(network, config, (height, width), image_width)
+    else:
+        stream = SegmentedStream.open(network, config, (height, width), image_width, settings=segments)
+    with stream:
         for index in range(frames):
             prediction = stream.step(clip.images[index])
             depth[index] = prediction.view.to_camera(prediction.depth)
@@ -92,17 +101,25 @@ def stream_clip(
         if depth.is_cuda:
             torch.cuda.synchronize(depth.device)
         seconds = time.perf_counter() - start
-        cost = {
-            'cache_bytes': stream.cache.bytes,
-            'camera_cache_bytes': stream.camera_cache.bytes,
-            'tokens': sum(stream.stats().tokens) / network.preset.pairs,
-            'budget': stream.config.tokens,
-            'seconds': seconds,
-        }
+        cost = _cost(stream, network.preset.pairs) | {'seconds': seconds}
     return ClipPredictions(depth, poses, focal, cost)
 
 
-def measure(clip: TrueClip, predictions: ClipPredictions) -> dict[str, Any]:
+def _cost(stream: Stream | SegmentedStream, layers: int) -> dict[str, Any]:
+    streams = stream.streams if isinstance(stream, SegmentedStream) else (stream,)
+    cost: dict[str, Any] = {
+        'cache_bytes': sum(each.cache.bytes for each in streams),
+        'camera_cache_bytes': sum(each.camera_cache.bytes for each in streams),
+        'tokens': sum(streams[0].stats().tokens) / layers,
+        'budget': streams[0].config.tokens,
+    }
+    if isinstance(stream, SegmentedStream):
+        stats = stream.stats()
+        cost |= {'keyframes': stats.keyframes, 'segments': stats.segments, 'failed': sum(stats.failed.values())}
+    return cost
+
+
+def measure(clip: TrueClip, predictions: ClipPredictions, laps: int = 1) -> dict[str, Any]:
     """Return metrics, curves and baselines of one stream as plain numbers (NaN if undefined)."""
     truth = clip.depth.to(predictions.depth.device)
     true_poses, poses = clip.world_from_camera, predictions.world_from_camera
@@ -126,6 +143,12 @@ def measure(clip: TrueClip, predictions: ClipPredictions) -> dict[str, Any]:
         'focal_error': float(np.abs(predictions.focal / clip.intrinsics[0, 0] - 1.0).mean()),
         'valid_pixels': depth.pixels / truth.numel(),
     }
+    if laps > 1:
+        lap = slice(len(poses) - len(poses) // laps, None)
+        figures |= {
+            'last_lap_rotation_deg': float(rotation[lap].mean()),
+            'last_lap_ate_over_length': pose.rms(position[lap]) / max(pose.path_length(true_poses[lap]), SHORTEST_PATH),
+        }
     step = max(1, min(truth.shape[1:]) // CURVE_ROWS)
     few_found, few_true = (maps[:, step // 2 :: step, step // 2 :: step] for maps in (predictions.depth, truth))
     absrel = torch.nanmean((depth.scale * few_found - few_true).abs() / few_true, dim=(1, 2)).cpu().numpy()

@@ -44,7 +44,8 @@ class AnswerTopics:
 
     @classmethod
     def of_node(cls, node: str) -> AnswerTopics:
-        """Return the topics of a node, given its full name such as '/evict3r'."""
+        """Return the topics of a node, given its name such as '/evict3r'."""
+        node = '/' + node.lstrip('/')
         return cls(
             depth=f'{node}/depth/image_rect',
             depth_info=f'{node}/depth/camera_info',

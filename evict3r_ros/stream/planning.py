@@ -137,7 +137,12 @@ class Plan:
 
     def table(self) -> str:
         """Return the rows as text."""
-        return '\n'.join(f'{what:<22}{size / MIB:>10.1f} MiB   {remark}'.rstrip() for what, size, remark in self.rows())
+        return table(self.rows())
+
+
+def table(rows: list[tuple[str, int, str]]) -> str:
+    """Return rows of a plan (what, bytes, a remark) as text."""
+    return '\n'.join(f'{what:<22}{size / MIB:>10.1f} MiB   {remark}'.rstrip() for what, size, remark in rows)
 
 
 def _bits(config: CacheConfig) -> str:

@@ -38,7 +38,7 @@ class Clips:
 
 
 def intrinsics_of(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
-    """K (W, 3, 3) float64 for images of size (height, width): square pixels, the principal point in the middle."""
+    """Return K (W, 3, 3) float64 for images of size (height, width): square pixels, principal point in the middle."""
     height, width = size
     matrix = torch.zeros(len(scene.seeds), 3, 3, dtype=torch.float64)
     matrix[:, 0, 0] = matrix[:, 1, 1] = width / 2 / scene.tan_half_fov.cpu().double()
@@ -49,7 +49,7 @@ def intrinsics_of(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
 def draw_worlds(
     family: str, seeds: Sequence[int], effects: bool = True, loop: bool = False, photos: PhotoCounts | None = None
 ) -> Worlds:
-    """Worlds of one of FAMILIES; ``loop`` chooses among the plans of rooms, any place's way is closed."""
+    """Draw worlds of one of FAMILIES; ``loop`` chooses among the plans of rooms, any place's way is closed."""
     if family == 'places':
         return make_places(seeds, photos or PhotoCounts(), effects)
     return make_worlds(seeds, effects, loop, photos)
@@ -65,13 +65,13 @@ class _View:
     loop: float | None
 
     def poses(self) -> torch.Tensor:
-        """(W, F, 4, 4) float64"""
+        """Return world_from_camera (W, F, 4, 4) float64."""
         return self.worlds.poses(self.times, self.loop)
 
     def render(
         self, size: tuple[int, int], device: torch.device, photos: Photos | None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Images and depths, a few frames at a time, clip by clip."""
+        """Render images and depths, a few frames at a time, clip by clip."""
         scene = self.worlds.scene.map(lambda part: part.to(device))
         clips, frames = len(scene.seeds), len(self.times)
         world = torch.arange(clips).repeat_interleave(frames).to(device)
@@ -80,9 +80,12 @@ class _View:
         pigments = Pigments.on(device, photos)
         with torch.inference_mode():
             for part in torch.arange(clips * frames, device=device).split(_FRAMES_AT_ONCE.get(device.type, 1)):
-                of = world[part]
+
+                def rows(each: torch.Tensor, of: torch.Tensor = world[part]) -> torch.Tensor:
+                    return each[of]
+
                 view = Frames(poses[part], time[part], turns[part])
-                yield render_frames(scene.map(lambda each, of=of: each[of]), view, pigments, size)
+                yield render_frames(scene.map(rows), view, pigments, size)
 
     def _turns(self) -> torch.Tensor:
         return self.worlds.turns(self.times, self.loop)
@@ -98,18 +101,21 @@ def render_clips(
     device: torch.device | str = 'cpu',
     family: str = 'rooms',
     photos: Photos | None = None,
+    laps: int = 1,
 ) -> Clips:
     """Render one clip a seed, frames ``stride`` apart; size is (height, width).
 
     A seed says everything: layout, textures, path, camera, faults (``effects``; without them the camera is perfect).
     ``loop``: several rooms or corridors joined, on a path that is back where it began after ``frames`` frames.
     ``family`` is one of FAMILIES; without ``photos`` all textures are procedural.
+    ``laps``: how many times a loop is gone round; a clip then has ``frames * laps`` frames.
     """
     if frames < 1 or stride < 1:
         raise ValueError(f'{frames} frames, {stride} apart: both must be at least 1')
     device = torch.device(device)
-    worlds = draw_worlds(family, seeds, effects, loop, photos and photos.counts)
-    view = _View(worlds, np.arange(frames) * float(stride), frames * stride if loop else None)
+    worlds = draw_worlds(family, seeds, effects, loop, None if photos is None else photos.counts)
+    view = _View(worlds, np.arange(frames * laps) * float(stride), frames * stride if loop else None)
+    frames *= laps
     images = torch.empty(len(seeds) * frames, *size, 3, dtype=torch.uint8, device=device)
     depth = torch.empty(len(seeds) * frames, *size, device=device)
     done = 0
@@ -147,7 +153,7 @@ class WorldStream:
         family: str = 'rooms',
         photos: Photos | None = None,
     ):
-        worlds = draw_worlds(family, [seed], effects, loop, photos and photos.counts)
+        worlds = draw_worlds(family, [seed], effects, loop, None if photos is None else photos.counts)
         self._view = _View(worlds, np.arange(frames) * float(stride), frames * stride if loop else None)
         self._size, self._photos = size, photos
         self.intrinsics = intrinsics_of(worlds.scene, size)[0].numpy()

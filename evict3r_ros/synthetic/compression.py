@@ -13,14 +13,14 @@ BLOCK = 8
 
 
 def cosine_matrix(device: torch.device) -> torch.Tensor:
-    """(8, 8) orthonormal discrete cosine transform of type II: a row a frequency."""
+    """Return the (8, 8) orthonormal discrete cosine transform of type II: a row a frequency."""
     number = torch.arange(BLOCK, device=device, dtype=torch.float32)
     matrix = torch.cos(math.pi / BLOCK * (number[None] + 0.5) * number[:, None]) * (2 / BLOCK) ** 0.5
     return torch.cat((matrix[:1] * 0.5**0.5, matrix[1:]))
 
 
 def compress_blocks(image: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-    """image (N, 3, H, W) in 0 … 1 -> the same after rounding to multiples of a step (N,); 0 leaves an image alone."""
+    """Round the waves in image (N, 3, H, W), 0 … 1, to multiples of a step (N,); 0 leaves an image alone."""
     height, width = image.shape[-2:]
     padded = F.pad(image, (0, -width % BLOCK, 0, -height % BLOCK), mode='replicate')
     transform = cosine_matrix(image.device)

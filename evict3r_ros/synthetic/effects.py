@@ -40,7 +40,7 @@ blocks of 8 x 8 pixels are compressed."""
 
 
 def draw_effects(draws: Draws) -> np.ndarray:
-    """(W, COLUMNS): each fault in part of the cameras, none in one of five."""
+    """Draw (W, COLUMNS): each fault in part of the cameras, none in one of five."""
 
     def sometimes(probability: float, values: np.ndarray) -> np.ndarray:
         return np.where(draws.chance(probability), values, 0.0)
@@ -81,7 +81,7 @@ def draw_motion_effects(draws: Draws, faults: np.ndarray) -> None:
 def bend(
     faults: torch.Tensor, x: torch.Tensor, y: torch.Tensor, edge: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where a bent lens looks: tangents x, y (N, R) of a straight one to those of the bent one.
+    """Say where a bent lens looks: from tangents x, y (N, R) of a straight one to those of the bent one.
 
     One radial term, r (1 + k (r / edge)^2) with edge (N, 1) the tangent at the image's side. Depth stays exact along z
     for what each pixel shows; the pinhole model no longer is.
@@ -91,7 +91,7 @@ def bend(
 
 
 def _blur(image: torch.Tensor, weight: torch.Tensor, dim: int) -> torch.Tensor:
-    """[w, 1, w] / (1 + 2 w) along a dimension, the edge repeated; weight (N, 1, 1, 1)."""
+    """Average by [w, 1, w] / (1 + 2 w) along a dimension, the edge repeated; weight (N, 1, 1, 1)."""
     length = image.shape[dim]
     before = torch.cat((image.narrow(dim, 0, 1), image.narrow(dim, 0, length - 1)), dim)
     after = torch.cat((image.narrow(dim, 1, length - 1), image.narrow(dim, length - 1, 1)), dim)
@@ -99,7 +99,7 @@ def _blur(image: torch.Tensor, weight: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def _hash(number: torch.Tensor) -> torch.Tensor:
-    """Mixes int64 numbers into 32 bits, without overflow, so that all devices agree (after Wang, lowbias32)."""
+    """Mix int64 numbers into 32 bits, without overflow, so that all devices agree (after Wang, lowbias32)."""
     mask = 0xFFFFFFFF
     number = number & mask
     number = ((number ^ (number >> 16)) * 0x21F0AAAD) & mask
@@ -114,7 +114,7 @@ def exposure_steps(faults: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
 
 
 def apply_effects(image: torch.Tensor, faults: torch.Tensor, time: torch.Tensor, seed: torch.Tensor) -> torch.Tensor:
-    """Image (N, 3, H, W) linear, as light falls on the sensor -> (N, 3, H, W) in 0 … 1 as a camera gives it.
+    """Turn light on the sensor (N, 3, H, W), linear, into an image (N, 3, H, W) in 0 … 1 as a camera gives it.
 
     faults (N, COLUMNS); time (N,) in frames; seed (N,) int64: of the frame's noise. Without faults this is exposure and
     the display's gamma alone.

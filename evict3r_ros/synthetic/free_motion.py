@@ -76,7 +76,7 @@ class FreeMotion:
     """(W, 3): what no camera leaves."""
 
     def _lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places (n,) on the spline and how many metres (W, n) of way lie before each."""
+        """Return places (n,) on the spline and how many metres (W, n) of way lie before each."""
         place = np.arange(CONTROLS * _DENSE + 1) / _DENSE
         steps = np.linalg.norm(np.diff(self._at_place(self.controls, place), axis=1), axis=-1)
         return place, np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
@@ -85,11 +85,11 @@ class FreeMotion:
         return spline(controls, np.broadcast_to(place, (len(controls), place.shape[-1])))
 
     def way(self) -> np.ndarray:
-        """(W, n, 3): points close to each other all the way round, without shake."""
+        """Return points (W, n, 3) close to each other all the way round, without shake."""
         return self._at_place(self.controls, np.arange(CONTROLS * _DENSE) / _DENSE)
 
     def poses(self, times: np.ndarray, loop: float | None = None) -> np.ndarray:
-        """world_from_camera (W, F, 4, 4), OpenCV axes, at times (F,) or (W, F) in frames; see ``path.camera_poses``."""
+        """Return world_from_camera (W, F, 4, 4), OpenCV axes, at times (F,) or (W, F); see ``path.camera_poses``."""
         t = np.broadcast_to(np.asarray(times, dtype=np.float64), (len(self.start), np.shape(times)[-1]))
         place, lengths = self._lengths()
         total = lengths[:, -1:].clip(min=1e-6)
@@ -130,9 +130,10 @@ def make_free_motions(draws: Draws, wander: Wander) -> FreeMotion:
     number = np.arange(CONTROLS) % count[:, None]
 
     def controls(*shape: int) -> np.ndarray:
-        """Numbers in -1 … 1 for each control point, the same in every turn."""
+        """Draw numbers in -1 … 1 for each control point, the same in every turn."""
         drawn = draws.uniform(-1.0, 1.0, CONTROLS, *shape)
-        return drawn[np.arange(len(drawn))[:, None], number]
+        turns: np.ndarray = drawn[np.arange(len(drawn))[:, None], number]
+        return turns
 
     round_about = draws.chance(0.3)[:, None]
     sweep = draws.log_uniform(0.15, np.pi)[:, None]
@@ -169,7 +170,7 @@ def make_free_motions(draws: Draws, wander: Wander) -> FreeMotion:
 
 
 def _waves(draws: Draws, scale: np.ndarray) -> np.ndarray:
-    """(W, 6, 3, 3): a few cameras are carried wildly, others stand on wheels."""
+    """Draw waves (W, 6, 3, 3): a few cameras are carried wildly, others stand on wheels."""
     worlds = len(draws)
     angles = np.log([(0.01, 0.6), (0.004, 0.16), (0.0005, 0.02)])
     places = np.log([(0.003, 0.08), (0.001, 0.02), (0.0002, 0.003)])

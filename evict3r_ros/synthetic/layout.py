@@ -45,14 +45,14 @@ class Layout:
 
 
 def make_layouts(draws: Draws, loop: bool) -> Layout:
-    """Plans of all kinds, or, for loops, of those that lead through several rooms or corners."""
+    """Draw plans of all kinds, or, for loops, of those that lead through several rooms or corners."""
     kind = draws.choose(_LOOP_WEIGHTS if loop else _WEIGHTS)
     size = np.stack([draws.pick(extent, kind) for extent in (_LENGTH, _WIDTH, _HEIGHT)], axis=-1)
     open_way, open_lamps = _open_way(draws, size)
     joined_centre, joined_half, joined_way, joined_lamps = _joined(draws, size)
     ring_centre, ring_half, ring_way, ring_lamps = _ring(draws, size)
 
-    def select(open_part, joined_part, ring_part):
+    def select(open_part: np.ndarray, joined_part: np.ndarray, ring_part: np.ndarray) -> np.ndarray:
         shape = (-1,) + (1,) * (joined_part.ndim - 1)
         return np.where(
             (kind == JOINED).reshape(shape), joined_part, np.where((kind == RING).reshape(shape), ring_part, open_part)
@@ -70,7 +70,7 @@ def make_layouts(draws: Draws, loop: bool) -> Layout:
 
 
 def _open_way(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Around the middle of one space, nearer and farther from it; and its lamps."""
+    """Draw a way around the middle of one space, nearer and farther from it; and its lamps."""
     count = np.array([6, 8, 12, CONTROLS])[draws.choose((0.35, 0.3, 0.25, 0.1))]
     number = np.arange(CONTROLS) % count[:, None]
     angle = draws.uniform(-0.3, 0.3, CONTROLS) + number
@@ -85,7 +85,7 @@ def _open_way(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _joined(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Four rooms around a cross of walls, a doorway in each arm; the way leads through all of them."""
+    """Draw four rooms around a cross of walls, a doorway in each arm; the way leads through all of them."""
     length, width, height = size.T
     cross_x, cross_y = draws.uniform(-0.14, 0.14) * length, draws.uniform(-0.14, 0.14) * width
     thick = draws.uniform(0.05, 0.14)
@@ -117,7 +117,7 @@ def _joined(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, ...]:
         wall(along, at, b - half_b, b + half_b, top)
 
     def through(number: int, direction: int) -> list[np.ndarray]:
-        """Four control points in line, so that the curve goes straight through the doorway."""
+        """Put four control points in line, so that the curve goes straight through the doorway."""
         at, axis = (cross_x, 0) if number in (0, 2) else (cross_y, 1)
         points = []
         for step in (-1.0, -0.4, 0.4, 1.0):
@@ -146,7 +146,7 @@ def _joined(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _ring(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, ...]:
-    """A corridor around one large block."""
+    """Draw a corridor around one large block."""
     worlds = len(size)
     passage = draws.uniform(1.5, 3.0, 2)
     centre, half = np.zeros((worlds, INNER_WALLS, 3)), np.zeros((worlds, INNER_WALLS, 3))

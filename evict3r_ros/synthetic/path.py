@@ -22,14 +22,17 @@ _DENSE = 16
 
 
 def spline(controls: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Points (W, n, 2) of closed uniform cubic B-splines with controls (W, K, 2) at place (W, n), counted in pieces."""
+    """Return points (W, n, d) of closed uniform cubic B-splines with controls (W, K, d) at place (W, n), in pieces."""
     pieces = controls.shape[1]
     piece = np.floor(place)
     t = (place - piece)[..., None]
     index = piece.astype(np.int64)
     row = np.arange(len(controls))[:, None]
     a, b, c, d = (controls[row, (index + shift) % pieces] for shift in range(4))
-    return ((1 - t) ** 3 * a + (3 * t**3 - 6 * t**2 + 4) * b + (-3 * t**3 + 3 * t**2 + 3 * t + 1) * c + t**3 * d) / 6
+    points: np.ndarray = (
+        (1 - t) ** 3 * a + (3 * t**3 - 6 * t**2 + 4) * b + (-3 * t**3 + 3 * t**2 + 3 * t + 1) * c + t**3 * d
+    ) / 6
+    return points
 
 
 class Way:
@@ -48,7 +51,7 @@ class Way:
         self._make_heading()
 
     def _make_heading(self) -> None:
-        """The integral of the direction of travel over length, three times round."""
+        """Integrate the direction of travel over length, three times round."""
         run = np.diff(self.dense, axis=1)
         yaw = np.unwrap(np.arctan2(run[..., 1], run[..., 0]), axis=1)
         back = np.arctan2(np.sin(yaw[:, 0] - yaw[:, -1]), np.cos(yaw[:, 0] - yaw[:, -1]))
@@ -61,17 +64,18 @@ class Way:
         self._heading_at = np.concatenate([np.zeros((len(yaw), 1)), np.cumsum(steps, axis=1)], 1) - self.total[:, None]
 
     def heading(self, metres: np.ndarray, behind: float, ahead: float) -> np.ndarray:
-        """(W, n) -> the mean direction of travel from so far behind to so far ahead, continuous, radians (W, n)."""
+        """Return the mean direction of travel (W, n) from so far behind to so far ahead, continuous, radians."""
         turn = np.floor(metres / self.total[:, None])
         first, last = metres - turn * self.total[:, None] - behind, metres - turn * self.total[:, None] + ahead
 
         def integral(at: np.ndarray) -> np.ndarray:
             return np.stack([np.interp(*row) for row in zip(at, self._heading_at, self._heading, strict=True)])
 
-        return (integral(last) - integral(first)) / (behind + ahead) + turn * self._winding[:, None]
+        mean: np.ndarray = (integral(last) - integral(first)) / (behind + ahead) + turn * self._winding[:, None]
+        return mean
 
     def at(self, metres: np.ndarray) -> np.ndarray:
-        """(W, n) -> points (W, n, 2)."""
+        """Return the points (W, n, 2) after so many metres (W, n)."""
         metres = metres % self.total[:, None]
         place = np.stack([np.interp(m, length, self._place) for m, length in zip(metres, self._length, strict=True)])
         return spline(self._controls, place)
@@ -148,7 +152,7 @@ def make_motions(draws: Draws, layout: Layout, loop: bool) -> Motion:
 
 
 def camera_poses(motion: Motion, times: np.ndarray, loop: float | None = None) -> np.ndarray:
-    """world_from_camera (W, F, 4, 4), OpenCV axes, at the times (F,) or (W, F) in frames.
+    """Return world_from_camera (W, F, 4, 4), OpenCV axes, at the times (F,) or (W, F) in frames.
 
     loop: the number of frames after which the way has been gone round exactly once, whatever the speed.
     """
@@ -190,7 +194,7 @@ def whole(period: np.ndarray, loop: float | None) -> np.ndarray:
 
 
 def look(position: np.ndarray, yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    """world_from_camera (..., 4, 4): yaw about world z from x, pitch upwards, roll about the optical axis."""
+    """Return world_from_camera (..., 4, 4): yaw about world z from x, pitch upwards, roll about the optical axis."""
     level = np.cos(pitch)
     forward = np.stack([np.cos(yaw) * level, np.sin(yaw) * level, np.sin(pitch)], axis=-1)
     right = np.stack([np.sin(yaw), -np.cos(yaw), np.zeros_like(yaw)], axis=-1)

@@ -15,7 +15,7 @@ import torch
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.synthetic.draws import Draws
-from evict3r_ros.synthetic.ray_vectors import Vector
+from evict3r_ros.synthetic.ray_vectors import Vector, vector
 from evict3r_ros.synthetic.texture import BLEND, PHOTO, TILES
 
 SIDE, LEVELS = 128, 8
@@ -48,7 +48,7 @@ class Photos:
 
     @property
     def counts(self) -> PhotoCounts:
-        """How many there are."""
+        """Say how many there are."""
         return PhotoCounts(len(self.textures) // _STRIDE, len(self.skies))
 
     def to(self, device: torch.device | str) -> Photos:
@@ -107,7 +107,7 @@ def draw_photos(draws: Draws, materials: np.ndarray, counts: PhotoCounts, share:
 
 
 def draw_skies(draws: Draws, counts: PhotoCounts) -> np.ndarray:
-    """(W, SKY_COLUMNS)"""
+    """Draw what sky each world has: (W, SKY_COLUMNS)."""
     number = 1 + np.floor(draws.uniform(0, max(counts.skies, 1)))
     columns = [
         np.where(draws.chance(0.85), number, 0.0) if counts.skies else 0 * number,
@@ -120,11 +120,19 @@ def draw_skies(draws: Draws, counts: PhotoCounts) -> np.ndarray:
 
 
 def _unpacked(texels: torch.Tensor) -> Vector:
-    return tuple(((texels >> shift) & 255).float() * (1 / 255) for shift in (16, 8, 0))
+    return vector([((texels >> shift) & 255).float() * (1 / 255) for shift in (16, 8, 0)])
 
 
-def _bilinear(table: torch.Tensor, start, x, y, width, height, wrap: bool) -> Vector:
-    """Colours at pixel places x, y of images (height, width) that begin at ``start`` in the flat table."""
+def _bilinear(
+    table: torch.Tensor,
+    start: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    width: torch.Tensor,
+    height: torch.Tensor,
+    wrap: bool,
+) -> Vector:
+    """Return colours at pixel places x, y of images (height, width) that begin at ``start`` in the flat table."""
     column, row = x.floor(), y.floor()
     s, t = x - column, y - row
     columns = [column, column + 1]
@@ -134,14 +142,16 @@ def _bilinear(table: torch.Tensor, start, x, y, width, height, wrap: bool) -> Ve
     rows = [one.clamp(min=0).minimum(height - 1).to(torch.int32) for one in (row, row + 1)]
     width = width.to(torch.int32)
     corners = [_unpacked(table[(start + r * width + c).long()]) for r in rows for c in columns]
-    return tuple(
-        torch.lerp(torch.lerp(corners[0][i], corners[1][i], s), torch.lerp(corners[2][i], corners[3][i], s), t)
-        for i in range(3)
+    return vector(
+        [
+            torch.lerp(torch.lerp(corners[0][i], corners[1][i], s), torch.lerp(corners[2][i], corners[3][i], s), t)
+            for i in range(3)
+        ]
     )
 
 
 def photo_colour(photos: Photos, number: torch.Tensor, x: torch.Tensor, y: torch.Tensor, width: torch.Tensor) -> Vector:
-    """Red, green and blue in 0 … 1, linear in light, of texture ``number`` from 1 on at x, y.
+    """Return red, green and blue in 0 … 1, linear in light, of texture ``number`` from 1 on at x, y.
 
     x, y and the pixel's ``width`` are in sides of the texture, which is mirrored at its edges so that no seam shows.
     """
@@ -151,11 +161,11 @@ def photo_colour(photos: Photos, number: torch.Tensor, x: torch.Tensor, y: torch
     before = ((SIDE * SIDE - side * side) * (4 / 3)).round().to(torch.int32)
     start = (number.clamp(min=1).to(torch.int32) - 1) * _STRIDE + before
     colour = _bilinear(photos.textures, start, x * side - 0.5, y * side - 0.5, side, side, wrap=False)
-    return tuple(channel.clamp(min=1e-4).pow(1.8) for channel in colour)
+    return vector([channel.clamp(min=1e-4).pow(1.8) for channel in colour])
 
 
 def sky_colour(photos: Photos | None, sky: torch.Tensor, direction: Vector) -> Vector:
-    """Light (N, R) that comes from a direction (N, R each) of skies (N, SKY_COLUMNS)."""
+    """Return light (N, R) that comes from a direction (N, R each) of skies (N, SKY_COLUMNS)."""
     x, y, z = direction
     height = torch.atan2(z, (x * x + y * y).sqrt().clamp(min=1e-6))
     column = {name: sky[:, index, None] for index, name in enumerate(('panorama', 'yaw', 'gain', 'red', 'blue'))}
@@ -169,6 +179,6 @@ def sky_colour(photos: Photos | None, sky: torch.Tensor, direction: Vector) -> V
         extent = (torch.full_like(x, columns), torch.full_like(x, rows))
         seen = _bilinear(photos.skies.view(-1), start, *place, *extent, wrap=True)
         real = column['panorama'] > 0
-        colour = tuple(torch.where(real, one.pow(1.8), plain) for one, plain in zip(seen, colour, strict=True))
+        colour = vector([torch.where(real, one.pow(1.8), plain) for one, plain in zip(seen, colour, strict=True)])
     tint = (column['red'], torch.ones_like(column['red']), column['blue'])
-    return tuple(one * column['gain'] * t for one, t in zip(colour, tint, strict=True))
+    return vector([one * column['gain'] * t for one, t in zip(colour, tint, strict=True)])

@@ -66,14 +66,14 @@ class Ground:
 
 
 def upright_axes(yaw: np.ndarray) -> np.ndarray:
-    """(..., 3, 3) of things that stand, turned by yaw (...) about z."""
+    """Return axes (..., 3, 3) of things that stand, turned by yaw (...) about z."""
     cos, sin, zero = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)
     rows = [np.stack([cos, sin, zero], -1), np.stack([-sin, cos, zero], -1), np.stack([zero, zero, zero + 1], -1)]
     return np.stack(rows, axis=-2)
 
 
 def random_axes(draws: Draws, n: int) -> np.ndarray:
-    """(W, n, 3, 3) turned any way: from a quaternion of three uniform numbers (Shoemake 1992)."""
+    """Draw axes (W, n, 3, 3) turned any way: from a quaternion of three uniform numbers (Shoemake 1992)."""
     first, second, third = (draws.uniform(0, 1, n) for _ in range(3))
     a, b = np.sqrt(1 - first), np.sqrt(first)
     x, y = a * np.sin(2 * np.pi * second), a * np.cos(2 * np.pi * second)
@@ -87,17 +87,18 @@ def random_axes(draws: Draws, n: int) -> np.ndarray:
 
 
 def gap(things: Things, way: np.ndarray, round_things: slice) -> np.ndarray:
-    """(W, n): at least so far do things keep from the points (W, m, 3) of a way; ``round_things`` are ellipsoids."""
+    """Say how far (W, n) things keep at least from the points (W, m, 3) of a way; ``round_things`` are ellipsoids."""
     local = np.einsum('wnij,wnmj->wnmi', things.axes, way[:, None] - things.centre[:, :, None])
     half = things.half[:, :, None]
     found = np.linalg.norm((np.abs(local) - half).clip(min=0), axis=-1)
     inner, half = local[:, round_things], half[:, round_things].clip(min=1e-6)
     found[:, round_things] = (np.linalg.norm(inner / half, axis=-1) - 1) * half.min(-1)
-    return found.min(axis=-1)
+    least: np.ndarray = found.min(axis=-1)
+    return least
 
 
 def make_furniture(draws: Draws, ground: Ground) -> Things:
-    """Upright boxes (W, UPRIGHT): the table, then cabinets, poles, beams and shelves, or buildings."""
+    """Draw upright boxes (W, UPRIGHT): the table, then cabinets, poles, beams and shelves, or buildings."""
     kind, n = ground.kind, UPRIGHT
     low, high = (_FLAT[kind][:, side, None, None] for side in (0, 1))
     flat = np.exp(draws.uniform(low, high, n, 2))
@@ -148,7 +149,7 @@ def _put_table(draws: Draws, ground: Ground, things: Things) -> None:
 
 
 def make_solids(draws: Draws, ground: Ground) -> Things:
-    """Clutter (W, SOLIDS) on the table, on the floor and in the air; outdoors hills and trees among it."""
+    """Draw clutter (W, SOLIDS) on the table, on the floor and in the air; outdoors hills and trees among it."""
     kind, n = ground.kind, SOLIDS
     low, high = (_ITEM[kind][:, side, None] for side in (0, 1))
     half = np.exp(draws.uniform(low, high, n))[..., None] * draws.log_uniform(0.4, 1.6, n, 3)
@@ -176,7 +177,7 @@ def make_solids(draws: Draws, ground: Ground) -> Things:
 
 
 def _put_ramps(draws: Draws, ground: Ground, things: Things) -> None:
-    """Plates on a slope, sunk into the ground, where there is room for them."""
+    """Put plates on a slope, sunk into the ground, where there is room for them."""
     n = _RAMPS.stop
     scale = np.choose(ground.kind, (0.4, 0.8, 2.0, 4.0))[:, None, None]
     half = np.concatenate([draws.log_uniform(0.5, 2.0, n, 2) * scale, np.full_like(scale, 0.05) * np.ones((n, 1))], -1)
@@ -194,7 +195,7 @@ def _put_ramps(draws: Draws, ground: Ground, things: Things) -> None:
 
 
 def _put_landscape(draws: Draws, ground: Ground, things: Things) -> None:
-    """Outdoors: hills out of wide ellipsoids, trees out of crowns over trunks."""
+    """Put hills out of wide ellipsoids outdoors, and trees out of crowns over trunks."""
     hills, trees = _HILLS.stop - _HILLS.start, _CROWNS.stop - _CROWNS.start
     outdoors = (ground.kind == OPEN)[:, None, None]
     half = np.concatenate([draws.log_uniform(3, 25, hills, 2), draws.log_uniform(0.3, 5, hills, 1)], axis=-1)

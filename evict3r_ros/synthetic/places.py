@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Places: worlds in which little can be guessed, seen by cameras that are carried, flown or driven.
 
-Tables with clutter seen from near, cluttered rooms, halls and open ground under a sky; beside the rooms and corridors of
-``world``, whose scenes they share.
+Tables with clutter seen from near, cluttered rooms, halls and open ground under a sky; beside the rooms and corridors
+of ``world``, whose scenes they share.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _wander(draws: Draws, ground: Ground) -> Wander:
 
 
 def _boxes(furniture: Things, posters: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Centres, half edges and yaws of a scene's upright boxes."""
+    """Return centres, half edges and yaws of a scene's upright boxes."""
     yaw = np.arctan2(furniture.axes[..., 0, 1], furniture.axes[..., 0, 0])
     parts = zip((furniture.centre, furniture.half, yaw), posters, strict=True)
     return tuple(np.concatenate(pair, axis=1) for pair in parts)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evict3r_ros.synthetic.ray_vectors import FAR, NEAR, Vector, nearest, without_zero
+from evict3r_ros.synthetic.ray_vectors import FAR, NEAR, Vector, dot, nearest, vector, without_zero
 from evict3r_ros.synthetic.scene import BOXES, CYLINDERS, SIDES, SURFACES, Scene
 from evict3r_ros.synthetic.solids import solid_hits, solid_surface
 
@@ -34,24 +34,28 @@ class Hits:
 
 
 def box_distances(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
-    """Distance (N, R, BOXES) at which rays from outside enter each box; origin (N, R or 1), direction (N, R)."""
+    """Return where rays from outside enter each box (N, R, BOXES); origin (N, R or 1), direction (N, R)."""
     cos, sin = scene.box_yaw.cos()[:, None], scene.box_yaw.sin()[:, None]
     x, y, z = (component[..., None] - scene.box_centre[:, None, :, axis] for axis, component in enumerate(origin))
     dx, dy, dz = (component[..., None] for component in direction)
     starts = (cos * x + sin * y, cos * y - sin * x, z)
     runs = (cos * dx + sin * dy, cos * dy - sin * dx, dz)
-    enter = leave = None
-    for axis in range(3):
+
+    def between_faces(axis: int) -> tuple[torch.Tensor, torch.Tensor]:
         inverse = 1.0 / without_zero(runs[axis])
         middle = -starts[axis] * inverse
         reach = scene.box_half[:, None, :, axis] * inverse.abs()
-        enter = middle - reach if enter is None else torch.maximum(enter, middle - reach)
-        leave = middle + reach if leave is None else torch.minimum(leave, middle + reach)
+        return middle - reach, middle + reach
+
+    enter, leave = between_faces(0)
+    for axis in (1, 2):
+        first, last = between_faces(axis)
+        enter, leave = torch.maximum(enter, first), torch.minimum(leave, last)
     return torch.where((enter < leave) & (enter > NEAR), enter, FAR)
 
 
 def cylinder_distances(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
-    """As ``box_distances``, (N, R, CYLINDERS)."""
+    """Return, as ``box_distances``, (N, R, CYLINDERS)."""
     x, y, z = (component[..., None] - scene.cylinder_centre[:, None, :, axis] for axis, component in enumerate(origin))
     dx, dy, dz = (component[..., None] for component in direction)
     radius, half = scene.cylinder_extent[:, None, :, 0], scene.cylinder_extent[:, None, :, 1]
@@ -67,7 +71,7 @@ def cylinder_distances(scene: Scene, origin: Vector, direction: Vector) -> torch
 
 
 def sphere_distances(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
-    """As ``box_distances``, (N, R, SPHERES)."""
+    """Return, as ``box_distances``, (N, R, SPHERES)."""
     x, y, z = (component[..., None] - scene.sphere_centre[:, None, :, axis] for axis, component in enumerate(origin))
     dx, dy, dz = (component[..., None] for component in direction)
     radius = scene.sphere_radius[:, None]
@@ -79,7 +83,7 @@ def sphere_distances(scene: Scene, origin: Vector, direction: Vector) -> torch.T
 
 
 def is_shadowed(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
-    """(N, R) bool: whether a thing stands between origins (N, R) and origin + direction."""
+    """Say (N, R) whether a thing stands between origins (N, R) and origin + direction."""
     least = torch.minimum(
         nearest(box_distances, scene, origin, direction)[0],
         torch.minimum(
@@ -94,7 +98,7 @@ def is_shadowed(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor
 
 
 def ray_cast(scene: Scene, origin: Vector, direction: Vector) -> Hits:
-    """The nearest hit of rays from inside the outer walls; origin (N, 1) each, direction (N, R) each."""
+    """Find the nearest hit of rays from inside the outer walls; origin (N, 1) each, direction (N, R) each."""
     box, box_index = nearest(box_distances, scene, origin, direction)
     cylinder, cylinder_index = nearest(cylinder_distances, scene, origin, direction)
     sphere, sphere_index = nearest(sphere_distances, scene, origin, direction)
@@ -113,7 +117,7 @@ def ray_cast(scene: Scene, origin: Vector, direction: Vector) -> Hits:
     is_box = (box <= distance) & ~is_sphere & ~is_cylinder
 
     def of(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Rows (N, R) of a column (N, items)."""
+        """Take rows (N, R) of a column (N, items)."""
         return table.gather(1, index)
 
     px, py, pz = (o + distance * d for o, d in zip(origin, direction, strict=True))
@@ -130,12 +134,12 @@ def ray_cast(scene: Scene, origin: Vector, direction: Vector) -> Hits:
     share = [lx.abs() / halves[0], ly.abs() / halves[1], mz.abs() / halves[2]]
     most = torch.maximum(torch.maximum(share[0], share[1]), share[2])
     box_axis = torch.where(share[0] >= most, 0, torch.where(share[1] >= most, 1, 2))
-    axis = torch.where(is_box, box_axis, side_axis)
+    face_axis = torch.where(is_box, box_axis, side_axis)
     # Normals of flat faces, in their own frame and turned back; then of round ones.
     tx, ty = cos * direction[0] + sin * direction[1], cos * direction[1] - sin * direction[0]
-    nx = torch.where(axis == 0, -torch.sign(tx), 0.0)
-    ny = torch.where(axis == 1, -torch.sign(ty), 0.0)
-    nz = torch.where(axis == 2, -torch.sign(direction[2]), 0.0)
+    nx = torch.where(face_axis == 0, -torch.sign(tx), 0.0)
+    ny = torch.where(face_axis == 1, -torch.sign(ty), 0.0)
+    nz = torch.where(face_axis == 2, -torch.sign(direction[2]), 0.0)
     nx, ny = cos * nx - sin * ny, sin * nx + cos * ny
     radius = torch.where(
         is_sphere, of(scene.sphere_radius, sphere_index), of(scene.cylinder_extent[..., 0], cylinder_index)
@@ -150,9 +154,9 @@ def ray_cast(scene: Scene, origin: Vector, direction: Vector) -> Hits:
     )
     longitude = torch.atan2(my, mx) * radius
     latitude = torch.asin((mz / radius).clamp(-1, 1)) * radius
-    u = torch.where(is_round, longitude, torch.where((axis == 0) & ~is_lid, ly, lx))
+    u = torch.where(is_round, longitude, torch.where((face_axis == 0) & ~is_lid, ly, lx))
     v = torch.where(
-        is_sphere, latitude, torch.where(is_cylinder & ~is_lid, mz, torch.where((axis == 2) | is_lid, ly, mz))
+        is_sphere, latitude, torch.where(is_cylinder & ~is_lid, mz, torch.where((face_axis == 2) | is_lid, ly, mz))
     )
     upper = torch.where(
         side_axis == 0, direction[0] > 0, torch.where(side_axis == 1, direction[1] > 0, direction[2] > 0)
@@ -170,13 +174,14 @@ def _nearer_solids(scene: Scene, origin: Vector, direction: Vector, hits: Hits) 
     solid = solid_hits(scene, origin, direction)
     before = solid.distance < hits.distance
     distance = torch.minimum(solid.distance, hits.distance)
-    point = tuple(o + distance * d for o, d in zip(origin, direction, strict=True))
+    point = vector([o + distance * d for o, d in zip(origin, direction, strict=True)])
     normal, u, v = solid_surface(scene, solid.index, point)
-    away = sum(n * d for n, d in zip(normal, direction, strict=True)) > 0
+    away = dot(normal, direction) > 0
+    facing = [torch.where(away, -component, component) for component in normal]
     return Hits(
         distance,
         torch.where(before, SURFACES + solid.index, hits.surface),
-        tuple(torch.where(before, torch.where(away, -n, n), old) for n, old in zip(normal, hits.normal, strict=True)),
+        vector([torch.where(before, new, old) for new, old in zip(facing, hits.normal, strict=True)]),
         torch.where(before, u, hits.u),
         torch.where(before, v, hits.v),
     )

@@ -13,7 +13,7 @@ from evict3r_ros.synthetic.compression import compress_blocks
 from evict3r_ros.synthetic.effects import BLOCKS, apply_effects, bend, exposure_steps
 from evict3r_ros.synthetic.photos import Photos, photo_colour, sky_colour
 from evict3r_ros.synthetic.ray_cast import Hits, is_shadowed, ray_cast
-from evict3r_ros.synthetic.ray_vectors import Vector
+from evict3r_ros.synthetic.ray_vectors import Vector, dot, total, vector
 from evict3r_ros.synthetic.scene import LAMPS, Scene
 from evict3r_ros.synthetic.shutter import motion_blur, roll_shutter
 from evict3r_ros.synthetic.texture import BLEND, COSINE, PHOTO, PLACE, SINE, SKY, TILES, albedo, noise_table
@@ -70,11 +70,13 @@ def render_frames(
     if scene.has_solids:
         x, y = roll_shutter(scene.effects, frames.turn, x, y, v.reshape(-1) / height - 0.5)
     rotation, position = frames.world_from_camera[:, :3, :3], frames.world_from_camera[:, :3, 3]
-    direction = tuple(
-        rotation[:, axis, 0, None] * x + rotation[:, axis, 1, None] * y + rotation[:, axis, 2, None]
-        for axis in range(3)
+    direction = vector(
+        [
+            rotation[:, axis, 0, None] * x + rotation[:, axis, 1, None] * y + rotation[:, axis, 2, None]
+            for axis in range(3)
+        ]
     )
-    origin = tuple(position[:, axis, None] for axis in range(3))
+    origin = vector([position[:, axis, None] for axis in range(3)])
     hits = ray_cast(scene, origin, direction)
     length = (x * x + y * y + 1).sqrt()
     material = scene.materials.gather(1, hits.surface[..., None].expand(-1, -1, scene.materials.shape[-1]))
@@ -83,10 +85,10 @@ def render_frames(
     if scene.has_solids:
         is_sky = material[..., PHOTO] == SKY
         seen = sky_colour(pigments.photos, scene.sky, direction)
-        light = tuple(torch.where(is_sky, one, other) for one, other in zip(seen, light, strict=True))
+        light = vector([torch.where(is_sky, one, other) for one, other in zip(seen, light, strict=True)])
         depth = torch.where(is_sky, SKY_DEPTH, depth)
     # Between the light of one room and of a hall lies a factor of ten; a camera exposes for it.
-    mean = sum(light).mean(dim=1, keepdim=True) / 3
+    mean = total(light).mean(dim=1, keepdim=True) / 3
     image = torch.stack([one / (0.35 + 1.9 * mean) for one in light], dim=1)
     image = image.view(-1, 3, height, width)
     if scene.has_solids:
@@ -109,9 +111,9 @@ def _reflected(
     material: torch.Tensor,
     width: int,
 ) -> Vector:
-    """Light (N, R) from what was hit; length (N, R) of the directions."""
-    point = tuple(o + hits.distance * d for o, d in zip(origin, direction, strict=True))
-    cosine = sum(n * d for n, d in zip(hits.normal, direction, strict=True)).abs() / length
+    """Return light (N, R) from what was hit; length (N, R) of the directions."""
+    point = vector([o + hits.distance * d for o, d in zip(origin, direction, strict=True)])
+    cosine = dot(hits.normal, direction).abs() / length
     footprint = hits.distance * scene.tan_half_fov[:, None] * (2 / width) / cosine.clamp(min=0.08)
     colour = albedo(pigments.noise, material, hits.u, hits.v, footprint)
     if pigments.photos is not None:
@@ -122,32 +124,32 @@ def _reflected(
         # The material's first colour is the photograph's tint.
         tint = [0.55 + 0.75 * material[..., channel] for channel in range(3)]
         blend = material[..., BLEND]
-        colour = tuple(torch.lerp(c, p * t, blend) for c, p, t in zip(colour, photo, tint, strict=True))
-    return tuple(c * s for c, s in zip(colour, _light(scene, point, hits.normal), strict=True))
+        colour = vector([torch.lerp(c, p * t, blend) for c, p, t in zip(colour, photo, tint, strict=True)])
+    return vector([c * s for c, s in zip(colour, _light(scene, point, hits.normal), strict=True)])
 
 
-def _light(scene: Scene, point, normal) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Red, green and blue light (N, R) on points: from all lamps, the strongest of them with its shadow."""
-    best = chosen = None
-    lights = [scene.ambient[:, channel, None].expand_as(point[0]) for channel in range(3)]
-    strongest = [torch.zeros_like(point[0]) for _ in range(3)]
-    for lamp in range(LAMPS):
-        to_lamp = tuple(scene.lamps[:, lamp, axis, None] - point[axis] for axis in range(3))
-        square = sum(t * t for t in to_lamp)
-        facing = (sum(t * n for t, n in zip(to_lamp, normal, strict=True)) * square.clamp(min=1e-2).rsqrt()).clamp(
-            min=0
-        )
+def _light(scene: Scene, point: Vector, normal: Vector) -> Vector:
+    """Return red, green and blue light (N, R) on points: from all lamps, the strongest of them with its shadow."""
+
+    def of_lamp(lamp: int) -> tuple[Vector, list[torch.Tensor]]:
+        """Return the way to a lamp, and its light."""
+        to_lamp = vector([scene.lamps[:, lamp, axis, None] - point[axis] for axis in range(3)])
+        square = dot(to_lamp, to_lamp)
+        facing = (dot(to_lamp, normal) * square.clamp(min=1e-2).rsqrt()).clamp(min=0)
         strength = facing / (1 + 0.12 * square)
-        parts = [scene.lamp_colour[:, lamp, channel, None] * strength for channel in range(3)]
+        return to_lamp, [scene.lamp_colour[:, lamp, channel, None] * strength for channel in range(3)]
+
+    chosen, strongest = of_lamp(0)
+    lights = [scene.ambient[:, channel, None] + strongest[channel] for channel in range(3)]
+    best = strongest[0] + strongest[1] + strongest[2]
+    for lamp in range(1, LAMPS):
+        to_lamp, parts = of_lamp(lamp)
         lights = [light + part for light, part in zip(lights, parts, strict=True)]
         power = parts[0] + parts[1] + parts[2]
-        if best is None:
-            best, chosen, strongest = power, to_lamp, parts
-        else:
-            stronger = power > best
-            best = torch.maximum(power, best)
-            chosen = tuple(torch.where(stronger, new, old) for new, old in zip(to_lamp, chosen, strict=True))
-            strongest = [torch.where(stronger, new, old) for new, old in zip(parts, strongest, strict=True)]
-    lamp_at = tuple(p + t for p, t in zip(point, chosen, strict=True))
-    shadow = is_shadowed(scene, lamp_at, tuple(-t for t in chosen)).to(best.dtype)
-    return tuple(light - part * shadow for light, part in zip(lights, strongest, strict=True))
+        stronger = power > best
+        best = torch.maximum(power, best)
+        chosen = vector([torch.where(stronger, new, old) for new, old in zip(to_lamp, chosen, strict=True)])
+        strongest = [torch.where(stronger, new, old) for new, old in zip(parts, strongest, strict=True)]
+    lamp_at = vector([p + t for p, t in zip(point, chosen, strict=True)])
+    shadow = is_shadowed(scene, lamp_at, vector([-t for t in chosen])).to(best.dtype)
+    return vector([light - part * shadow for light, part in zip(lights, strongest, strict=True)])

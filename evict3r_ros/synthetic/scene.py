@@ -73,7 +73,7 @@ class Scene:
 
     @property
     def has_solids(self) -> bool:
-        """Whether there are solids, a sky and a camera with a shutter: a question of shape, not of a world."""
+        """Say whether there are solids, a sky and a camera with a shutter: a question of shape, not of a world."""
         return self.solid_centre.shape[1] > 0
 
     def with_solids(self) -> Scene:

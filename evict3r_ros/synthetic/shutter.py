@@ -14,7 +14,7 @@ _LONGEST = 0.06
 
 
 def turned_ray(turn: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """How fast the ray (x, y, 1) (N, R) of a camera moves in it while it turns by ``turn`` (N, 3), radians, a frame."""
+    """Say how fast the ray (x, y, 1) (N, R) moves in a camera that turns by ``turn`` (N, 3), radians, a frame."""
     a, b, c = (turn[:, axis, None] for axis in range(3))
     dx, dy, dz = b - c * y, c * x - a, a * y - b * x
     return dx - x * dz, dy - y * dz
@@ -23,9 +23,10 @@ def turned_ray(turn: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[to
 def roll_shutter(
     faults: torch.Tensor, turn: torch.Tensor, x: torch.Tensor, y: torch.Tensor, row: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rays x, y (N, R) as the middle row's camera sees them, of pixels read at ``row`` (R,), -0.5 to 0.5 of the height.
+    """Return rays x, y (N, R) as the middle row's camera sees them, of pixels read at other times.
 
-    Depth stays exact for what each pixel shows; the pose is that of the middle row.
+    row: (R,) of the pixels, -0.5 to 0.5 of the height. Depth stays exact for what each pixel shows; the pose is that of
+    the middle row.
     """
     dx, dy = turned_ray(turn, x, y)
     late = faults[:, READOUT, None] * row
@@ -35,9 +36,9 @@ def roll_shutter(
 def motion_blur(
     image: torch.Tensor, faults: torch.Tensor, turn: torch.Tensor, x: torch.Tensor, y: torch.Tensor, edge: torch.Tensor
 ) -> torch.Tensor:
-    """image (N, 3, H, W) -> the same, averaged along the way of each pixel's ray x, y (N, H * W) while the shutter is open.
+    """Average image (N, 3, H, W) along the way of each pixel's ray while the shutter is open.
 
-    edge: (N, 1) tangent at the image's side.
+    x, y: (N, H * W) of the rays. edge: (N, 1) tangent at the image's side.
     """
     height, width = image.shape[-2:]
     pixels = width / 2 / edge * faults[:, SHUTTER, None]
@@ -50,7 +51,8 @@ def motion_blur(
         indexing='ij',
     )
     u, v, dx, dy = u.reshape(1, -1), v.reshape(1, -1), dx * shorter, dy * shorter
-    flat, total = image.flatten(2), 0.0
+    flat = image.flatten(2)
+    total = torch.zeros_like(flat)
     for tap in range(_TAPS):
         along = tap / (_TAPS - 1) - 0.5
         column = (u + along * dx).round().clamp(0, width - 1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evict3r_ros.synthetic.ray_vectors import FAR, NEAR, Vector, nearest, without_zero
+from evict3r_ros.synthetic.ray_vectors import FAR, NEAR, Vector, nearest, total, vector, without_zero
 from evict3r_ros.synthetic.scene import SOLID_BOXES, SOLID_ELLIPSOIDS, Scene
 
 _BOXES = slice(0, SOLID_BOXES)
@@ -31,32 +31,37 @@ class SolidHits:
 
 
 def _unit_frame(scene: Scene, which: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    """Centres (N, S, 3) and the matrices (N, S, 3, 3) from the world to a solid's unit frame; 0 for one without extent."""
+    """Return centres (N, S, 3) and matrices (N, S, 3, 3) from the world to unit frames; 0 without extent."""
     half = scene.solid_half[:, which]
     inverse = torch.where(half > 0, 1 / half.clamp(min=1e-6), 0.0)
     return scene.solid_centre[:, which], scene.solid_axes[:, which] * inverse[..., None]
 
 
 def _local(scene: Scene, which: slice, origin: Vector, direction: Vector) -> tuple[Vector, Vector]:
-    """Origins and directions (N, R, S) in the unit frames."""
+    """Return origins and directions (N, R, S) in the unit frames."""
     centre, matrix = _unit_frame(scene, which)
-    offset = tuple(component[..., None] - centre[:, None, :, axis] for axis, component in enumerate(origin))
-    run = tuple(component[..., None] for component in direction)
+    offset = vector([component[..., None] - centre[:, None, :, axis] for axis, component in enumerate(origin)])
+    run = vector([component[..., None] for component in direction])
     rows = [[matrix[:, None, :, row, axis] for axis in range(3)] for row in range(3)]
-    starts, runs = (
-        tuple(row[0] * vector[0] + row[1] * vector[1] + row[2] * vector[2] for row in rows) for vector in (offset, run)
-    )
-    return starts, runs
+
+    def in_frame(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> Vector:
+        return vector([row[0] * x + row[1] * y + row[2] * z for row in rows])
+
+    return in_frame(*offset), in_frame(*run)
 
 
 def _box_distances(scene: Scene, origin: Vector, direction: Vector) -> torch.Tensor:
     starts, runs = _local(scene, _BOXES, origin, direction)
-    enter = leave = None
-    for start, run in zip(starts, runs, strict=True):
-        inverse = 1.0 / without_zero(run)
-        middle, reach = -start * inverse, inverse.abs()
-        enter = middle - reach if enter is None else torch.maximum(enter, middle - reach)
-        leave = middle + reach if leave is None else torch.minimum(leave, middle + reach)
+
+    def between_faces(axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+        inverse = 1.0 / without_zero(runs[axis])
+        middle, reach = -starts[axis] * inverse, inverse.abs()
+        return middle - reach, middle + reach
+
+    enter, leave = between_faces(0)
+    for axis in (1, 2):
+        first, last = between_faces(axis)
+        enter, leave = torch.maximum(enter, first), torch.minimum(leave, last)
     return torch.where((enter < leave) & (enter > NEAR), enter, FAR)
 
 
@@ -83,18 +88,16 @@ def _cylinder_distances(scene: Scene, origin: Vector, direction: Vector) -> torc
 
 def solid_hits(scene: Scene, origin: Vector, direction: Vector) -> SolidHits:
     """Find the nearest solid; origin (N, R or 1) each, direction (N, R) each."""
-    best = index = None
-    kinds = ((_BOXES, _box_distances), (_ELLIPSOIDS, _ellipsoid_distances), (_CYLINDERS, _cylinder_distances))
-    for which, distances in kinds:
+    best, index = nearest(_box_distances, scene, origin, direction)
+    for which, distances in ((_ELLIPSOIDS, _ellipsoid_distances), (_CYLINDERS, _cylinder_distances)):
         distance, own = nearest(distances, scene, origin, direction)
-        own = own + which.start
-        index = own if best is None else torch.where(distance < best, own, index)
-        best = distance if best is None else torch.minimum(distance, best)
+        index = torch.where(distance < best, own + which.start, index)
+        best = torch.minimum(distance, best)
     return SolidHits(best, index)
 
 
 def solid_surface(scene: Scene, index: torch.Tensor, point: Vector) -> tuple[Vector, torch.Tensor, torch.Tensor]:
-    """Outward unit normal and place u, v in metres (N, R each) at points (N, R) on the solids of that index (N, R)."""
+    """Return unit normal, outward, and place u, v in metres (N, R each) at points on the solids of an index (N, R)."""
     centre, matrix = _unit_frame(scene, slice(None))
 
     def of(table: torch.Tensor) -> torch.Tensor:
@@ -117,7 +120,7 @@ def solid_surface(scene: Scene, index: torch.Tensor, point: Vector) -> tuple[Vec
         torch.where(is_box, torch.where(on_x | on_y, 0.0, z.sign()), torch.where(is_lid, z.sign(), round_z)),
     )
     # A normal turns with the inverse transpose, which for a matrix from the world is the transpose.
-    normal = [sum(rows[row][axis] * local[row] for row in range(3)) for axis in range(3)]
+    normal = [total(vector([rows[row][axis] * local[row] for row in range(3)])) for axis in range(3)]
     length = (normal[0].square() + normal[1].square() + normal[2].square()).clamp(min=1e-20).rsqrt()
     around = torch.atan2(y, x) * 0.5 * (half[0] + half[1])
     up = torch.where(is_ellipsoid, torch.asin(z.clamp(-1, 1)), z) * half[2]
@@ -125,7 +128,7 @@ def solid_surface(scene: Scene, index: torch.Tensor, point: Vector) -> tuple[Vec
     flat_v = torch.where((on_x | on_y) & is_box, z * half[2], y * half[1])
     is_flat = is_box | is_lid
     return (
-        tuple(component * length for component in normal),
+        vector([component * length for component in normal]),
         torch.where(is_flat, flat_u, around),
         torch.where(is_flat, flat_v, up),
     )

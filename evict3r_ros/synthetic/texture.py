@@ -23,12 +23,12 @@ _OCTAVES = 3
 
 
 def noise_table(device: torch.device | str = 'cpu') -> torch.Tensor:
-    """(16384,) float32 in 0 … 1, a square of 128 cells a side: the one source of all noise."""
+    """Return (16384,) float32 in 0 … 1, a square of 128 cells a side: the one source of all noise."""
     return torch.from_numpy(Draws([0], _TABLE * _TABLE).uniform(0, 1, _TABLE * _TABLE)[0].astype(np.float32)).to(device)
 
 
 def draw_materials(draws: Draws, count: int, sides: int, inner_walls: int, posters: slice) -> np.ndarray:
-    """(W, count, COLUMNS): outer sides and inner walls are paler and calmer than things, posters livelier."""
+    """Draw (W, count, COLUMNS): outer sides and inner walls are paler and calmer than things, posters livelier."""
     worlds = len(draws)
     colours = draws.uniform(0.05, 0.95, count, 3, 3)
     grey = colours.mean(axis=-1, keepdims=True)
@@ -56,13 +56,13 @@ def draw_materials(draws: Draws, count: int, sides: int, inner_walls: int, poste
 
 
 def _cell(table: torch.Tensor, column: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-    """A number in 0 … 1 for each whole (column, row)."""
+    """Return a number in 0 … 1 for each whole (column, row)."""
     index = (column.to(torch.int32) + row.to(torch.int32) * _TABLE) & (_TABLE * _TABLE - 1)
     return table[index.long()]
 
 
 def _smooth(table: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Value noise in 0 … 1, smooth, of one cell a unit."""
+    """Return value noise in 0 … 1, smooth, of one cell a unit."""
     column, row = x.floor(), y.floor()
     s, t = x - column, y - row
     s, t = s * s * (3 - 2 * s), t * t * (3 - 2 * t)
@@ -74,7 +74,7 @@ def _smooth(table: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tens
 def albedo(
     table: torch.Tensor, material: torch.Tensor, u: torch.Tensor, v: torch.Tensor, footprint: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Red, green and blue (...) at place u, v (...) in metres on surfaces of material (..., COLUMNS).
+    """Return red, green and blue (...) at place u, v (...) in metres on surfaces of material (..., COLUMNS).
 
     footprint: metres that a pixel covers there; detail finer than that is left out, or it would sparkle from frame to
     frame.
@@ -99,11 +99,11 @@ def albedo(
 def _pattern(
     table: torch.Tensor, kind: torch.Tensor, x: torch.Tensor, y: torch.Tensor, width: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How much of the second and of the third colour; x, y in cells, width of a pixel in cells."""
+    """Say how much of the second and of the third colour there is; x, y in cells, width of a pixel in cells."""
     fine = (1.6 - 2.4 * width).clamp(0, 1)  # 0 where cells are smaller than pixels
 
     def line(value: torch.Tensor, thick: float) -> torch.Tensor:
-        """1 in lines around whole numbers, blurred to the pixel."""
+        """Return 1 in lines around whole numbers, blurred to the pixel."""
         return ((thick / 2 - (value - value.round()).abs()) / width + 0.5).clamp(0, 1) * fine
 
     column, row = x.floor(), y.floor()

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Worlds of a seed: a floor plan, what stands in it, materials, lamps, a camera and its faults.
 
-A world is a handful of tensors of fixed size, so that worlds of all kinds render as one batch. It is drawn in float64 on
-the CPU, by numpy, from the seed alone: the same wherever it is rendered.
+A world is a handful of tensors of fixed size, so that worlds of all kinds render as one batch. It is drawn in float64
+on the CPU, by numpy, from the seed alone: the same wherever it is rendered.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CameraMotion(Protocol):
     """How the cameras of W worlds move."""
 
     def poses(self, times: np.ndarray, loop: float | None = None) -> np.ndarray:
-        """world_from_camera (W, F, 4, 4) float64 at times (F,) or (W, F) in frames; loop: see ``path.camera_poses``."""
+        """Return world_from_camera (W, F, 4, 4) float64 at times (F,) or (W, F); loop: see ``path.camera_poses``."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Worlds:
     """The floor plans, where there are any."""
 
     def poses(self, times: np.ndarray, loop: float | None = None) -> torch.Tensor:
-        """world_from_camera (W, F, 4, 4) float64 at times (F,) or (W, F) in frames; see ``path.camera_poses``."""
+        """Return world_from_camera (W, F, 4, 4) float64 at times (F,) or (W, F); see ``path.camera_poses``."""
         return torch.from_numpy(self.motion.poses(times, loop))
 
     def turns(self, times: np.ndarray, loop: float | None = None) -> torch.Tensor:
-        """Radians (W, F, 3) that the cameras turn in one frame of time, about their own axes."""
+        """Return radians (W, F, 3) that the cameras turn in one frame of time, about their own axes."""
         before, after = (self.motion.poses(times + shift, loop)[..., :3, :3] for shift in (-0.25, 0.25))
         turn = np.swapaxes(before, -1, -2) @ after
         # Of a small turn the skew part of the matrix is the rotation vector.
@@ -66,7 +66,10 @@ class Worlds:
 def make_worlds(
     seeds: Sequence[int], effects: bool = True, loop: bool = False, photos: PhotoCounts | None = None
 ) -> Worlds:
-    """Make one world a seed (an int of at least 0), with photographs on some if there are any. Raises ValueError without seeds."""
+    """Make one world a seed (an int of at least 0), with photographs on some if there are any.
+
+    Raises ValueError without seeds.
+    """
     if not len(seeds):
         raise ValueError('no seeds, no worlds')
     draws = Draws(seeds, _DRAWS)
@@ -107,14 +110,14 @@ def make_worlds(
 
 
 def _lay_photos(seeds: Sequence[int], materials: np.ndarray, photos: PhotoCounts) -> None:
-    """Photographs on most surfaces of half of the worlds, drawn apart so that all else stays as it is without them."""
+    """Lay photographs on most surfaces of half of the worlds, drawn apart so that all else stays as it is."""
     draws = Draws(seeds, _PHOTO_DRAWS, _PHOTO_STREAM)
     share = np.where(draws.chance(0.5), draws.uniform(0.5, 1.0), 0.0)
     draw_photos(draws, materials, photos, share, draws.log_uniform(0.3, 3.0, materials.shape[1]))
 
 
 def _beside_the_way(draws: Draws, layout: Layout, motion: Motion, count: int, reach: np.ndarray) -> np.ndarray:
-    """(W, count, 2): half of them near the way, half anywhere between the outer walls."""
+    """Draw places (W, count, 2), half of them near the way, half anywhere between the outer walls."""
     dense = motion.way.dense
     which = (draws.uniform(0, 1, count) * dense.shape[1]).astype(np.int64)
     near = np.take_along_axis(dense, which[..., None], axis=1)
@@ -123,17 +126,18 @@ def _beside_the_way(draws: Draws, layout: Layout, motion: Motion, count: int, re
     near = near + np.stack([np.cos(angle), np.sin(angle)], axis=-1) * far[..., None]
     anywhere = draws.uniform(-0.5, 0.5, count, 2) * layout.size[:, None, :2]
     place = np.where(draws.chance(0.55, count)[..., None], near, anywhere)
-    return np.clip(place, -layout.size[:, None, :2] / 2, layout.size[:, None, :2] / 2)
+    inside: np.ndarray = np.clip(place, -layout.size[:, None, :2] / 2, layout.size[:, None, :2] / 2)
+    return inside
 
 
 def _camera_heights(motion: Motion) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest (W, 1) that a camera comes, with clearance."""
+    """Return the lowest and highest (W, 1) that a camera comes, with clearance."""
     swing = motion.height[:, 1:] + motion.bob[:, :1] + CLEARANCE
     return motion.height[:, :1] - swing, motion.height[:, :1] + swing
 
 
 def _boxes(draws: Draws, layout: Layout, motion: Motion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres, half edges and yaws of inner walls, furniture and posters, in this order."""
+    """Draw centres, half edges and yaws of inner walls, furniture and posters, in this order."""
     count = INNER_WALLS + FURNITURE
     height = layout.size[:, 2:]
     flat = draws.log_uniform(0.08, 0.7, count, 2)
@@ -166,18 +170,21 @@ def _boxes(draws: Draws, layout: Layout, motion: Motion) -> tuple[np.ndarray, np
     centre[:, :INNER_WALLS] = np.where(walled[..., None], layout.wall_centre, centre[:, :INNER_WALLS])
     half[:, :INNER_WALLS] = np.where(walled[..., None], layout.wall_half, half[:, :INNER_WALLS])
     posters = draw_posters(draws, layout.size)
-    return tuple(np.concatenate(pair, axis=1) for pair in zip((centre, half, yaw), posters, strict=True))
+    own = (centre, half, yaw)
+    centre, half, yaw = (np.concatenate(pair, axis=1) for pair in zip(own, posters, strict=True))
+    return centre, half, yaw
 
 
 def _clear_of_the_way(centre: np.ndarray, half: np.ndarray, yaw: np.ndarray, motion: Motion) -> np.ndarray:
-    """(W, n) bool: whether a camera on its way keeps its distance from the boxes, or passes above or below."""
+    """Say (W, n) whether a camera on its way keeps its distance from the boxes, or passes above or below."""
     cos, sin = np.cos(yaw)[..., None], np.sin(yaw)[..., None]
     away = motion.way.dense[:, None] - centre[:, :, None, :2]
     x, y = cos * away[..., 0] + sin * away[..., 1], cos * away[..., 1] - sin * away[..., 0]
     gap = np.hypot((np.abs(x) - half[..., :1]).clip(min=0), (np.abs(y) - half[..., 1:2]).clip(min=0)).min(axis=-1)
     low, high = _camera_heights(motion)
     passed = (centre[..., 2] + half[..., 2] < low) | (centre[..., 2] - half[..., 2] > high)
-    return (gap > CLEARANCE) | passed
+    clear: np.ndarray = (gap > CLEARANCE) | passed
+    return clear
 
 
 def draw_posters(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -202,7 +209,7 @@ def draw_posters(draws: Draws, size: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _upright(draws: Draws, layout: Layout, motion: Motion, count: int, round_ends: bool) -> tuple[np.ndarray, ...]:
-    """Centres (W, n, 3) and extents (radius, half height) (W, n, 2) of cylinders, or of balls."""
+    """Draw centres (W, n, 3) and extents (radius, half height) (W, n, 2) of cylinders, or of balls."""
     height = layout.size[:, 2:]
     radius = draws.log_uniform(0.08, 0.45, count)
     pillar = draws.chance(0.4, count)
@@ -218,7 +225,7 @@ def _upright(draws: Draws, layout: Layout, motion: Motion, count: int, round_end
 
 
 def _lights(draws: Draws, layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places, colours, and the light from all around."""
+    """Draw places and colours of lamps, and the light from all around."""
     place = layout.lamps + draws.uniform(-0.4, 0.4, LAMPS, 2)
     height = layout.size[:, 2:] - draws.uniform(0.08, 0.5, LAMPS)
     tint = 1.0 + draws.uniform(-0.15, 0.15, LAMPS, 3)

@@ -40,7 +40,7 @@ _SHEET_ROWS = 8
 
 
 def world_camera(stream: WorldStream, size: tuple[int, int]) -> CameraModel:
-    """The camera of a stream with images of size (height, width), on the mast of a robot."""
+    """Describe the camera of a stream with images of size (height, width), on the mast of a robot."""
     base_from_camera = BODY_FROM_OPTICAL.copy()
     base_from_camera[:3, 3] = 0.1, 0.0, 0.4
     return CameraModel.pinhole('camera', size[1], size[0], stream.intrinsics, base_from_camera)
@@ -93,8 +93,9 @@ def tee_world_folder(
 
 
 def _millimetres(depth: np.ndarray) -> np.ndarray:
-    stored = (depth / DEPTH_UNIT).round().clip(0, np.iinfo(np.uint16).max)
-    return np.where(np.isfinite(depth), stored, 0).astype(np.uint16)
+    known = (depth / DEPTH_UNIT).round().clip(0, np.iinfo(np.uint16).max)
+    stored: np.ndarray = np.where(np.isfinite(depth), known, 0).astype(np.uint16)
+    return stored
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

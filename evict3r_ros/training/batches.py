@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -139,7 +139,7 @@ def _joined(batches: Sequence[Batch]) -> Batch:
     return Batch(batches[0].frames, concatenated([batch.scene for batch in batches]), *tensors)
 
 
-class _SpecDataset(Dataset):
+class _SpecDataset(Dataset[Batch]):
     def __init__(self, size: tuple[int, int], photos: PhotoCounts | None):
         self.size, self.photos = size, photos
 
@@ -162,7 +162,6 @@ def batches(
     next_spec: Callable[[], BatchSpec | None], size: tuple[int, int], workers: int, photos: PhotoCounts | None = None
 ) -> Iterator[Batch]:
     """Batches of the specs, in order, drawn ahead by so many processes (0: by this one)."""
-    ahead = {'prefetch_factor': 2, 'multiprocessing_context': 'spawn'} if workers else {}
     return iter(
         DataLoader(
             _SpecDataset(size, photos),
@@ -172,7 +171,8 @@ def batches(
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_one_thread,
             collate_fn=_as_it_is,
-            **ahead,
+            prefetch_factor=2 if workers else None,
+            multiprocessing_context='spawn' if workers else None,
         )
     )
 
@@ -181,7 +181,7 @@ def _one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:  # torch's stubs know only of lists that are collated
     return batch
 
 

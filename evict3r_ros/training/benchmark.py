@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,8 +13,11 @@ from evict3r_ros.training import schedule
 from evict3r_ros.training.batches import BatchSpec, make_batch
 from evict3r_ros.training.warm_up import warm_up
 
+if TYPE_CHECKING:
+    from evict3r_ros.training.train import Training
 
-def benchmark(training, steps: int = 10) -> None:
+
+def benchmark(training: Training, steps: int = 10) -> None:
     """Print it, for both lengths of clip."""
 
     def now() -> float:
@@ -46,7 +50,7 @@ def benchmark(training, steps: int = 10) -> None:
             times.append(now())
             training.optimizer_step()
             times.append(now())
-            parts = {name: total + b - a for (name, total), a, b in zip(parts.items(), times, times[1:])}
+            parts = {name: total + b - a for (name, total), a, b in zip(parts.items(), times, times[1:], strict=False)}
         start = now()
         for _ in range(steps):
             training.step(batch)

@@ -50,7 +50,7 @@ def _there_and_back(times: np.ndarray, visible: np.ndarray, generator: np.random
 
 
 def _frozen(times: np.ndarray, visible: np.ndarray, generator: np.random.Generator) -> None:
-    """The camera's driver hangs: one picture again and again, then the present."""
+    """Hang the camera's driver: one picture again and again, then the present."""
     start, end = _pause(times, generator)
     times[start:end] = times[start]
 
@@ -75,7 +75,7 @@ SHORTEST = 6
 
 
 def _cut(times: np.ndarray, generator: np.random.Generator) -> tuple[int, int]:
-    """A frame in the second to third quarter, and one before it."""
+    """Draw a frame in the second to third quarter, and one before it."""
     cut = int(generator.integers(len(times) // 3, 3 * len(times) // 4))
     return cut, int(generator.integers(0, cut))
 

@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
+
+P = ParamSpec('P')
+R = TypeVar('R')
 
 RECORDING = 'recording'
 PARTS = (RECORDING, 'attention', 'blocks', 'dense', 'loss', 'render')
@@ -21,11 +25,11 @@ class PartFailed(RuntimeError):
         self.part = part
 
 
-def compiled(part: str, function: Callable) -> Callable:
-    """The function compiled, telling which part it is when it fails; out of memory is no part's fault."""
+def compiled(part: str, function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function that tells which part it is when it fails; out of memory is no part's fault."""
     fast = torch.compile(function, dynamic=False)
 
-    def call(*args, **keywords):
+    def call(*args: P.args, **keywords: P.kwargs) -> R:
         try:
             return fast(*args, **keywords)
         except Exception as error:

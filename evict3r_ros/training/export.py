@@ -83,8 +83,8 @@ def export(shards: Path, out: Path, float16: bool = False) -> None:
     count = sum(value.numel() for value in packed.values() if value.dtype == torch.int8)
     print(
         f'{out}: {size / 1e6:.1f} MB, {sum(value.numel() for value in weights.values()) / 1e6:.1f} M numbers, '
-        f'{count / 1e6:.1f} M of them int8; rounding changed the weights by {100 * (changed / total) ** 0.5:.2f} % (root '
-        f'mean square)'
+        f'{count / 1e6:.1f} M of them int8; rounding changed the weights by {100 * (changed / total) ** 0.5:.2f} % '
+        f'(root mean square)'
     )
     if not progress.finished:
         print(

@@ -34,7 +34,7 @@ def is_known(depth: torch.Tensor) -> torch.Tensor:
 def depth_loss(raw: torch.Tensor, depth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss and, of it, the mean error |log d - log d*|.
 
-    raw (frames, 2, H, W) of the dense head, depth (frames, H, W), infinite where nothing is to be known: in the sky, and
+    raw (frames, 2, H, W) of the dense head, depth (frames, H, W), infinite where nothing is to be known: in the sky and
     before a covered camera. The error is relative, since the metrics are. Confidence c = 1 + exp(x) follows DUSt3R
     (arXiv 2312.14132, eq. 4), c error - alpha log c, but is told of the error without telling the depth: every pixel
     counts the same there. Where depth is not to be known the error counts as UNKNOWN_ERROR. The gradients of log depth
@@ -75,7 +75,8 @@ def pose_loss(
     one is asked for.
     """
     far = 1 + target[..., :3].norm(dim=-1)
-    total = weights = 0.0
+    total: torch.Tensor | float = 0.0
+    weights = 0.0
     for age, estimate in enumerate(reversed(estimates)):
         translation = (estimate[..., :3] - target[..., :3]).abs().sum(-1) / far
         one = (estimate[..., 3:7] - target[..., 3:]).abs().sum(-1)
@@ -84,4 +85,5 @@ def pose_loss(
         error = TRANSLATION_WEIGHT * translation + ROTATION_WEIGHT * torch.minimum(one, other) + FOV_WEIGHT * view
         loss = (error * visible).sum() / visible.sum().clamp(min=1)
         total, weights = total + ROUND_DISCOUNT**age * loss, weights + ROUND_DISCOUNT**age
+    assert isinstance(total, torch.Tensor), 'no rounds'
     return total / weights

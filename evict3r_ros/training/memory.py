@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +17,9 @@ from evict3r_ros.training.compiled import compiled
 
 
 @cache
-def _compiled_flex():
-    return compiled('attention', flex_attention)
+def _compiled_flex() -> Callable[..., torch.Tensor]:
+    # A tensor alone, since nothing else is asked of it.
+    return cast(Callable[..., torch.Tensor], compiled('attention', flex_attention))
 
 
 class FlexMemory(CausalMemory):
@@ -34,7 +37,9 @@ class FlexMemory(CausalMemory):
         if tokens not in self._blocks:
             a_frame = tokens // self.frames
 
-            def earlier(batch, head, asking, asked):
+            def earlier(
+                batch: torch.Tensor, head: torch.Tensor, asking: torch.Tensor, asked: torch.Tensor
+            ) -> torch.Tensor:
                 return asking // a_frame >= asked // a_frame
 
             self._blocks[tokens] = create_block_mask(earlier, None, None, tokens, tokens, device=query.device)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import MethodType
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -24,12 +25,18 @@ from evict3r_ros.training.memory import FlexMemory
 from evict3r_ros.training.recording import RecordedStep
 from evict3r_ros.training.rendered_clips import RenderedClips
 
+P = ParamSpec('P')
+R = TypeVar('R')
+
 _PLAIN_FRAMES = 32
 
 
 @torch.no_grad()
 def initialise(network: StreamVGGT, seed: int) -> None:
-    """Weights to begin training with: torch's own for matrices and kernels, those below for what torch leaves at 0 or 1."""
+    """Set weights to begin training with.
+
+    Torch's own for matrices and kernels, those below for what torch leaves at 0 or 1.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(parameter: nn.Parameter, deviation: float) -> None:
@@ -81,7 +88,7 @@ class Outputs:
 
 
 def loss_terms(outputs: Outputs) -> dict[str, torch.Tensor]:
-    """The loss and its parts."""
+    """Return the loss and its parts."""
     depth_loss, depth_error = losses.depth_loss(outputs.raw, outputs.depth)
     pose_loss = losses.pose_loss(outputs.estimates, outputs.target, outputs.field_of_view, outputs.visible)
     return {
@@ -99,7 +106,11 @@ def _render_in_parts(
     images, depths = [], []
     for part in torch.arange(len(frames.time), device=frames.time.device).split(_PLAIN_FRAMES):
         those = Frames(frames.world_from_camera[part], frames.time[part], frames.turn[part])
-        image, depth = render_frames(scene.map(lambda each, of=part: each[of]), those, pigments, size)
+
+        def of_part(each: torch.Tensor, part: torch.Tensor = part) -> torch.Tensor:
+            return each[part]
+
+        image, depth = render_frames(scene.map(of_part), those, pigments, size)
         images.append(image)
         depths.append(depth)
     return torch.cat(images), torch.cat(depths)
@@ -129,14 +140,14 @@ class TrainingModel:
         self._compile_parts()
 
     def discard_recordings(self) -> None:
-        """Steps run as they are from now on; what recorded ones had allocated is free."""
+        """Run steps as they are from now on; what recorded ones had allocated is free."""
         self._recorded.clear()
 
     def _compile_parts(self) -> None:
         torch._dynamo.config.recompile_limit = 64
         network = self.network
 
-        def part(name: str, function: Callable, plain: Callable | None = None) -> Callable:
+        def part(name: str, function: Callable[P, R], plain: Callable[P, R] | None = None) -> Callable[P, R]:
             if name in self.compiled:
                 return compiled(name, function)
             return plain or function
@@ -146,17 +157,18 @@ class TrainingModel:
         self._recorded: dict[torch.Size, RecordedStep] = {}
         self._memory: Callable[[int], CausalMemory] = FlexMemory if 'attention' in self.compiled else CausalMemory
         self._memories: dict[int, CausalMemory] = {}
-        before, after = (part('blocks', half) for half in (Block.before, Block.after))
+        before, after = part('blocks', Block.before), part('blocks', Block.after)
         for module in network.modules():
             if isinstance(module, Block):
-                module.before, module.after = MethodType(before, module), MethodType(after, module)
+                module.before = MethodType(before, module)  # type: ignore[method-assign]  # compiled, it replaces its own
+                module.after = MethodType(after, module)  # type: ignore[method-assign]  # compiled, it replaces its own
         if 'dense' in self.compiled:
-            network.depth_head.to(memory_format=torch.channels_last)
+            network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self._dense = part('dense', network.depth_head.forward)
         self._has_tables = False
 
     def render(self, batch: Batch, size: tuple[int, int], supervised: torch.Tensor) -> RenderedClips:
-        """A batch's images and its truth; supervised: (n,) on the CPU. Nothing in it waits for the device."""
+        """Render a batch's images, its truth beside them; supervised: (n,) on the CPU. Nothing waits for the device."""
         scene = per_frame(batch.scene, batch.frames, self.device)
         flat = (batch.world_from_camera.flatten(0, 1), batch.times.flatten(), batch.turns.flatten(0, 1))
         visible = self._sent(batch.visible)
@@ -182,10 +194,11 @@ class TrainingModel:
     def forward(self, rendered: RenderedClips) -> Outputs:
         """One pass over clips.
 
-        Depth is predicted for the supervised frames of each clip, poses for all. On CUDA in bfloat16, where that is safe.
+        Depth is predicted for the supervised frames of each clip, poses for all. On CUDA in bfloat16, where that is
+        safe.
         """
-        clips, frames, *size = rendered.images.shape[:4]
-        size, network = tuple(size), self.network
+        clips, frames, height, width = rendered.images.shape[:4]
+        size, network = (height, width), self.network
         patches = (size[0] // PATCH, size[1] // PATCH)
         memory = self._memories.setdefault(frames, self._memory(frames))
         is_first = torch.arange(frames, device=self.device) == 0
@@ -207,7 +220,10 @@ class TrainingModel:
         return Outputs(raw, unit, estimates, target, field_of_view, rendered.visible)
 
     def forward_backward(self, rendered: RenderedClips) -> dict[str, torch.Tensor]:
-        """The loss and its parts; gradients lie in the weights then. As recorded, where a step of that shape has been."""
+        """Return the loss and its parts; gradients lie in the weights then.
+
+        As recorded, where a step of that shape has been.
+        """
         recorded = self._recorded.get(rendered.images.shape)
         return self._forward_backward(rendered) if recorded is None else recorded.repeat(rendered)
 

@@ -19,16 +19,17 @@ class AveragedOptimizer:
     """The optimizers of a network and the running mean of its weights, which is what is validated and shipped."""
 
     def __init__(self, network: StreamVGGT, learning_rate: float, ranks: Ranks):
-        self._network, self.ranks, self.parameters = network, ranks, list(network.parameters())
+        self._network, self.ranks = network, ranks
+        self.parameters: list[torch.Tensor] = list(network.parameters())
         self.optimizers = make_optimizers(network, learning_rate)
         self.mean = [parameter.detach().clone() for parameter in self.parameters]
 
     def step(self, step: int, rate: float) -> torch.Tensor:
-        """One step from the gradients that lie in the weights. Returns their norm before clipping."""
+        """Take one step from the gradients that lie in the weights. Returns their norm before clipping."""
         used = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         flat = torch.cat([gradient.reshape(-1) for gradient in used])
         self.ranks.average(flat)
-        norm = flat.norm()
+        norm: torch.Tensor = flat.norm()
         # A gradient that is no number is left out; looking whether it is one would wait for the device.
         flat.mul_((_LARGEST_NORM / (norm + 1e-6)).clamp(max=1.0)).nan_to_num_(0.0, 0.0, 0.0)
         torch._foreach_copy_(used, views_of(flat, used))

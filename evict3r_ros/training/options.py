@@ -26,7 +26,7 @@ _REFERENCE_FRAMES, _REFERENCE_RATE, _HIGHEST_RATE = 576, 1e-3, 2e-3
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line. Raises UserError for what cannot work."""
+    """Read the command line. Raises UserError for what cannot work."""
     parser = argparse.ArgumentParser(prog='python -m evict3r_ros.training.train', description=ABOUT.strip())
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where state, weights and loss curve go')
     parser.add_argument(
@@ -61,7 +61,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         '--textures',
         type=Path,
         metavar='DIR',
-        help='photographs to lay on surfaces, all images below this folder; panoramas of the sky in folders named skies',
+        help='photographs to lay on surfaces, all images below this folder; panoramas of the sky in folders '
+        'named skies',
     )
     parser.add_argument(
         '--places',
@@ -165,14 +166,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def learning_rate(args: argparse.Namespace, ranks: int) -> float:
-    """The one that was named, or what suits the frames of a step on all ranks."""
-    if args.learning_rate is not None:
-        return args.learning_rate
-    return min(_HIGHEST_RATE, _REFERENCE_RATE * (args.frames_a_step * ranks / _REFERENCE_FRAMES) ** 0.5)
+    """Return the one that was named, or what suits the frames of a step on all ranks."""
+    rate: float | None = args.learning_rate
+    if rate is None:
+        rate = min(_HIGHEST_RATE, _REFERENCE_RATE * (args.frames_a_step * ranks / _REFERENCE_FRAMES) ** 0.5)
+    return rate
 
 
 def command_line(args: argparse.Namespace, ranks: int) -> str:
-    """Return the command that these settings came from, for the record: without folders, which say nothing elsewhere."""
+    """Return the command that these settings came from, without the folders, which say nothing elsewhere."""
     start = f'torchrun --nproc-per-node {ranks}' if ranks > 1 else 'python'
     folders = ('--out', '--shards-to', '--textures')
     words = [
@@ -183,7 +185,7 @@ def command_line(args: argparse.Namespace, ranks: int) -> str:
 
 
 def record(args: argparse.Namespace) -> dict[str, str]:
-    """The settings as text, but for folders."""
+    """Return the settings as text, but for folders."""
     return {
         key: str(value)
         for key, value in vars(args).items()

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Draws how a training went, keeps its curve beside the picture, and tells it to the model card: ``--help`` says how."""
+"""Draws how a training went, keeps its curve beside the picture, tells it to the model card: ``--help`` says how."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import sys
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.training.schedule import learning_rate_factor, long_share
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _FIGURES = ('step', 'done', 'minutes', 'loss')
 _SETTINGS = (
@@ -68,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def read_curve(path: Path) -> dict[str, Any]:
-    """``calls``: the settings (text by name) of each; ``curve``: figures by name, a dict an entry.
+    """Read ``calls``: the settings (text by name) of each; ``curve``: figures by name, a dict an entry.
 
     path: of what the training wrote, or of what this wrote beside a picture. Raises UserError for what is neither.
     """
@@ -84,10 +87,12 @@ def read_curve(path: Path) -> dict[str, Any]:
 
 
 def join(curves: list[dict[str, Any]]) -> dict[str, Any]:
-    """One after the other as one: each knows the calls before it, but not always their figures. Raises UserError where one does
-    not go on from the one before it.
+    """Join curves that go on from each other: each knows the calls before it, but not always their figures.
+
+    Raises UserError where one does not go on from the one before it.
     """
-    entries, calls = [], []
+    entries: list[dict[str, Any]] = []
+    calls: list[dict[str, str]] = []
     for curve in curves:
         if entries and curve['curve'][0]['step'] <= entries[-1]['step']:
             raise UserError(
@@ -123,11 +128,11 @@ def draw(curve: dict[str, Any], path: Path) -> None:
     axes = figure.subplots(2, 2)
     entries = curve['curve']
 
-    def lines(axis, names: dict[str, str], **style) -> None:
+    def lines(axis: Axes, names: dict[str, str], marker: str | None = None) -> None:
         for name, label in names.items():
             points = [(entry['minutes'], entry[name]) for entry in entries if name in entry]
             if points:
-                axis.plot(*zip(*points), label=label, **style)
+                axis.plot(*zip(*points, strict=True), label=label, marker=marker)
         axis.legend()
         axis.grid(alpha=0.3)
         axis.set_xlabel('minutes of training')
@@ -170,7 +175,7 @@ def draw(curve: dict[str, Any], path: Path) -> None:
 
 
 def markdown(curve: dict[str, Any]) -> str:
-    """Settings of the calls, where they differ one after the other, and last figures as a table."""
+    """Tell settings of the calls, where they differ one after the other, and last figures as a table."""
     calls, last = curve['calls'], curve['curve'][-1]
 
     def told(say: Callable[[dict[str, str]], str], again: str = '{}') -> str:
@@ -199,7 +204,7 @@ def markdown(curve: dict[str, Any]) -> str:
 
 
 def around_table(path: Path) -> tuple[str, str]:
-    """What stands before and after the table in a model card. Raises UserError for a file without the marks."""
+    """Return what stands before and after the table in a model card. Raises UserError for a file without the marks."""
     text = path.read_text(encoding='utf-8') if path.is_file() else ''
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)

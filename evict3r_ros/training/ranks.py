@@ -1,9 +1,9 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes that train one network, one a device, as ``torchrun`` starts them; one process is the simplest case.
+"""Several processes that train one network, one a device, as ``torchrun`` starts them.
 
-Weights begin the same everywhere, gradients are averaged, and what depends on a clock is said by the first process: so
-all of them take the same steps and end together.
+One process is the simplest case. Weights begin the same everywhere, gradients are averaged, and what depends on a clock
+is said by the first process: so all of them take the same steps and end together.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ class Ranks:
         return self.rank == 0
 
     def average(self, flat: torch.Tensor) -> None:
-        """The mean over all processes, in place, the same bits everywhere."""
+        """Average over all processes, in place, the same bits everywhere."""
         if self.count > 1:
             dist.all_reduce(flat)
             flat.div_(self.count)
 
     def agree(self, values: Sequence[float]) -> list[float]:
-        """What the first process says."""
+        """Return what the first process says."""
         said = torch.tensor(values, dtype=torch.float64)
         if self.count > 1:
             dist.broadcast(said, 0)
         return said.tolist()
 
     def worst(self, value: int) -> int:
-        """The highest of all processes' values."""
+        """Return the highest of all processes' values."""
         highest = torch.tensor(value)
         if self.count > 1:
             dist.all_reduce(highest, dist.ReduceOp.MAX)
@@ -70,7 +70,7 @@ class Ranks:
 
     @torch.no_grad()
     def make_equal(self, tensors: list[torch.Tensor]) -> None:
-        """The first process's tensors everywhere: rounding may differ between devices, and differences would grow."""
+        """Copy the first process's tensors everywhere: rounding may differ between devices, and that would grow."""
         if self.count > 1:
             flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
             dist.broadcast(flat, 0)

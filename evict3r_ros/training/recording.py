@@ -1,6 +1,9 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A step's passes forward and backward as one CUDA graph: its 4000 small kernels take a CPU longer to ask for than to do."""
+"""A step's passes forward and backward as one CUDA graph.
+
+Its 4000 small kernels take a CPU longer to ask for than to do.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _TOLERANCE = 0.05
 
 
 class RecordedStep:
-    """Clips in, gradients in the weights out; for clips of one shape, and only while the weights stay where they lie."""
+    """Clips in, gradients in the weights out; for clips of one shape, and only while weights stay where they lie."""
 
     def __init__(
         self,
@@ -26,8 +29,10 @@ class RecordedStep:
         network: torch.nn.Module,
         beside: RecordedStep | None = None,
     ):
-        """learn: must have run on that shape before; network: whose gradients it leaves; beside: another step, whose memory
-        this one may use again.
+        """Record the step.
+
+        learn: must have run on that shape before; network: whose gradients it leaves; beside: another step, whose
+        memory this one may use again.
 
         Gradients are None afterwards. Raises PartFailed where a step cannot be recorded or goes wrong then.
         """
@@ -38,7 +43,9 @@ class RecordedStep:
             plain = learn(self._inputs)
             expected = self._norm()
             network.zero_grad()
-            self._graph = FrameGraph(lambda: learn(self._inputs), beside and beside._graph)
+            self._graph: FrameGraph[dict[str, torch.Tensor]] = FrameGraph(
+                lambda: learn(self._inputs), None if beside is None else beside._graph
+            )
             self._gradients = [parameter.grad for parameter in self._parameters]
             found = self.repeat(rendered)
             pairs = ((plain['loss'], found['loss']), (expected, self._norm()))
@@ -57,7 +64,7 @@ class RecordedStep:
             raise PartFailed(RECORDING) from RuntimeError(f'what was recorded says {", ".join(wrong)}')
 
     def repeat(self, rendered: RenderedClips) -> dict[str, torch.Tensor]:
-        """The step on other clips. What it returns, and the gradients, hold until the next call."""
+        """Do the step on other clips. What it returns, and the gradients, hold until the next call."""
         for place, tensor in zip(self._inputs.tensors(), rendered.tensors(), strict=True):
             place.copy_(tensor, non_blocking=True)
         parts = self._graph.replay()
@@ -67,4 +74,5 @@ class RecordedStep:
 
     def _norm(self) -> torch.Tensor:
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        return torch.stack(torch._foreach_norm(gradients)).norm()
+        norm: torch.Tensor = torch.stack(torch._foreach_norm(gradients)).norm()
+        return norm

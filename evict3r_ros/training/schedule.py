@@ -51,7 +51,7 @@ def batch_spec(
     places: float = 0.0,
     disturbed: bool = False,
 ) -> BatchSpec:
-    """Say what step number ``step`` trains on at one of several ranks: worlds of its own, as many and as long as the others'.
+    """Say what a step trains on at one of several ranks: worlds of its own, as many and as long as the others'.
 
     rank: below MOST_RANKS. places: share of clips in places. disturbed: see ``clip_times``. No two steps have the same
     worlds, whether or not a training goes on with as many ranks as it had.

@@ -48,7 +48,7 @@ def save_file(path: Path, tensors: dict[str, Any], progress: Progress) -> None:
 
 
 def save_shards(folder: Path, weights: dict[str, torch.Tensor], progress: Progress, megabytes: float) -> list[Path]:
-    """The weights in float16 as shards of a .safetensors file, in order, and the counters beside them."""
+    """Write the weights in float16 as shards of a .safetensors file, in order, and the counters beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     content = format_safetensors({key: value.detach().half().cpu().contiguous() for key, value in weights.items()})
     size = int(megabytes * 1e6)
@@ -70,7 +70,9 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def load(path: Path) -> tuple[dict[str, Any], Progress]:
-    """Of a state.pt all that was saved; of a folder of shards, or of weights that export has packed, ``{'network':
+    """Load what a training can go on from.
+
+    Of a state.pt all that was saved; of a folder of shards, or of weights that export has packed, ``{'network':
     weights}``. Raises UserError for what is none of these.
     """
     if path.suffix == '.safetensors':
@@ -98,7 +100,7 @@ def _exported_progress(path: Path) -> Progress:
 
 
 def read_progress(folder: Path) -> Progress:
-    """The counters beside shards."""
+    """Read the counters beside shards."""
     try:
         return Progress(**json.loads((folder / _COUNTERS).read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError) as error:
@@ -106,7 +108,7 @@ def read_progress(folder: Path) -> Progress:
 
 
 def read_shards(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of a folder of shards, float16. Raises UserError where they are not whole."""
+    """Read the weights of a folder of shards, float16. Raises UserError where they are not whole."""
     paths = sorted(folder.glob(_SHARD.format(0)[:-2] + '*'))
     if not paths:
         raise UserError(f'{folder}: no {_SHARD.format(0)} there')

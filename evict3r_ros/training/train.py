@@ -86,7 +86,7 @@ class Training:
                 optimizer.mean,
                 [mean.to(self.device) for mean in tensors['mean']] if 'mean' in tensors else optimizer.parameters,
             )
-        for one, saved in zip(optimizer.optimizers, tensors.get('optimizers', ())):
+        for one, saved in zip(optimizer.optimizers, tensors.get('optimizers', ()), strict=False):
             one.load_state_dict(saved)
         self.say(f'going on from {path}: step {self.progress.step}, {self.progress.seconds / 60:.1f} minutes')
 
@@ -111,6 +111,7 @@ class Training:
         if args.total_minutes is not None:
             total = 60 * args.total_minutes
         else:
+            assert self.started is not None, 'asked before the first step'
             total = self.seconds_before + self.until - (self.started - self.began)
         return schedule.Share(total, 60 * args.schedule_from, args.schedule_begin).at(self.trained)
 
@@ -133,12 +134,12 @@ class Training:
         return batches(self._next_spec, self.args.size, self.args.workers, self.photos)
 
     def supervised(self, frames: int) -> torch.Tensor:
-        """The frames of a clip whose depth counts in a step."""
+        """Draw the frames of a clip whose depth counts in a step."""
         count = max(1, round(frames * self.args.depth_share))
         return torch.randperm(frames, generator=self._supervision)[:count].sort().values
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """One step of training; nothing in it waits for the device."""
+        """Take one step of training; nothing in it waits for the device."""
         parts = self.model.forward_backward(self.model.render(batch, self.args.size, self.supervised(batch.frames)))
         return parts | {'gradient': self.optimizer_step()}
 
@@ -189,7 +190,7 @@ class Training:
         if self.ranks.first:
             self.save()
 
-    def _loop(self, specs) -> None:
+    def _loop(self, specs: Iterator[Batch]) -> None:
         progress = self.progress
         sums: dict[str, tuple[torch.Tensor, int]] = {}
         counted, frames = 0, 0
@@ -241,7 +242,7 @@ class Training:
     def _validate(self) -> dict[str, float]:
         """Metrics on held-out worlds, of the running mean of the weights."""
         self.optimizer.swap()
-        found = {}
+        found: dict[str, float] = {}
         for name, batch in self.held_out.items():
             frames = batch.frames
             # With gradients that nobody uses: without them all would be compiled once more.
@@ -252,7 +253,7 @@ class Training:
         return found
 
     def save_weights(self) -> None:
-        """The running mean in shards, which is what is shipped, and the curve."""
+        """Save the running mean in shards, which is what is shipped, and the curve."""
         optimizer, progress, args = self.optimizer, self.progress, self.args
         progress.seconds = self.trained
         optimizer.swap()
@@ -268,7 +269,7 @@ class Training:
             self.say(f'{len(paths)} shards in {folder / "shards"}, step {progress.step}')
 
     def save(self) -> None:
-        """Weights, and the state from which training goes on as if it had never stopped."""
+        """Save weights, and the state from which training goes on as if it had never stopped."""
         self.save_weights()
         progress = self.progress
         tensors = {

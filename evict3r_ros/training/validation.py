@@ -10,8 +10,11 @@ from evict3r_ros.training.model import Outputs
 
 
 def metrics(outputs: Outputs) -> dict[str, float]:
-    """Depth aligned by the clip's median: absrel and delta_1_25. Rotation (degrees) against the first frame, its mean and
-    that of the last eighth of a clip's frames; path: mean error of the camera's place, unaligned, over the path's length.
+    """Measure depth and poses.
+
+    Depth aligned by the clip's median: absrel and delta_1_25. Rotation (degrees) against the first frame, its mean and
+    that of the last eighth of a clip's frames; path: mean error of the camera's place, unaligned, over the path's
+    length.
     """
     with torch.no_grad():
         clips = outputs.target.shape[0]
@@ -43,4 +46,5 @@ def _centre(translation: torch.Tensor, quaternion: torch.Tensor) -> torch.Tensor
     """Where the camera is, -R^T t, from camera-from-first translation and unit quaternion xyzw (..., 4)."""
     axis, w = -quaternion[..., :3], quaternion[..., 3:]
     across = 2 * torch.linalg.cross(axis, translation)
-    return -(translation + w * across + torch.linalg.cross(axis, across))
+    centre: torch.Tensor = -(translation + w * across + torch.linalg.cross(axis, across))
+    return centre

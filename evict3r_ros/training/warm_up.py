@@ -1,11 +1,12 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Before the clock of a training starts: everything compiled, run once and recorded, and settings that fit the device."""
+"""Before the clock of a training starts: all compiled, run once and recorded, and settings that fit the device."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,11 +16,14 @@ from evict3r_ros.training.batches import BatchSpec, make_batch
 from evict3r_ros.training.compiled import PARTS, RECORDING, PartFailed, is_out_of_memory
 from evict3r_ros.training.rendered_clips import RenderedClips
 
+if TYPE_CHECKING:
+    from evict3r_ros.training.train import Training
+
 _FINE, _MEMORY = 0, len(PARTS) + 1
 
 
-def warm_up(training) -> None:
-    """Forward and backward for both lengths of clip, on all ranks at once; weights stay as they are.
+def warm_up(training: Training) -> None:
+    """Run forward and backward for both lengths of clip, on all ranks at once; weights stay as they are.
 
     Where a part fails, it runs as written from then on; where memory does not suffice, frames a step are halved: with a
     warning, and on all ranks alike. Raises what went wrong where neither helps.
@@ -51,12 +55,12 @@ def warm_up(training) -> None:
         print(f'warning: {told} ({reason})', file=sys.stderr, flush=True)
 
 
-def _random_clips(training, frames: int) -> RenderedClips:
+def _random_clips(training: Training, frames: int) -> RenderedClips:
     clips = schedule.clips(training.args.frames_a_step, frames)
     return RenderedClips.random_clips(clips, frames, training.supervised(frames), training.args.size, training.device)
 
 
-def _render(training) -> None:
+def _render(training: Training) -> None:
     for frames in training.args.lengths:
         clips = schedule.clips(training.args.frames_a_step, frames)
         batch = make_batch(
@@ -65,20 +69,20 @@ def _render(training) -> None:
         training.model.render(batch, training.args.size, training.supervised(frames))
 
 
-def _forward_backward(training) -> None:
+def _forward_backward(training: Training) -> None:
     for frames in training.args.lengths:
         training.model.forward_backward(_random_clips(training, frames))
         training.network.zero_grad()
 
 
-def _record(training) -> None:
+def _record(training: Training) -> None:
     if RECORDING in training.model.compiled:
         for frames in training.args.lengths:
             training.model.record(_random_clips(training, frames))
 
 
-def _try(training, work: Callable[..., None]) -> tuple[int, str]:
-    """How it went, as a number, and what was wrong."""
+def _try(training: Training, work: Callable[[Training], None]) -> tuple[int, str]:
+    """Say how it went, as a number, and what was wrong."""
     outcome, reason = _FINE, ''
     try:
         work(training)
@@ -101,5 +105,5 @@ def _try(training, work: Callable[..., None]) -> tuple[int, str]:
     return outcome, reason
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: BaseException | None) -> str:
     return f'{type(error).__name__}: {(str(error).strip().splitlines() or [""])[0]}'

@@ -1,10 +1,10 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The node's answers as a 3-D picture in rerun (https://rerun.io), for whoever has no rviz. No ROS: messages come
-from a bag or from rclpy, which look alike.
+"""Show a node's outputs in 3-D with rerun (https://rerun.io).
 
-Everything stands in the odom frame, z up (REP-103): clouds are moved there by the odometry of their own stamp, so that
-older ones stay where they were seen. The time line `stamp` is the messages' own.
+No ROS: messages may come from a bag or from rclpy. Everything is in the odom frame, z up (REP-103): clouds are
+transformed by the odometry of the same stamp, so that older ones stay in place. The time line `stamp` is that of the
+messages.
 """
 
 from __future__ import annotations
@@ -31,29 +31,34 @@ except ImportError as error:
         f"({error}): pip install 'evict3r_ros[view]', or pip install rerun-sdk"
     ) from error
 
-_MOST_WAITING = 32  # clouds and poses without their counterpart
-_WIDEST = 640  # of images and maps that are shown
+_MOST_WAITING = 32
+"""Clouds and poses without their counterpart."""
+_WIDEST = 640
+"""Most pixels in a row of shown images and maps."""
 ODOM, CAMERA, CLOUD, PATH = 'odom', 'odom/camera', 'odom/points', 'odom/path'
-_KEPT = 30  # clouds of the past that are shown beside the last one
-_LEAST_FREE = 2**20  # bytes, for a picture to begin with
+_KEPT = 30
+"""Past clouds that are shown beside the last one."""
+_LEAST_FREE = 2**20
+"""Free bytes on a disk to begin a file."""
 
 
 class SceneView:
-    """Takes messages by topic and shows them.
+    """Shows messages by topic.
 
-    base_from_camera(base, camera): (4, 4) between two frames, or None where nobody knows; the camera is then taken to
-    be the base, level. most_points: of a cloud; of larger ones every n-th point is shown. history_s: how long clouds stay.
+    find_transform(base, camera): (4, 4) base_from_camera, or None if unknown; a camera is then assumed to be level at
+    the base. most_points: larger clouds are thinned by a stride. history_s: how long clouds stay.
     """
 
     def __init__(
         self,
         topics: AnswerTopics,
-        base_from_camera: Callable[[str, str], np.ndarray | None],
+        find_transform: Callable[[str, str], np.ndarray | None],
         most_points: int,
         history_s: float,
     ) -> None:
         self.clouds = 0
-        self._topics, self._base_from_camera, self._most_points = topics, base_from_camera, most_points
+        """Number of clouds shown."""
+        self._find_transform, self._most_points = find_transform, most_points
         self._stream = rr.RecordingStream('evict3r')
         self._stream.log(ODOM, rr.ViewCoordinates.FLU, static=True)
         self._blueprint = _blueprint()
@@ -74,44 +79,44 @@ class SceneView:
 
     @property
     def wanted(self) -> list[str]:
-        """The topics of use."""
+        """Names of the topics to show."""
         return list(self._take)
 
     def save(self, path: Path) -> None:
-        """Write to a file, from now on. Raises UserError when it cannot be made, or is there already."""
+        """Write to a file from now on. Raises UserError if it exists or cannot be made."""
         if path.exists() or not path.parent.is_dir():
             raise UserError(f'{path}: ' + ('is there already' if path.exists() else 'its folder does not exist'))
-        # A writer of rerun's that cannot write its first bytes waits for ever.
+        # rerun's writer waits forever if it cannot write its first bytes.
         if shutil.disk_usage(path.parent).free < _LEAST_FREE:
             raise UserError(f'{path}: the disk is full')
         self._stream.save(path, default_blueprint=self._blueprint)
 
     def connect(self, url: str) -> None:
-        """Send to a viewer that is running, such as rerun+http://127.0.0.1:9876/proxy."""
+        """Send to a running viewer such as rerun+http://127.0.0.1:9876/proxy. Raises UserError for another address."""
         try:
             self._stream.connect_grpc(url, default_blueprint=self._blueprint)
         except (ValueError, RuntimeError) as error:
             raise UserError(f'{url} is no address of a rerun viewer: {error}') from error
 
     def open_window(self) -> None:
-        """Start a viewer on this screen."""
+        """Start a viewer on this screen. Raises UserError if that fails."""
         try:
             self._stream.spawn(default_blueprint=self._blueprint, hide_welcome_screen=True)
         except RuntimeError as error:
             raise UserError(f'the viewer cannot be started: {error}') from error
 
     def show(self, topic: str, message: Any) -> None:
-        """Show a message of one of the wanted topics."""
+        """Show a message of one of the topics in `wanted`."""
         header = message.header
         self._stream.set_time('stamp', timestamp=np.datetime64(nanoseconds(header.stamp), 'ns'))
         self._take[topic](message)
 
     def close(self) -> None:
-        """Hand on what is still here. Raises UserError when the file or the viewer took it no more."""
+        """Flush and disconnect. Raises UserError if not everything was written."""
         try:
             self._stream.flush()
         except RuntimeError as error:
-            raise UserError(f'not all of the picture was written: {error}') from error
+            raise UserError(f'not everything was written: {error}') from error
         finally:
             self._stream.disconnect()
 
@@ -133,7 +138,7 @@ class SceneView:
         moved = transform_points(odom_from_camera, points[::step])
         cloud = rr.Points3D(moved, colors=colours[::step], radii=rr.Radius.ui_points(1.5))
         self._stream.log(f'{CLOUD}/now', cloud)
-        # A ring of places, each of which shows its cloud until it is its turn again.
+        # A ring of entities, each of which shows its cloud until it is reused.
         if self._kept_ns is None or abs(stamp - self._kept_ns) >= self._every_ns:
             self._stream.log(f'{CLOUD}/before/{self._slot}', cloud)
             self._kept_ns, self._slot = stamp, (self._slot + 1) % _KEPT
@@ -142,8 +147,9 @@ class SceneView:
 
     def _odom_from_camera(self, odometry: Any, camera: str) -> np.ndarray:
         pose = pose_matrix(odometry)
-        mount = self._base_from_camera(odometry.child_frame_id, camera)
-        return pose @ (BODY_FROM_OPTICAL if mount is None else mount)
+        mount = self._find_transform(odometry.child_frame_id, camera)
+        odom_from_camera: np.ndarray = pose @ (BODY_FROM_OPTICAL if mount is None else mount)
+        return odom_from_camera
 
     def _path(self, message: Any) -> None:
         places = [[entry.pose.position.x, entry.pose.position.y, entry.pose.position.z] for entry in message.poses]
@@ -158,7 +164,7 @@ class SceneView:
 
     def _info(self, message: Any) -> None:
         K = np.asarray(message.k, np.float64).reshape(3, 3)
-        # The image may be shown smaller: its frustum stays.
+        # The image may be shown smaller: its frustum stays the same.
         step = _step(message.width)
         self._stream.log(
             f'{CAMERA}/image',

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo plays: images of a folder, or a walk through a synthetic world."""
+"""Input of the demo: images of a folder, or a walk through a synthetic world."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ _SIZE, _FPS, _SEED = (240, 320), 10, 7
 
 @dataclass(frozen=True)
 class DemoInput:
-    """Frames to play. frames() gives (stamp in ns, image (h, w) or (h, w, 3) uint8 RGB), one at a time."""
+    """Frames to play."""
 
     kind: str
+    """``images`` or ``synthetic``."""
     origin: str
+    """Folder or world, for messages."""
     camera: CameraModel
     count: int
+    """Number of frames."""
     frames: Callable[[], Iterator[tuple[int, np.ndarray]]]
+    """Yields (stamp in ns, image (h, w) or (h, w, 3) uint8 RGB)."""
 
 
 def folder_input(path: Path, count: int) -> DemoInput:
-    """At most count images of a folder, evenly spread over it. Raises UserError when it isn't laid out as expected."""
+    """Return at most ``count`` evenly spread images of a folder. Raises UserError for another layout."""
     folder = read_image_folder(path)
     indices = np.linspace(0, len(folder) - 1, min(count, len(folder))).round().astype(int)
     chosen = [folder.frames[index] for index in indices]
@@ -39,7 +43,7 @@ def folder_input(path: Path, count: int) -> DemoInput:
 
 
 def synthetic_input(count: int) -> DemoInput:
-    """A loop of count frames through synthetic rooms, ten a second, with the camera on a robot's mast."""
+    """Return a loop of ``count`` frames through synthetic rooms at 10 Hz, with the camera on a robot's mast."""
     stream = WorldStream(_SEED, count, size=_SIZE, effects=False, loop=True)
 
     def frames() -> Iterator[tuple[int, np.ndarray]]:

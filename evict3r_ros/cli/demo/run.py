@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A run of the demo: make the input bag, start the node, play, record, and write what people look at."""
+"""Run the demo: make the input bag, start the node, play, record, and export the outputs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import torch
 from tqdm import tqdm
 
 from evict3r_ros.cache import POLICIES
-from evict3r_ros.cli.byte_text import byte_text
 from evict3r_ros.cli.demo.inputs import DemoInput, folder_input, synthetic_input
+from evict3r_ros.cli.interruption import sigterm_as_keyboard_interrupt
 from evict3r_ros.cli.options.node_parameters import NODE
-from evict3r_ros.cli.stopping import sigterm_like_ctrl_c
+from evict3r_ros.cli.output import UNTRAINED, format_bytes, print_files
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, collect_cloud, last_status, pick_rows, read_cameras, write_trajectory
 from evict3r_ros.io.bag import BagReader, BagWriter
@@ -36,19 +36,19 @@ from evict3r_ros.ros.tools.session import Session
 _INPUT, _ANSWER, _LOG = 'input', 'answer', 'node.log'
 _TRAJECTORY, _CLOUD, _PICTURE, _SHEET = 'trajectory.tum', 'points.ply', 'scene.png', 'contact_sheet.png'
 _SUMMARY = 'summary.json'
-_WHAT = {
-    _ANSWER: "the node's answers as a bag (mcap): depth, camera_info, confidence, points, odometry, tf, status",
+_DESCRIPTIONS = {
+    _ANSWER: "the node's outputs as a bag (mcap): depth, camera_info, confidence, points, odometry, tf, status",
     _TRAJECTORY: 'odometry, TUM format',
     _CLOUD: 'coloured cloud in the odom frame',
     _PICTURE: 'cloud, path and cameras from above',
     _SHEET: 'image, depth and confidence of some frames',
-    _SUMMARY: 'these figures',
+    _SUMMARY: 'these numbers',
     _INPUT: 'the bag that was played',
-    _LOG: 'what the node said',
+    _LOG: 'log of the node',
 }
 
-# A dozen frames of these images: the cache is soon full, and eviction shows.
 _TOKENS = 2500
+"""A dozen frames of these images, so that the cache is soon full."""
 _VOXEL, _MOST_POINTS = 0.01, 500_000
 _SHEET_ROWS = 8
 _ACTIVATION_S = 120.0
@@ -57,22 +57,22 @@ _ACTIVATION_S = 120.0
 def run_demo(
     out: Path, images: Path | None, frames: int, weights: str, policy: str, rate: float | None, timeout_s: float
 ) -> None:
-    """Run it and print a summary. images: a folder laid out as io.image_folder says, or None for a loop through
-    synthetic rooms.
+    """Run the demo and print a summary.
 
-    rate: see ros.replay. Raises UserError for wrong input, and for a node that fails or falls silent.
+    images: a folder in the layout of io.image_folder, or None for a loop through synthetic rooms. rate: see
+    ros.tools.replay. Raises UserError for invalid input, and if the node fails or does not answer in time.
     """
     if policy not in POLICIES:
         raise UserError(f'--policy {policy} is not one of {", ".join(POLICIES)}')
     started = time.monotonic()
     if weights != 'random':
-        find_weights(weights)  # a download is not to wait inside the node
-    # Small operations on several threads are slower than on one as soon as another process wants the cores.
+        find_weights(weights)  # downloads before the node starts, if needed
+    # Small operations are slower on several threads than on one if another process needs the cores.
     torch.set_num_threads(1)
     source = synthetic_input(frames) if images is None else folder_input(images, frames)
-    folder = RunFolder(out, 'evict3r demo', tuple(_WHAT))
+    folder = RunFolder(out, 'evict3r demo', tuple(_DESCRIPTIONS))
     folder.prepare()
-    with sigterm_like_ctrl_c():
+    with sigterm_as_keyboard_interrupt():
         _make_input(source, folder.file(_INPUT))
         result = _play(folder, source.count, weights, policy, rate, timeout_s)
         summary = _export(folder, source, result)
@@ -82,13 +82,13 @@ def run_demo(
 
 
 def _make_input(source: DemoInput, path: Path) -> None:
-    """Write the bag that is played, with a progress bar."""
+    """Write the bag to play, with a progress bar."""
     frames = tqdm(source.frames(), desc=f'input bag ({source.kind})', total=source.count, unit='image')
     write_image_bag(path, frames, source.camera)
 
 
 def _play(folder: RunFolder, frames: int, weights: str, policy: str, rate: float | None, timeout_s: float) -> Replay:
-    """Start the node, play the input into it and record its answers; the node is ended whatever happens."""
+    """Start the node, play the input to it, record its outputs, and end it."""
     domain = stay_on_this_machine()
     topics = CameraTopics()
     parameters = {
@@ -116,7 +116,7 @@ def _play(folder: RunFolder, frames: int, weights: str, policy: str, rate: float
 
 
 def _export(folder: RunFolder, source: DemoInput, result: Replay) -> dict[str, Any]:
-    """Write trajectory, cloud and picture from the recorded bag; returns the summary."""
+    """Write trajectory, cloud and pictures from the recorded bag; return the summary."""
     topics = AnswerTopics.of_node(NODE)
     cloud = VoxelCloud(_VOXEL, _MOST_POINTS)
     with BagReader(folder.file(_INPUT)) as played, BagReader(folder.file(_ANSWER)) as recorded:
@@ -126,7 +126,7 @@ def _export(folder: RunFolder, source: DemoInput, result: Replay) -> dict[str, A
         cameras = read_cameras(recorded, played, topics)
         rows = pick_rows(_SHEET_ROWS, recorded, played, CameraTopics().image, topics)
     if status is None or not rows or not result.answered:
-        raise UserError(f'nothing was answered: see {folder.file(_LOG)}')
+        raise UserError(f'the node answered nothing: see {folder.file(_LOG)}')
     points, untrained = cloud.cloud(), bool(status.untrained)
     write_ply(folder.file(_CLOUD), points)
     path = np.array([camera.world_from_camera[:3, 3] for camera in cameras])
@@ -167,21 +167,20 @@ def _print_summary(folder: RunFolder, summary: dict[str, Any]) -> None:
     frames, node, latency = summary['frames'], summary['node'], summary['latency_ms']
     print()
     if node['untrained']:
-        print('UNTRAINED: random weights. Depth, points and poses mean nothing; that they arrive is what this shows.\n')
+        print(UNTRAINED)
     print(
         f'frames   {frames["played"]} in, {frames["processed"]} processed, {frames["dropped"]} dropped,'
         f' {frames["failed"]} failed'
     )
     print(
         f'latency  p50 {latency["p50"]:.0f} ms, p99 {latency["p99"]:.0f} ms,'
-        ' from publishing an image to its last answer'
+        ' from publishing an image to its last output'
     )
     print(
         f'node     {node["weights"]}, preset {node["preset"]}, {node["device"]}; policy {node["policy"]},'
-        f' {np.mean(node["tokens_a_layer"]):.0f} tokens a layer, cache {byte_text(node["cache_bytes"])}'
+        f' {np.mean(node["tokens_a_layer"]):.0f} tokens per layer, cache {format_bytes(node["cache_bytes"])}'
     )
     print(f'took     {summary["seconds"]:.0f} s\n')
     print(f'written to {folder.path}/')
     counts = {_TRAJECTORY: f' ({summary["poses"]} poses)', _CLOUD: f' ({summary["points"]} points)'}
-    for name, size in folder.sizes().items():
-        print(f'  {name:17} {byte_text(size):>8}  {_WHAT[name]}{counts.get(name, "")}')
+    print_files(folder, {name: what + counts.get(name, '') for name, what in _DESCRIPTIONS.items()})

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r eval monodepth`, `video-depth`, `pose` and `mv-recon`: the papers' evaluations on the papers' data sets."""
+"""`evict3r eval monodepth`, `video-depth`, `pose` and `mv-recon`: evaluations of the papers on public data sets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evict3r_ros.cli.options.cache import add_configuration_options
 from evict3r_ros.cli.options.network import add_network_options, device_and_dtype
 
+if TYPE_CHECKING:
+    from evict3r_ros.evaluation.configurations import Configuration
+    from evict3r_ros.evaluation.datasets.sequence import TrueSequence
+    from evict3r_ros.network import StreamVGGT
+
 _TASKS = {
-    'monodepth': ('depth of single images, one median factor each', ('sintel', 'bonn', 'kitti', 'nyu')),
+    'monodepth': ('depth of single images, one median scale each', ('sintel', 'bonn', 'kitti', 'nyu')),
     'video-depth': (
         'depth of videos: one scale, one scale and shift, or none, for all frames, or a median a frame',
         ('sintel', 'bonn', 'kitti', 'folder'),
@@ -33,19 +38,19 @@ def add_parser(subparsers: Any) -> None:
         parser = subparsers.add_parser(
             task,
             help=what,
-            description=f'{what[0].upper()}{what[1:]}. docs/reproduce.md says where the data sets '
-            'come from, how they are laid out, and which command fills which published table.',
+            description=f'{what[0].upper()}{what[1:]}. docs/reproduce.md lists the sources and '
+            'layouts of the data sets, and the command for each published table.',
         )
         parser.add_argument('--dataset', required=True, choices=datasets)
         parser.add_argument('data', type=Path, metavar='FOLDER', help='see docs/reproduce.md')
-        some = parser.add_argument_group('how much of it')
-        some.add_argument('--limit', type=int, metavar='N', help='at most so many sequences')
-        some.add_argument('--frames', type=int, metavar='N', help='at most so many frames of each')
+        some = parser.add_argument_group('how much of the data set')
+        some.add_argument('--limit', type=int, metavar='N', help='at most N sequences')
+        some.add_argument('--frames', type=int, metavar='N', help='at most N frames of each sequence')
         some.add_argument(
             '--every',
             type=int,
             metavar='N',
-            help='every so many frames (default: 1; mv-recon: as published, 200 for 7-scenes and 500 for nrgbd)',
+            help='every N-th frame (default: 1; mv-recon: as published, 200 for 7-scenes and 500 for nrgbd)',
         )
         if task == 'mv-recon':
             some.add_argument(
@@ -53,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
                 type=int,
                 default=224,
                 metavar='PX',
-                help="side of the middle of the network's "
+                help="side of the central square of the network's "
                 'image whose points count, 0: all of it (default: %(default)s, as published)',
             )
         add_network_options(parser)
@@ -65,13 +70,13 @@ def add_parser(subparsers: Any) -> None:
             metavar='DIR',
             help='keep results as JSON and Markdown' + (', trajectories as TUM and PNG' if task == 'pose' else ''),
         )
-        parser.add_argument('--resume', action='store_true', help='go on with what --out holds')
+        parser.add_argument('--resume', action='store_true', help='continue the results in --out')
         parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
         parser.set_defaults(run=run, task=task)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and print. Raises UserError for a folder that is not laid out as expected."""
+    """Evaluate and print. Raises UserError for a folder of another layout."""
     from evict3r_ros.evaluation import comparison
     from evict3r_ros.evaluation.configurations import Configuration, combinations
     from evict3r_ros.evaluation.reports import dataset_report
@@ -110,14 +115,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sequences(args: argparse.Namespace) -> tuple[list, int]:
-    """The chosen frames of the chosen sequences, and every how many of them that is."""
+def _sequences(args: argparse.Namespace) -> tuple[list[TrueSequence], int]:
+    """Return the chosen frames of the chosen sequences, and their stride."""
     from evict3r_ros.errors import UserError
     from evict3r_ros.evaluation.datasets import DATASETS
 
     for name in ('limit', 'frames', 'every'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f'--{name} {getattr(args, name)} leaves nothing')
+            raise UserError(f'--{name} {getattr(args, name)} must be at least 1')
     dataset = DATASETS[args.dataset]
     every = args.every or dataset.every
     return [
@@ -127,9 +132,13 @@ def _sequences(args: argparse.Namespace) -> tuple[list, int]:
 
 
 def _evaluate(
-    args: argparse.Namespace, sequences: list, network: Any, configuration: Any, settings: dict[str, Any]
+    args: argparse.Namespace,
+    sequences: list[TrueSequence],
+    network: StreamVGGT,
+    configuration: Configuration,
+    settings: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """A record a sequence; those that --out has already are not measured again."""
+    """Return a record per sequence; those in --out are not measured again."""
     from tqdm import tqdm
 
     from evict3r_ros.errors import UserError
@@ -138,10 +147,10 @@ def _evaluate(
     from evict3r_ros.evaluation.reports.lines import LineFile, plain, read_lines
 
     if args.resume and args.out is None:
-        raise UserError('--resume goes on with what --out DIR holds: name it')
+        raise UserError('--resume needs --out DIR')
     path = args.out / f'{args.task}_{args.dataset}.jsonl' if args.out is not None else None
     if path is not None and path.exists() and not args.resume:
-        raise UserError(f'{path}: is there already; --resume goes on with it, another --out starts anew')
+        raise UserError(f'{path}: exists; continue it with --resume, or choose another --out')
     lines = read_lines(path, ('sequence', 'settings')) if path is not None else ()
     done = {record['sequence']: record for record in lines if record['settings'] == plain(settings)}
     width = settings['image_width']
@@ -176,7 +185,7 @@ def _evaluate(
                 continue
             with LineFile(path) as file:
                 file.append(record)
-            if poses is not None:
+            if poses is not None and sequence.world_from_camera is not None:
                 stem = f'{path.stem}_{sequence.name.replace("/", "_")}'
                 dataset_report.write_trajectory(args.out / f'{stem}.tum', poses)
                 dataset_report.plot_trajectory(
@@ -185,8 +194,8 @@ def _evaluate(
     return records
 
 
-def _peak_bytes(network: Any) -> int:
-    """The most memory so far: of torch on a GPU, of the process on a CPU."""
+def _peak_bytes(network: StreamVGGT) -> int:
+    """Return the peak memory so far: of torch on a GPU, of the process on a CPU."""
     import resource
 
     import torch

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r eval report`: tables, intervals and plots of what `evict3r eval synthetic --out` wrote."""
+"""`evict3r eval report`: tables, intervals and plots of the results of `evict3r eval synthetic --out`."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'report',
         help='tables, intervals and plots of finished comparisons',
-        description=f'Makes {TABLES} and plots of what `evict3r eval synthetic --out` wrote: a table for each kind of '
-        'stream with 95 % intervals (bootstrap over streams), each configuration against a baseline '
+        description=f'Makes {TABLES} and plots of the results of `evict3r eval synthetic --out`: a table for each '
+        'kind of stream with 95 % intervals (bootstrap over streams), each configuration against a baseline '
         'on the same streams (paired), errors against frame number and against bytes.',
     )
-    parser.add_argument('runs', nargs='+', type=Path, metavar='DIR', help='folders that --out named')
+    parser.add_argument('runs', nargs='+', type=Path, metavar='DIR', help='folders of --out')
     parser.add_argument(
         '--baseline',
         default='uniform',
         metavar='WHOM',
-        help='whom the others are compared with: a policy '
-        'under the same budget, bits and camera frames (default: %(default)s), or one configuration as '
-        'the tables name it, such as "random 10%%, 4 bits, camera 96"',
+        help='baseline of the comparisons: a policy with the '
+        'same budget, bits and camera frames (default: %(default)s), or a configuration as named in the '
+        'tables, such as "random 10%%, 4 bits, camera 96"',
     )
-    parser.add_argument('--split', choices=('dev', 'test'), help='streams of this split alone')
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where tables and plots go')
+    parser.add_argument('--split', choices=('dev', 'test'), help='only streams of this split')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for tables and plots')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the lines and write the report. Raises UserError where there are none."""
+    """Read the results and write the report. Raises UserError if there are none."""
     from evict3r_ros.errors import UserError
     from evict3r_ros.evaluation.comparison import KEY
     from evict3r_ros.evaluation.configurations import parse_policy
@@ -65,19 +65,20 @@ def run(args: argparse.Namespace) -> int:
             parse_policy(args.baseline)
         except UserError as error:
             raise UserError(
-                f'--baseline {args.baseline!r} is no policy and none of the configurations here: '
+                f'--baseline {args.baseline!r} is neither a policy nor one of the configurations: '
                 f'{"; ".join(sorted(names))}'
             ) from error
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'{args.out}: cannot be made: {error.strerror}') from error
-    parts, stems = [stream_report.DEFINITIONS], set()
+    parts = [stream_report.DEFINITIONS]
+    stems: set[str] = set()
     for number, (which, found) in enumerate(sets.items()):
-        # Processes finish in any order.
+        # Records come in any order.
         found.sort(key=lambda group: group.configuration.rank())
         stem = f'accuracy_{which.frames}{"_loop" if which.loop else ""}{"" if which.effects else "_plain"}'
-        # The same kind of stream under another network, for one.
+        # The same kind of stream may be there for several networks.
         stem += f'_{number}' if stem in stems else ''
         stems.add(stem)
         stream_report.plot_against_frame(which, found, args.out / f'{stem}_frames.png')

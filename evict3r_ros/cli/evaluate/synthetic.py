@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r eval synthetic`: held-out worlds through the stream, one configuration or a comparison of many."""
+"""`evict3r eval synthetic`: measure one or many cache configurations on held-out synthetic worlds."""
 
 from __future__ import annotations
 
@@ -21,59 +21,65 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         'synthetic',
-        help='held-out synthetic worlds, whose truth is exact',
-        description='Streams worlds that no training has seen, and measures depth and poses: AbsRel and delta < 1.25 '
-        'after one median factor a clip, trajectory error (ATE after Sim(3)) over the length of the path, '
-        'and the mean angle to the true rotation. Several policies, budgets, bits and camera memories are '
-        'compared in every combination.',
+        help='held-out synthetic worlds with exact ground truth',
+        description='Measures depth and poses on worlds that training never uses: AbsRel and delta < 1.25 after one '
+        'median scale per clip, trajectory error (ATE after Sim(3)) divided by the length of the path, and the '
+        'mean angle to the true rotation. Compares all combinations of the given policies, budgets, bits and '
+        'camera frames.',
         epilog='A long comparison: evict3r eval synthetic --clips 64 --frames 128 --stride 1 --policies '
         'uniform,evict3r,unbounded --budgets 10%,25% --bits 4,16 --out runs/a --processes 8 --minutes 9, '
-        'again and again until it says that all is done; then evict3r eval report runs/a --out docs.',
+        'repeated until all is done; then evict3r eval report runs/a --out docs.',
     )
     world = parser.add_argument_group('streams')
-    world.add_argument('--clips', type=int, default=8, metavar='N', help='how many worlds (default: %(default)s)')
-    world.add_argument('--frames', type=int, default=12, metavar='N', help='of each (default: %(default)s)')
+    world.add_argument('--clips', type=int, default=8, metavar='N', help='number of worlds (default: %(default)s)')
+    world.add_argument('--frames', type=int, default=12, metavar='N', help='frames of each (default: %(default)s)')
     world.add_argument(
-        '--stride',
-        type=int,
-        default=4,
-        metavar='N',
-        help='every how many frames of a video one is seen (default: %(default)s)',
+        '--stride', type=int, default=4, metavar='N', help='use every N-th frame of a video (default: %(default)s)'
     )
     world.add_argument(
-        '--seed',
-        type=int,
-        default=0,
-        metavar='N',
-        help='which worlds; any whole number is another set (default: %(default)s)',
+        '--seed', type=int, default=0, metavar='N', help='set of worlds: any integer (default: %(default)s)'
     )
     world.add_argument(
         '--split',
         default='dev',
         choices=('dev', 'test'),
-        help="'dev': to choose by; 'test': sealed worlds, to be looked at once (default: %(default)s)",
+        help="'dev': to choose settings; 'test': to measure once (default: %(default)s)",
     )
     world.add_argument(
         '--effects',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='noise, blur, exposure and the like of a real camera',
+        help='effects of a real camera: noise, blur, exposure, ...',
     )
-    world.add_argument('--loop', action='store_true', help='paths that come back to where they began')
+    world.add_argument('--loop', action='store_true', help='paths that return to their start')
+    world.add_argument(
+        '--laps',
+        type=int,
+        default=1,
+        metavar='N',
+        help='with --loop: number of rounds, --frames each (default: %(default)s)',
+    )
     add_configuration_options(parser, '2500', several=True)
+    parser.add_argument(
+        '--mapping',
+        default='off',
+        metavar='A,B',
+        help="'off': one stream; 'odometry': streams that follow each other, chained, with settings behind colons: "
+        'odometry:length=48:overlap=12; a list with commas is compared (default: %(default)s)',
+    )
     add_network_options(parser)
     work = parser.add_argument_group('work')
     work.add_argument(
         '--out',
         type=Path,
         metavar='DIR',
-        help=f'append a line a stream and configuration to DIR/{LINES}, and skip what is there',
+        help=f'append a line per stream and configuration to DIR/{LINES}, and skip those that exist',
     )
     work.add_argument(
-        '--processes', type=int, default=1, metavar='N', help='that share the device (default: %(default)s)'
+        '--processes', type=int, default=1, metavar='N', help='processes that share the device (default: %(default)s)'
     )
     work.add_argument(
-        '--minutes', type=float, metavar='M', help='stop after so long; with --out, a second call goes on'
+        '--minutes', type=float, metavar='M', help='stop after M minutes; with --out, the next call continues'
     )
     work.add_argument('--json', action='store_true', help='print JSON instead of tables')
     work.add_argument('--plot', type=Path, metavar='PNG', help='draw errors against the frame number')
@@ -81,7 +87,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Stream, measure and print. Raises UserError for settings that cannot work."""
+    """Measure and print. Raises UserError for invalid settings."""
     from tqdm import tqdm
 
     from evict3r_ros.errors import UserError
@@ -93,14 +99,14 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.network.presets import PATCH
 
     if args.processes < 1:
-        raise UserError(f'{args.processes} processes do no work')
+        raise UserError(f'--processes {args.processes} must be at least 1')
     if args.minutes is not None and not args.minutes > 0.0:
         raise UserError(f'--minutes {args.minutes} leaves no time')
     if args.plot is not None and not args.plot.absolute().parent.is_dir():
         raise UserError(f'--plot {args.plot}: there is no folder {args.plot.parent}')
     deadline = time.time() + 60.0 * args.minutes if args.minutes is not None else float('inf')
     configurations = combinations(
-        *(_listed(text) for text in (args.policies, args.budgets, args.bits, args.camera_frames))
+        *(_listed(text) for text in (args.policies, args.budgets, args.bits, args.camera_frames, args.mapping))
     )
     load = partial(load_network, args.weights, args.preset, *device_and_dtype(args))
     network = load()
@@ -117,9 +123,10 @@ def run(args: argparse.Namespace) -> int:
         args.loop,
         height=max(1, round(0.75 * width / PATCH)) * PATCH,
         width=width,
+        laps=args.laps,
     )
     streams = list(held_out.streams())
-    comparison.check(configurations, args.frames, (held_out.height, held_out.width), network, width)
+    comparison.check(configurations, args.frames * args.laps, (held_out.height, held_out.width), network, width)
     tasks = [comparison.Task(stream, configuration) for stream in streams for configuration in configurations]
     about = comparison.describe(network, width)
     wanted = {key(task.about(about), comparison.KEY): task for task in tasks}
@@ -130,7 +137,8 @@ def run(args: argparse.Namespace) -> int:
         if (known := key(record, comparison.KEY)) in wanted:
             records[known] = record
     left = [task for known, task in wanted.items() if known not in records]
-    with tqdm(total=len(wanted) * args.frames, initial=len(records) * args.frames, unit='frame', disable=None) as bar:
+    frames = args.frames * args.laps
+    with tqdm(total=len(wanted) * frames, initial=len(records) * frames, unit='frame', disable=None) as bar:
         found = comparison.run(left, load, width, min(args.processes, max(1, len(left))), deadline, bar.update)
         if path is None:
             records |= {key(record, comparison.KEY): record for record in found}
@@ -173,5 +181,5 @@ def _show(args: argparse.Namespace, records: list[dict[str, Any]], missing: int)
     if against:
         print(f'\n{against}')
     if missing:
-        again = 'the same command goes on' if args.out is not None else 'give --out DIR to go on another time'
+        again = 'the same command continues' if args.out is not None else 'give --out DIR to continue later'
         print(f'\n{missing} of {missing + len(records)} are not done yet: {again}')

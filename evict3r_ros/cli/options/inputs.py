@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The options about images that several commands take: from where, and which of them."""
+"""Options for input images that several commands share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import argparse
 import math
 from typing import TYPE_CHECKING
 
+from evict3r_ros.cli.options.values import seconds
 from evict3r_ros.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_input_options(parser: argparse.ArgumentParser, frames: int | None = None) -> None:
-    """The input, and which of its frames, by default at most so many."""
+    """Add the input, and the choice of its frames. frames: default of --frames."""
     parser.add_argument(
         'input', help="a video file, a folder of images, a glob in quotes ('shots/*.png'), or the number of a camera"
     )
@@ -27,15 +28,15 @@ def add_input_options(parser: argparse.ArgumentParser, frames: int | None = None
         metavar='S',
         help="seconds between frames (default: every frame; the papers' videos: 2.5)",
     )
-    spacing.add_argument('--fps', type=float, metavar='R', help='frames a second, instead')
-    group.add_argument('--start', type=seconds, default=0.0, metavar='T', help='from here: seconds, or [h:]mm:ss')
-    group.add_argument('--end', type=seconds, metavar='T', help='up to here')
+    spacing.add_argument('--fps', type=float, metavar='R', help='frames per second, instead of --interval')
+    group.add_argument('--start', type=seconds, default=0.0, metavar='T', help='start: seconds, or [h:]mm:ss')
+    group.add_argument('--end', type=seconds, metavar='T', help='end')
     group.add_argument(
         '--frames',
         type=int,
         default=frames,
         metavar='N',
-        help=f'at most so many (default: {"all" if frames is None else frames})',
+        help=f'at most N frames (default: {"all" if frames is None else frames})',
     )
     group.add_argument(
         '--input-fps',
@@ -46,16 +47,8 @@ def add_input_options(parser: argparse.ArgumentParser, frames: int | None = None
     )
 
 
-def seconds(text: str) -> float:
-    """'90', '1:30' or '0:01:30' as seconds."""
-    parts = [float(part) for part in text.split(':')]
-    if len(parts) > 3 or not all(0.0 <= part < math.inf for part in parts) or any(part >= 60.0 for part in parts[1:]):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a time such as 90, 1:30 or 0:01:30')
-    return sum(part * 60.0**place for place, part in enumerate(reversed(parts)))
-
-
 def selection(args: argparse.Namespace) -> Selection:
-    """What the options choose. Raises UserError for what cannot be."""
+    """Return the choice of frames. Raises UserError for invalid options."""
     from evict3r_ros.io.frames import Selection
 
     interval = args.interval if args.interval is not None else 0.0

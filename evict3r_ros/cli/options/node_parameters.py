@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The node's name, and its parameters as a command line gives them: NAME:=VALUE, and files as ROS reads them."""
+"""The node's name, and its parameters on a command line: NAME:=VALUE, and files in the format of ROS."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import yaml
 from evict3r_ros.errors import UserError
 
 NODE = '/evict3r'
-"""The node's name, where nobody gives another."""
+"""Default name of the node."""
 _NODE_NAMES = ('/**', NODE[1:], NODE)
 
 
 def read_parameters(file: Path | None, words: Sequence[str]) -> dict[str, Any]:
-    """Return values by full name, those of the words over those of the file. Raises UserError where it cannot."""
+    """Return values by full name; words override the file. Raises UserError for invalid ones."""
     values = {} if file is None else _read_file(file)
     for word in words:
         name, found, text = word.partition(':=')
@@ -41,7 +41,7 @@ def _read_file(file: Path) -> dict[str, Any]:
         if node in _NODE_NAMES and isinstance(section, dict) and isinstance(section.get('ros__parameters'), dict):
             _flatten(section['ros__parameters'], '', values)
     if not values:
-        raise UserError(f'{file}: no parameters for the node: it begins with `/**:` and `ros__parameters:`')
+        raise UserError(f'{file}: no parameters for the node: the file must begin with `/**:` and `ros__parameters:`')
     return values
 
 

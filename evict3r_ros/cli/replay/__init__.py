@@ -1,5 +1,5 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r replay`: a bag answered into another, live or offline."""
+"""`evict3r replay`: run the node on a bag, live or offline."""
 
 from __future__ import annotations

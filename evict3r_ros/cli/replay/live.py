@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r replay --live`: a bag as if the robot were there, into a node of our own or one that is running."""
+"""`evict3r replay --live`: play a bag in real time to a node of its own or a running one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from evict3r_ros.cli.interruption import StopRequest
 from evict3r_ros.cli.options.node_parameters import NODE, read_parameters
 from evict3r_ros.cli.replay.offline import answer_folder, check_scale_inputs
-from evict3r_ros.cli.stopping import Stopping
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics, last_status
 from evict3r_ros.io.bag import BagReader, BagWriter
@@ -33,28 +33,28 @@ _LISTENER_S = 30.0
 
 
 def run_live(args: argparse.Namespace) -> int:
-    """Play, record, and print what became of it."""
+    """Play, record and print the results."""
     attached = args.attach is not None
     if attached and (args.param or args.params_file):
-        raise UserError('-p and --params-file are for a node that is started here, not for one with --attach')
+        raise UserError('-p and --params-file need a node that is started here, not --attach')
     values = read_parameters(args.params_file, args.param)
     settings = parameters.from_values(values)
     if not attached:
         check_scale_inputs(settings.scale_source, args)
     out = args.out or (None if attached else answer_folder(args.bag))
     if out is not None and out.exists():
-        raise UserError(f'{out} is there already: choose another folder with --out, or move it away')
+        raise UserError(f'{out} exists: choose another folder with --out, or move it away')
     name = args.attach or NODE
-    answers = AnswerTopics.of_node(name if name.startswith('/') else f'/{name}')
+    answers = AnswerTopics.of_node(name)
     choose_dds_profile(localhost=False)
     with contextlib.ExitStack() as stack:
-        stopping = stack.enter_context(Stopping('this message'))
+        stopping = stack.enter_context(StopRequest('this message'))
         bag = stack.enter_context(BagReader(args.bag))
         topics = choose_topics(bag, args.image, args.camera_info, args.odom, args.depth)
         span = Span(args.start, args.duration, args.frames)
         total = span.count(bag, topics.image)
         if not total:
-            raise UserError(f'{args.bag}: no image within that span')
+            raise UserError(f'{args.bag}: no image in that time')
         played, reasons = playable(bag)
         for reason in reasons:
             print(reason)
@@ -71,7 +71,7 @@ def run_live(args: argparse.Namespace) -> int:
         def check_or_stop() -> None:
             check()
             if stopping:
-                raise KeyboardInterrupt  # nothing is open yet that has to end whole
+                raise KeyboardInterrupt  # no output is open yet
 
         print(f'waiting for {name} to be active', flush=True)
         if not wait_until_active(session.node, name, _ACTIVATION_S, check_or_stop):

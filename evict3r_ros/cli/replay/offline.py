@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r replay --offline`: with a progress bar, and a bag that is whole whenever it is stopped."""
+"""`evict3r replay --offline`: with a progress bar, and a complete bag when it is interrupted."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from evict3r_ros.cli.interruption import StopRequest
 from evict3r_ros.cli.options.node_parameters import NODE, read_parameters
-from evict3r_ros.cli.stopping import Stopping
+from evict3r_ros.cli.output import UNTRAINED
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import BagReader, BagWriter
@@ -20,9 +21,9 @@ from evict3r_ros.ros.tools.offline import OfflineReplay, OfflineResult, Span
 
 
 def run_offline(args: argparse.Namespace) -> int:
-    """Answer the bag and print what became of it."""
+    """Process the bag and print the results."""
     out = args.out or answer_folder(args.bag)
-    # Nobody's /tf is moved by a bag, so untrained weights may fill it; a user's own choice goes before.
+    # A bag moves no robot, so untrained weights may write /tf; the user's parameters override this.
     values = {'allow_untrained_tf': True, **read_parameters(args.params_file, args.param)}
     settings = parameters.from_values(values)
     with BagReader(args.bag) as bag:
@@ -31,11 +32,11 @@ def run_offline(args: argparse.Namespace) -> int:
         span = Span(args.start, args.duration, args.frames)
         total = span.count(bag, topics.image)
         if not total:
-            raise UserError(f'{args.bag}: no image within that span')
+            raise UserError(f'{args.bag}: no image in that time')
         if out.exists():
-            raise UserError(f'{out} is there already: choose another folder with --out, or move it away')
-        with Stopping('this image') as stopping, tqdm(total=total, unit='image', disable=None) as bar:
-            # The folder is made last: settings that cannot work leave none behind.
+            raise UserError(f'{out} exists: choose another folder with --out, or move it away')
+        with StopRequest('this image') as stopping, tqdm(total=total, unit='image', disable=None) as bar:
+            # The folder is made last: invalid settings leave none behind.
             with (
                 OfflineReplay(
                     bag, topics, settings, AnswerTopics.of_node(NODE), lambda is_error, text: bar.write(text)
@@ -49,26 +50,26 @@ def run_offline(args: argparse.Namespace) -> int:
 
 
 def answer_folder(bag: Path) -> Path:
-    """The folder beside where the command runs."""
+    """Return the default folder of the outputs, in the working directory."""
     return Path(f'{bag.resolve().stem}_answer')
 
 
 def check_scale_inputs(source: str, args: argparse.Namespace) -> None:
-    """Raise UserError for a scale that needs a topic that was not told, or the other way round."""
+    """Raise UserError if scale.source needs a topic that was not given, or a given topic is not used."""
     for name, topic, option in (('odometry', args.odom, '--odom'), ('depth', args.depth, '--depth')):
         if source == name and topic is None:
             raise UserError(f'scale.source {name} needs {option} TOPIC')
         if source != name and topic is not None:
-            raise UserError(f'{option} is of no use without -p scale.source:={name}')
+            raise UserError(f'{option} needs -p scale.source:={name}')
 
 
 def _print(result: OfflineResult, total: int, out: Path) -> None:
     print()
     if result.untrained:
-        print('UNTRAINED: random weights. Depth, points and poses mean nothing; that they arrive is what this shows.\n')
+        print(UNTRAINED)
     print(f'images   {result.read} of {total} read, {result.answered} answered, {result.failed} failed')
     if result.faults:
         print('faults   ' + ', '.join(f'{kind} {count}' for kind, count in result.faults.items()))
-    scale = f'{result.scale:.4g} metres for a unit of the network' if result.is_metric else 'not metric'
-    print(f'took     {1e3 * result.median_s:.0f} ms an image (median); scale: {scale}')
+    scale = f'{result.scale:.4g} metres per unit of the network' if result.is_metric else 'not metric'
+    print(f'took     {1e3 * result.median_s:.0f} ms per image (median); scale: {scale}')
     print(f'written  {out}/')

@@ -1,10 +1,11 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A run over a video: answer frame by frame, go on where an earlier run stopped, and write what people look at."""
+"""Run a video: predict frame by frame, continue an earlier run, and export the results."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import shutil
@@ -22,11 +23,11 @@ from tqdm import tqdm
 from evict3r_ros import __version__, geometry
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.camera.view import ImageView
-from evict3r_ros.cli.byte_text import byte_text
+from evict3r_ros.cli.interruption import sigterm_as_keyboard_interrupt
 from evict3r_ros.cli.options.cache import cache_config
 from evict3r_ros.cli.options.inputs import selection
 from evict3r_ros.cli.options.network import device_and_dtype, load
-from evict3r_ros.cli.stopping import sigterm_like_ctrl_c
+from evict3r_ros.cli.output import UNTRAINED, format_bytes, print_files
 from evict3r_ros.errors import UserError
 from evict3r_ros.io import video_export
 from evict3r_ros.io.frames import FrameSource, VideoFrame, open_source
@@ -47,10 +48,10 @@ _DERIVED = {
     video_export.DEPTH_VIDEO: 'images and depth side by side',
     video_export.SHEET: 'some frames on one page',
     video_export.PREDICTIONS: 'all frames in one file',
-    SUMMARY: 'these figures',
+    SUMMARY: 'these numbers',
 }
 _STATS_EVERY_S = 0.5
-"""How often the progress bar asks the device for tokens: each question waits for it."""
+"""Time between updates of the token count, each of which waits for the device."""
 
 
 @dataclass
@@ -58,35 +59,34 @@ class Progress:
     """What a run did, for the summary."""
 
     answered: int = 0
+    """Frames that were predicted and written."""
     replayed: int = 0
+    """Frames that were predicted again without being written."""
     seconds: float = 0.0
-    """Of answering, replays left out."""
+    """For the frames that were written."""
     tokens: list[int] = field(default_factory=list)
-    """Kept by each layer in the end."""
+    """Kept by each layer at the end."""
     cache_bytes: int = 0
     largest_difference: float = 0.0
-    """Between a pose of a replay and the stored one, over all entries of the matrices."""
+    """Largest difference between entries of a replayed and the stored pose."""
     damaged: int = 0
     """Parts of the input that could not be decoded."""
     interrupted: bool = False
 
 
 def run_video(args: argparse.Namespace) -> int:
-    """Run it; 130 if it was interrupted, and what was answered until then has been written. Raises UserError."""
+    """Run it; return 130 if it was interrupted, after exporting the frames until then. Raises UserError if it fails."""
     export_settings = _export_settings(args)
     if not 0.0 < args.depth_scale < math.inf:
         raise UserError(f'--depth-scale {args.depth_scale:g} must be positive')
     folder = PredictionFolder(args.out, MAKER, tuple(_DERIVED), args.depth_scale)
-    with sigterm_like_ctrl_c(), folder:
+    with sigterm_as_keyboard_interrupt(), folder:
         if args.export_only:
             settings, progress = _open_for_export(folder, args), Progress()
         else:
-            settings, progress = _answer(folder, args)
+            settings, progress = _predict(folder, args)
         if progress.interrupted:
-            print(
-                f'\ninterrupted: writing what {folder.count} frames give; Ctrl-C again leaves it at the frames',
-                file=sys.stderr,
-            )
+            print(f'\ninterrupted: exporting {folder.count} frames; Ctrl-C again skips this', file=sys.stderr)
         if not folder.count:
             raise UserError(
                 'interrupted before the first frame' if progress.interrupted else f'{args.input}: no frames'
@@ -123,14 +123,14 @@ def _open_for_export(folder: PredictionFolder, args: argparse.Namespace) -> dict
     if settings is None:
         raise UserError(f'{folder.path}: no frames of an earlier run there')
     if args.points == 'head' and settings['points'] != 'head':
-        raise UserError(f'{folder.path} was made without the point head: run it anew with --overwrite')
+        raise UserError(f'{folder.path} was made without the point head: start over with --overwrite')
     folder.depth_scale = settings['depth_scale']
     folder.begin(settings, overwrite=False)
     return settings
 
 
-def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict[str, Any], Progress]:
-    """Answer all frames that are not there yet. Returns the settings that they were answered with."""
+def _predict(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict[str, Any], Progress]:
+    """Predict all missing frames, and return their settings."""
     source = open_source(args.input, selection(args), args.input_fps)
     frames = source.exact_count() if args.P is not None else None
     config = cache_config(args, frames)
@@ -138,23 +138,23 @@ def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict[st
     folder.run_folder.check()
     earlier = None if args.overwrite else folder.settings()
     if earlier is not None:
-        _refuse_other(folder, earlier, settings)
+        _check_settings(folder, earlier, settings)
         if source.is_live:
             raise UserError(
-                f'{folder.path} holds frames of a camera, which never comes back to where it was: choose '
-                'another --out, --overwrite or --export-only'
+                f'{folder.path} holds frames of a camera, which cannot be continued: choose another --out, '
+                '--overwrite or --export-only'
             )
         end = {'end_s': args.end, 'count': args.frames}
         if earlier.get('complete') == end:
             folder.begin(earlier, overwrite=False)
-            print(f'{folder.path}: all {folder.count} frames are there; only what is made of them is made again')
+            print(f'{folder.path}: all {folder.count} frames exist; only the exports are made again')
             return earlier, Progress()
     network = load(args, ('camera', 'depth', 'point') if args.points == 'head' else ('camera', 'depth'))
     settings |= {'complete': None, 'untrained': network.untrained, 'weights_source': network.source}
     if network.untrained:
         print('UNTRAINED weights: depth, points and poses will mean nothing', file=sys.stderr)
     progress = Progress()
-    # Decoding begins before the folder is touched, so that a damaged input leaves nothing behind.
+    # Decoding begins before the folder is made, so that a damaged input leaves nothing behind.
     images = source.frames()
     first = next(images, None)
     if first is None:
@@ -162,7 +162,7 @@ def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict[st
     with Stream(network, config, first.image.shape[:2], args.image_width) as stream:
         folder.begin(settings, args.overwrite)
         try:
-            _run_stream(stream, _with(first, images), source.expected(), folder, progress)
+            _run_stream(stream, itertools.chain([first], images), source.expected(), folder, progress)
             settings['complete'] = {'end_s': args.end, 'count': args.frames}
             folder.write_settings(settings)
         except KeyboardInterrupt:
@@ -173,23 +173,18 @@ def _answer(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict[st
                 '--bits (`evict3r plan` shows what fits)'
             ) from error
         except UserError as error:
-            there = f' ({folder.count} frames are in {folder.path}: --export-only makes cloud and pictures of them)'
+            there = f' ({folder.count} frames are in {folder.path}: export them with --export-only)'
             raise UserError(f'{error}{there if folder.count else ""}') from error
         progress.damaged = source.damaged
         if not progress.interrupted and progress.answered == 0 and progress.replayed < folder.count:
-            print(f'{folder.path} has {folder.count} frames, more than the {progress.replayed} asked for: all are used')
+            print(f'{folder.path} has {folder.count} frames, more than the {progress.replayed} requested: all are used')
         stats = stream.stats()
         progress.tokens, progress.cache_bytes = stats.tokens, stats.cache_bytes
     return settings, progress
 
 
-def _with(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    yield first
-    yield from rest
-
-
 def _settings(args: argparse.Namespace, source: FrameSource, config: CacheConfig) -> dict[str, Any]:
-    """All that the answers depend on, as JSON has it."""
+    """Return all settings that the predictions depend on, as JSON values."""
     weights, path = args.weights, Path(args.weights).expanduser()
     if path.is_file():
         weights = f'{path.resolve()} ({path.stat().st_size} bytes)'
@@ -205,11 +200,12 @@ def _settings(args: argparse.Namespace, source: FrameSource, config: CacheConfig
         'depth_scale': args.depth_scale,
         'cache': asdict(config),
     }
-    return json.loads(json.dumps(settings))
+    values: dict[str, Any] = json.loads(json.dumps(settings))
+    return values
 
 
-def _refuse_other(folder: PredictionFolder, earlier: dict[str, Any], settings: dict[str, Any]) -> None:
-    """UserError, naming what differs, for frames that were answered with other settings."""
+def _check_settings(folder: PredictionFolder, earlier: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Raise UserError, with the differences, if existing frames have other settings."""
 
     def flat(values: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -229,62 +225,64 @@ def _refuse_other(folder: PredictionFolder, earlier: dict[str, Any], settings: d
 def _run_stream(
     stream: Stream, frames: Iterator[VideoFrame], expected: int | None, folder: PredictionFolder, progress: Progress
 ) -> None:
-    """Answer the frames; those that the folder has already are compared with it instead of being written."""
-    there, stored = folder.count, folder.records()
-    if there:
-        print(f'{folder.path}: {there} frames are there; they run through the network again, and the rest follows')
-    last_look = 0.0
+    """Predict the frames; existing ones are compared with the folder instead of being written."""
+    existing, stored = folder.count, folder.records()
+    if existing:
+        print(f'{folder.path}: {existing} frames exist; they run through the network again, then the rest follows')
+    last_update = 0.0
     with tqdm(total=expected, unit='frame', dynamic_ncols=True, disable=None) as bar:
         for index, frame in enumerate(frames):
             begin = time.monotonic()
-            record, arrays = answer(stream, index, frame)
-            if index < there:
+            record, arrays = predict_frame(stream, index, frame)
+            if index < existing:
                 progress.largest_difference = max(progress.largest_difference, _compare(next(stored), record, folder))
                 progress.replayed += 1
             else:
                 folder.append(record, arrays)
                 progress.answered += 1
                 progress.seconds += time.monotonic() - begin
-            if index == there:
+            if index == existing:
                 _warn_of_a_full_disk(folder, (expected or 0) - index)
             bar.update()
-            if time.monotonic() - last_look > _STATS_EVERY_S:
-                stats, last_look = stream.stats(), time.monotonic()
+            if time.monotonic() - last_update > _STATS_EVERY_S:
+                stats, last_update = stream.stats(), time.monotonic()
                 bar.set_postfix_str(
-                    f'{"replay, " if index < there else ""}{np.mean(stats.tokens):.0f} tokens a layer, '
-                    f'{byte_text(stats.cache_bytes)}'
+                    f'{"replay, " if index < existing else ""}{np.mean(stats.tokens):.0f} tokens per layer, '
+                    f'{format_bytes(stats.cache_bytes)}'
                 )
 
 
-def answer(stream: Stream, index: int, frame: VideoFrame) -> tuple[FrameRecord, FrameArrays]:
-    """What the network says of a frame. Raises UserError where it says nothing finite."""
+def predict_frame(stream: Stream, index: int, frame: VideoFrame) -> tuple[FrameRecord, FrameArrays]:
+    """Return the predictions for a frame. Raises UserError if they are not finite."""
     try:
-        return _answer_of(stream, index, frame)
+        return _predict_frame(stream, index, frame)
     except ValueError as error:
         raise UserError(
-            f'{frame.name}: the network gives no answer ({error}); too little precision (--dtype), or damaged weights?'
+            f'{frame.name}: the network gives no answer ({error}); is the precision (--dtype) too low, or are the '
+            'weights damaged?'
         ) from error
 
 
-def _answer_of(stream: Stream, index: int, frame: VideoFrame) -> tuple[FrameRecord, FrameArrays]:
+def _predict_frame(stream: Stream, index: int, frame: VideoFrame) -> tuple[FrameRecord, FrameArrays]:
     points = points_confidence = None
     if stream.network.point_head is None:
-        answered = stream.step(frame.image)
-        pose, camera_matrix, view = answered.world_from_camera, answered.intrinsics, answered.view
-        depth, confidence, image = answered.depth, answered.confidence, answered.image
+        prediction = stream.step(frame.image)
+        pose, camera_matrix, view = prediction.world_from_camera, prediction.intrinsics, prediction.view
+        depth_map, confidence, image = prediction.depth, prediction.confidence, prediction.image
     else:
-        # What the point head says is no part of a Prediction.
+        # A Prediction does not contain the output of the point head.
         view = ImageView.of(frame.image.shape[:2], stream.image_width)
         prepared = view.prepare(torch.from_numpy(frame.image).to(stream.network.device))
         output = stream.run(prepared)
         encoding = output.pose_encoding[0, 0].double().cpu().numpy()
         pose, camera_matrix = geometry.world_from_camera(encoding), geometry.intrinsics(encoding, view.network_size)
-        depth, confidence = output.depth[0, 0], output.confidence[0, 0]
-        points, points_confidence = _array(output.points[0, 0]), _array(output.points_confidence[0, 0])
+        depth_map, confidence = output.depth[0, 0], output.confidence[0, 0]
+        if output.points is not None and output.points_confidence is not None:
+            points, points_confidence = _array(output.points[0, 0]), _array(output.points_confidence[0, 0])
         image = prepared.mul(255.0).round_().to(torch.uint8).permute(1, 2, 0)
-    depth = _array(depth)
+    depth = _array(depth_map)
     if not (np.isfinite(pose).all() and np.isfinite(camera_matrix).all() and np.isfinite(depth).any()):
-        raise ValueError('numbers that are not finite')
+        raise ValueError('values that are not finite')
     record = FrameRecord(index, frame.stamp_ns, frame.name, pose, camera_matrix, view.to_camera_K(camera_matrix))
     return record, FrameArrays(image.cpu().numpy(), depth, _array(confidence), points, points_confidence)
 
@@ -294,12 +292,12 @@ def _array(values: torch.Tensor) -> np.ndarray:
 
 
 def _compare(stored: FrameRecord, replayed: FrameRecord, folder: PredictionFolder) -> float:
-    """How far a replay's pose is from the stored one. Raises UserError where the frame is another one."""
+    """Return the largest difference of a replayed pose. Raises UserError if the frame is another one."""
     if (stored.stamp_ns, stored.name) != (replayed.stamp_ns, replayed.name):
         was, now = (f'{record.name} at {record.stamp_ns / 1e9:g} s' for record in (stored, replayed))
         raise UserError(
             f'{folder.path}: frame {stored.index} was {was} and is now {now}: the input has changed; '
-            '--overwrite begins anew'
+            'start over with --overwrite'
         )
     return float(np.abs(stored.world_from_camera - replayed.world_from_camera).max())
 
@@ -310,8 +308,8 @@ def _warn_of_a_full_disk(folder: PredictionFolder, frames: int) -> None:
     free = shutil.disk_usage(folder.path).free
     if of_one * frames > free:
         tqdm.write(
-            f'evict3r: warning: {frames} more frames of {byte_text(of_one)} will need about '
-            f'{byte_text(of_one * frames)}, and {folder.path} has {byte_text(free)} free',
+            f'evict3r: warning: {frames} more frames of {format_bytes(of_one)} will need about '
+            f'{format_bytes(of_one * frames)}, and {folder.path} has {format_bytes(free)} free',
             file=sys.stderr,
         )
 
@@ -323,7 +321,7 @@ def _export(
     header = [
         f'{MAKER}: {args.input}, {folder.count} frames',
         f'{settings["weights_source"]}, preset {settings["preset"]}, policy {cache["policy"]}, '
-        f'{cache["tokens"]} tokens a layer' + (f', P {cache["share"]:g}' if cache['share'] is not None else ''),
+        f'{cache["tokens"]} tokens per layer' + (f', P {cache["share"]:g}' if cache['share'] is not None else ''),
     ]
     total = 2 * folder.count
     with tqdm(total=total, desc='cloud, scene, video', unit='frame', dynamic_ncols=True, disable=None) as bar:
@@ -358,11 +356,11 @@ def _summary(
 def _print_summary(folder: PredictionFolder, summary: dict[str, Any]) -> None:
     print()
     if summary['untrained']:
-        print('UNTRAINED: random weights. Depth, points and poses mean nothing; the plumbing is what this shows.\n')
-    rate = f', {summary["frames_per_s"]:.2f} frames/s with writing' if summary['frames_per_s'] else ''
+        print(UNTRAINED)
+    rate = f', {summary["frames_per_s"]:.2f} frames/s, including writing' if summary['frames_per_s'] else ''
     print(f'frames   {summary["frames"]} ({summary["answered_now"]} now{rate})')
     if summary['damaged_packets']:
-        print(f'damaged  {summary["damaged_packets"]} parts of the input could not be decoded and were passed over')
+        print(f'damaged  {summary["damaged_packets"]} parts of the input could not be decoded and were skipped')
     if summary['replayed']:
         print(
             f'replay   {summary["replayed"]} frames; poses differ from the stored ones by at most '
@@ -370,12 +368,10 @@ def _print_summary(folder: PredictionFolder, summary: dict[str, Any]) -> None:
         )
     if summary['tokens_per_layer']:
         tokens = np.mean(summary['tokens_per_layer'])
-        print(f'cache    {tokens:.0f} tokens a layer, {byte_text(summary["cache_bytes"])}')
+        print(f'cache    {tokens:.0f} tokens per layer, {format_bytes(summary["cache_bytes"])}')
     print(
         f'cloud    {summary["points"]} points, voxel {summary["voxel"]:.3g}, confidence from '
         f'{summary["min_confidence"]:.4g}, {summary["masked_share"]:.1%} of the pixels masked'
     )
-    print(f'\nwritten to {folder.path}/  (image/, depth/, confidence/: a file a frame)')
-    for name, size in folder.run_folder.sizes().items():
-        if name in _DERIVED:
-            print(f'  {name:18}{byte_text(size):>10}  {_DERIVED[name]}')
+    print(f'\nwritten to {folder.path}/  (image/, depth/, confidence/: one file per frame)')
+    print_files(folder.run_folder, _DERIVED)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evict3r_ros.evaluation.configurations import Configuration
-from evict3r_ros.evaluation.metrics.intervals import LEVEL, Interval
+import numpy as np
+
+from evict3r_ros.evaluation.configurations import OFF, Configuration
+from evict3r_ros.evaluation.metrics.intervals import LEVEL, Interval, Statistic
 from evict3r_ros.evaluation.reports.summary import (
     BASELINE_POLICY,
     ERRORS,
@@ -25,6 +27,10 @@ from evict3r_ros.evaluation.reports.summary import (
 from evict3r_ros.io.figures import new_figure, save
 
 MIB = 2**20
+MAPPING_COUNTS = ('keyframes', 'segments', 'failed')
+"""Of streams in segments: means over clips; ``failed``: hand-overs that were given up."""
+LAST_LAP: dict[str, Statistic] = {'last_lap_ate_over_length': np.median, 'last_lap_rotation_deg': np.mean}
+"""Of loops gone round several times, and how clips are brought together."""
 DEFINITIONS = (
     'AbsRel and δ<1.25 after one scale per clip, median(truth) / median(depth); trajectory error: ATE after Sim(3) '
     'divided by the length of the true path, median over clips; rotation: mean angle to the true rotation relative to '
@@ -64,6 +70,17 @@ def summary_row(group: Group, others: Sequence[Group]) -> dict[str, Any]:
         'camera_cache_mib': group.cost('camera_cache_bytes') / MIB,
         'tokens': group.cost('tokens'),
     }
+    records = list(group.records.values())
+    row |= {
+        name: float(np.mean([record['cost'][name] for record in records]))
+        for name in MAPPING_COUNTS
+        if name in records[0]['cost']
+    }
+    row |= {
+        name: float(statistic(group.values(name)))
+        for name, statistic in LAST_LAP.items()
+        if name in records[0]['figures']
+    }
     baseline = baseline_of(group, others)
     if baseline is not None:
         row['against_uniform'] = {
@@ -78,6 +95,7 @@ def as_json(which: StreamSet, found: Sequence[Group]) -> dict[str, Any]:
     base = baselines(found[0])
     return {
         **{metric: first[metric] for metric in METRICS},
+        **{name: first[name] for name in (*MAPPING_COUNTS, *LAST_LAP) if name in first},
         'configuration': first['configuration'],
         'constant_depth': {'absrel': base['constant_absrel'], 'delta_1_25': base['constant_delta_1_25']},
         'still_camera': {'ate_over_length': base['still_ate_over_length'], 'rotation_deg': base['still_rotation_deg']},
@@ -96,6 +114,10 @@ def as_json(which: StreamSet, found: Sequence[Group]) -> dict[str, Any]:
             **{group.configuration.name: {metric: group.prefixes(metric) for metric in ERRORS} for group in found},
         },
     }
+
+
+def _what(configuration: Configuration) -> str:
+    return configuration.policy + (f', mapping {configuration.mapping}' if configuration.mapping != OFF else '')
 
 
 def _streams(found: Sequence[Group]) -> str:
@@ -119,7 +141,7 @@ def table(which: StreamSet, found: Sequence[Group]) -> str:
         own, figures = group.configuration, group.summary()
         sizes = [_number(group.cost(what) / MIB) for what in ('cache_bytes', 'camera_cache_bytes')]
         lines.append(
-            f'| {own.policy} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | '
+            f'| {_what(own)} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | '
             f'{" + ".join(sizes)} | ' + ' | '.join(_with_interval(figures[metric]) for metric in METRICS) + ' |'
         )
     lines += [
@@ -140,7 +162,7 @@ def comparison_table(found: Sequence[Group], compared_with: str = BASELINE_POLIC
         own, against = group.configuration, group.against(baseline)
         pairs = len(group.records.keys() & baseline.records.keys())
         rows.append(
-            f'| {own.policy} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | {pairs} | '
+            f'| {_what(own)} | {own.budget or "all"} | {own.bits} | {own.camera_frames} | {pairs} | '
             + ' | '.join(_with_interval(against[metric], signed=True) for metric in _DIFFERENCES)
             + ' |'
         )

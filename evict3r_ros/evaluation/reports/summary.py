@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,21 +46,25 @@ class StreamSet:
     weights: str
     dtype: str
     untrained: bool
+    laps: int = 1
+    """Times that a loop is run through."""
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> StreamSet:
         """Return the set that a record belongs to."""
         stream, network = record['stream'], record['network']
         return cls(
-            *(stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')),
-            *(network[name] for name in ('preset', 'weights', 'dtype', 'untrained')),
+            **{name: stream[name] for name in ('frames', 'stride', 'effects', 'loop', 'height', 'width')},
+            **{name: network[name] for name in ('preset', 'weights', 'dtype', 'untrained')},
+            laps=stream.get('laps', 1),
         )
 
     @property
     def title(self) -> str:
         """Return a readable title."""
         return (
-            f'{self.frames} frames, stride {self.stride}{", loops" if self.loop else ""}, '
+            f'{self.frames} frames, stride {self.stride}{", loops" if self.loop else ""}'
+            f'{f" gone round {self.laps} times" if self.laps > 1 else ""}, '
             f'{"with" if self.effects else "without"} camera effects'
         )
 
@@ -149,7 +153,7 @@ def baseline_of(group: Group, others: Sequence[Group], baseline: str = BASELINE_
     baseline: a policy, with the group's own budget, bits and camera frames; or the name of a configuration.
     """
     own = group.configuration
-    alike = Configuration(baseline, own.budget, own.bits, own.camera_frames)
+    alike = replace(own, policy=baseline)
     return next(
         (
             other

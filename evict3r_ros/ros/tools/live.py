@@ -64,7 +64,7 @@ class LiveReplay:
         span: Span,
         rate: float,
         timeout_s: float,
-        progress: Callable[[], None],
+        progress: Callable[[], object],
         stopped: Callable[[], bool],
         loop: bool = False,
     ) -> Replay:

@@ -40,7 +40,7 @@ _WARM_UP = 5
 _IMAGES = ('rgb8', 'bgr8', 'bgra8', 'mono8', 'mono16', 'bgr16', 'bayer_rggb8', 'yuv422', 'yuyv')
 
 
-def measure(repeats: int, progress: Callable[[], None] = lambda: None) -> list[Row]:
+def measure(repeats: int, progress: Callable[[], object] = lambda: None) -> list[Row]:
     """Return, for each conversion and size, its median and 99th percentile in milliseconds and the message's bytes."""
     rows: list[Row] = []
     for size in SIZES:

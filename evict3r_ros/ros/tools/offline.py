@@ -119,7 +119,7 @@ class OfflineReplay:
         self.result = OfflineResult(untrained=self._network.untrained)
 
     def run(
-        self, output: BagWriter, span: Span, progress: Callable[[], None], stopped: Callable[[], bool]
+        self, output: BagWriter, span: Span, progress: Callable[[], object], stopped: Callable[[], bool]
     ) -> OfflineResult:
         """Answer all images of a span. progress(): called after each. stopped(): asked before each; if so, it ends."""
         for topic, name in self._answers.types().items():

@@ -45,7 +45,7 @@ def replay(
     output: BagWriter,
     rate: float | None,
     timeout_s: float,
-    progress: Callable[[], None],
+    progress: Callable[[], object],
 ) -> Replay:
     """Play all of a bag into an active node and record its answers, on the bag's clock.
 

@@ -85,7 +85,7 @@ def run(
     images: list[np.ndarray],
     rate: float,
     seconds: float,
-    progress: Callable[[], None],
+    progress: Callable[[], object],
 ) -> LiveSoak:
     """Publish images (h, w, 3) uint8 RGB, there and back again, at a rate in Hz, to an active node named evict3r."""
     lock = threading.Lock()
