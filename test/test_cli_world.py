@@ -87,3 +87,19 @@ def test_what_cannot_work_is_refused(wrong, said, tmp_path, capsys):
     assert main([*ASKED, *(word.format(tmp_path) for word in wrong)]) == 2
     assert said in capsys.readouterr().err
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_places_with_photographs_whose_sky_has_no_depth(tmp_path):
+    (tmp_path / 'photos').mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(tmp_path / 'photos' / 'a.png'), noise)
+    asked = ['world', '--seed', '3', '--frames', '1', '--size', '48', '64', '--family', 'places']
+    for name, more in (('plain', []), ('painted', ['--textures', str(tmp_path / 'photos')])):
+        assert main([*asked, *more, '--out', str(tmp_path / name)]) == 0
+    plain, painted = (cv2.imread(str(tmp_path / name / 'rgb' / '000000.png')) for name in ('plain', 'painted'))
+    assert not np.array_equal(plain, painted)
+    about = json.loads((tmp_path / 'painted' / 'world.json').read_text())
+    assert about['family'] == 'places' and about['textures'] and about['kind'] == 'open'
+    depth = cv2.imread(str(tmp_path / 'painted' / 'depth' / '000000.png'), cv2.IMREAD_UNCHANGED)
+    truth = next(iter(WorldStream(3, 1, 1, SIZE, family='places'))).depth
+    assert np.array_equal(depth == 0, np.isinf(truth)) and 0 < (depth == 0).mean() < 1

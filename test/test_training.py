@@ -14,6 +14,7 @@ from evict3r_ros import geometry
 from evict3r_ros.network import PRESETS, StreamVGGT, load_network
 from evict3r_ros.training import export, losses, plot, schedule, state, train, validation
 from evict3r_ros.training.batches import FIRST_TRAINING_SEED, BatchSpec, make_batch
+from evict3r_ros.training.clip_times import disturb, draw_times
 from evict3r_ros.training.model import Outputs, TrainingModel, initialise
 from evict3r_ros.training.muon import orthogonal
 
@@ -189,3 +190,34 @@ def test_the_schedule_ends_well_and_changes_gently():
 def test_settings_that_cannot_work(wrong, tmp_path, capsys):
     assert train.main(['--out', str(tmp_path), *SMALL, *wrong]) == 2
     assert 'error: ' in capsys.readouterr().err
+
+
+def test_what_befalls_clips_keeps_the_first_frame_and_the_world():
+    plain = draw_times(np.random.default_rng(1), 400, 12, (1, 4))
+    times, visible = disturb(plain, np.random.default_rng(2))
+    assert visible[:, 0].all() and not visible.all()
+    changed = (times != plain).any(1)
+    assert 0.15 < changed.mean() < 0.45
+    assert (np.diff(times, axis=1) < 0).any(), 'the stream goes back'
+    span = plain.max(1) - plain.min(1)
+    assert (times.min(1) >= plain.min(1) - 1e-9).all() and (times.max(1) <= plain.max(1) + 2 * span + 1e-9).all()
+
+
+def test_places_and_covered_frames_have_finite_losses_and_gradients():
+    """The sky and a covered camera have no depth to learn; a batch of both kinds of world trains all the same."""
+    training = train.Training(train.parse(['--out', 'unused', *SMALL[:-1], '0', '--places', '1']))
+    spec = BatchSpec(7, 3, 8, (1, 4), places=0.7, disturbed=True)
+    batch = make_batch(spec, (42, 56))
+    batch.visible[0, 3:5] = 0
+    rendered = training.model.render(batch, (42, 56), torch.arange(8))
+    assert rendered.depth[0, 3:5].isinf().all() and not rendered.images[0, 3:5].any()
+    assert (rendered.depth > 0).all()
+    parts = training.model.forward_backward(rendered)
+    assert all(torch.isfinite(value) for value in parts.values())
+    assert all(p.grad.isfinite().all() for p in training.network.parameters() if p.grad is not None)
+
+
+def test_a_schedule_can_begin_anew():
+    share = schedule.Share(total=3600.0, since=2400.0, begin=0.3)
+    assert share.at(2400) == pytest.approx(0.3) and share.at(3000) == pytest.approx(0.65) and share.at(4000) == 1.0
+    assert schedule.Share(100.0).at(25.0) == 0.25

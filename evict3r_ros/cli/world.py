@@ -43,6 +43,20 @@ def add_parser(subparsers: Any) -> None:
         '--loop', action='store_true', help='several connected rooms or corridors, on a path that returns to its start'
     )
     parser.add_argument(
+        '--family',
+        choices=('rooms', 'places'),
+        default='rooms',
+        help='rooms and corridors, or places: tables with clutter, halls, open ground, cameras carried by hand or '
+        'flown (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--textures',
+        type=Path,
+        metavar='DIR',
+        help='photographs to lay on surfaces, all images below this folder; panoramas of the sky in folders named '
+        'skies (default: none, procedural textures alone)',
+    )
+    parser.add_argument(
         '--no-effects',
         action='store_true',
         help='a perfect camera; otherwise the seed adds noise, blur, '
@@ -86,16 +100,20 @@ def run(args: argparse.Namespace) -> int:
 
     from evict3r_ros.io.image_bag import write_image_bag
     from evict3r_ros.synthetic.clips import WorldStream
+    from evict3r_ros.synthetic.photos import load_photos
     from evict3r_ros.synthetic.world_folder import stamped, tee_world_folder, world_camera
 
     size = tuple(args.size)
-    stream = WorldStream(args.seed, args.frames, args.stride, size, not args.no_effects, args.loop)
+    photos = None if args.textures is None else load_photos(args.textures)
+    stream = WorldStream(args.seed, args.frames, args.stride, size, not args.no_effects, args.loop, args.family, photos)
     camera = world_camera(stream, size)
     about = {
         'seed': args.seed,
         'kind': stream.kind,
         'frames': args.frames,
         'stride': args.stride,
+        'family': args.family,
+        'textures': photos is not None,
         'loop': args.loop,
         'effects': not args.no_effects,
         'size': list(size),

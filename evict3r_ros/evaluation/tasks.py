@@ -4,7 +4,7 @@
 
 - monodepth: each image is its own stream; AbsRel, delta < 1.25 and more after one median scale per image.
 - video-depth: the sequence is one stream; one alignment for all frames: by scale, by scale and shift, and none; and a
-  median scale per frame, where half of the pixels, by confidence, are compared with the others, and all with a constant.
+  median scale per frame, for all pixels, for the surer half and for the other, and for a constant depth.
 - pose: ATE and RPE over one frame (root mean squares after Sim(3)), error over length, rotation error; and the same for
   a still camera and a random walk.
 - mv-recon: few frames far apart; points from depth and pose, aligned to the true ones pixel by pixel (Umeyama's Sim(3))
@@ -126,7 +126,7 @@ def monodepth(runner: Runner, sequence: TrueSequence) -> dict[str, Any]:
 
 
 def video_depth(runner: Runner, sequence: TrueSequence) -> dict[str, Any]:
-    """Return metrics over all pixels of the sequence; ``weight`` is their number. ``constant``: those of a constant depth."""
+    """Return metrics over all pixels of the sequence; ``weight`` is their number, ``constant`` a constant depth's."""
     found, truth, rows, constant_rows = [], [], [], []
     for index, prediction in runner.stream(sequence):
         found.append(prediction.view.to_camera(prediction.depth).cpu())

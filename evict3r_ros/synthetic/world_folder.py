@@ -5,7 +5,7 @@
 The folder is one that ``io.image_folder`` reads, with depth beside it::
 
     rgb/<number>.png         8-bit RGB
-    depth/<number>.png       16 bits, millimetres along the optical axis, of the image of the same number
+    depth/<number>.png       16 bits, millimetres along the optical axis, of the image of the same number; 0: the sky
     groundtruth_cam0.tum     pose of the camera's optical frame in the world (z up, metres)
     camera.yaml, frames.csv  see ``io.image_folder``
     world.json               seed and settings that say everything, and the unit of depth
@@ -93,8 +93,9 @@ def tee_world_folder(
 
 
 def _millimetres(depth: np.ndarray) -> np.ndarray:
-    rounded: np.ndarray = (depth / DEPTH_UNIT).round().clip(0, np.iinfo(np.uint16).max).astype(np.uint16)
-    return rounded
+    known = (depth / DEPTH_UNIT).round().clip(0, np.iinfo(np.uint16).max)
+    stored: np.ndarray = np.where(np.isfinite(depth), known, 0).astype(np.uint16)
+    return stored
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

@@ -176,8 +176,9 @@ def learning_rate(args: argparse.Namespace, ranks: int) -> float:
 def command_line(args: argparse.Namespace, ranks: int) -> str:
     """Return the command that these settings came from, without the folders, which say nothing elsewhere."""
     start = f'torchrun --nproc-per-node {ranks}' if ranks > 1 else 'python'
+    folders = ('--out', '--shards-to', '--textures')
     words = [
-        word if before not in ('--out', '--shards-to', '--textures') else 'DIR'
+        'DIR' if before in folders else f'DIR/{Path(word).name}' if Path(word).is_absolute() else word
         for before, word in zip(['', *args.arguments], args.arguments, strict=False)
     ]
     return f'{start} -m evict3r_ros.training.train {shlex.join(words)}'

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from itertools import groupby
@@ -108,12 +109,15 @@ def join(curves: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def as_text(curve: dict[str, Any]) -> str:
-    """Write the curve as JSON, an entry a line, rounded to what can be told apart."""
+    """Format the curve as JSON, an entry a line, rounded to what can be told apart; null for what is no number."""
+
+    def rounded(value: Any) -> Any:
+        if not isinstance(value, float):
+            return value
+        return float(f'{value:.5g}') if math.isfinite(value) else None
+
     entries = ',\n'.join(
-        json.dumps(
-            {name: float(f'{value:.5g}') if isinstance(value, float) else value for name, value in entry.items()}
-        )
-        for entry in curve['curve']
+        json.dumps({name: rounded(value) for name, value in entry.items()}) for entry in curve['curve']
     )
     return f'{{"calls": {json.dumps(curve["calls"])},\n"curve": [\n{entries}\n]}}\n'
 
@@ -135,14 +139,21 @@ def draw(curve: dict[str, Any], path: Path) -> None:
 
     lengths = sorted({int(name.rsplit('_', 1)[1]) for entry in entries for name in entry if name.startswith('loss_')})
     lines(axes[0, 0], {f'loss_{frames}': f'loss, clips of {frames} frames' for frames in lengths})
-    lines(axes[0, 1], {f'absrel_{frames}': f'AbsRel, {frames} frames' for frames in lengths}, marker='o')
+    worlds = {'': 'rooms', 'places_': 'places'}
+    absrel = {
+        f'absrel_{family}{frames}': f'AbsRel, {name}, {frames} frames'
+        for family, name in worlds.items()
+        for frames in lengths
+    }
+    lines(axes[0, 1], absrel, marker='o')
     lines(
         axes[1, 0],
         {
             name: label
             for frames in lengths
             for name, label in (
-                (f'rotation_deg_{frames}', f'rotation, {frames} frames, degrees'),
+                (f'rotation_deg_{frames}', f'rotation, rooms, {frames} frames, degrees'),
+                (f'rotation_deg_places_{frames}', f'rotation, places, {frames} frames'),
                 (f'late_rotation_deg_{frames}', f'the last eighth of {frames} frames'),
             )
         },

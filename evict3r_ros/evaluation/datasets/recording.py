@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recording of one's own, in the layout of ``evict3r world --out``: images, camera, and as much truth as there is.
 
-``frames.csv`` and ``camera.yaml`` are those of ``io.image_folder``. Depth lies beside the images: for ``rgb/000004.jpg``
-in ``depth/000004.png``, 16 bits, millimetres along the optical axis, 0 or 65535 where it is not known.
+``frames.csv`` and ``camera.yaml`` are those of ``io.image_folder``. Depth lies beside the images: for
+``rgb/000004.jpg`` in ``depth/000004.png``, 16 bits, millimetres along the optical axis, 0 or 65535 where unknown.
 """
 
 from __future__ import annotations
