@@ -34,4 +34,4 @@ def test_the_table_is_markdown(capsys):
 
 def test_no_frames_are_refused(capsys):
     assert main(['bench', '--messages', '--frames', '0']) == 2
-    assert 'nothing to measure' in capsys.readouterr().err
+    assert '--frames 0 must be at least 1' in capsys.readouterr().err
