@@ -11,7 +11,7 @@ PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 OUT ?= out
 # More arguments for evict3r demo: make demo DEMO_ARGS='--frames 8'
 DEMO_ARGS ?=
-# More arguments for pytest: make test PYTEST_ARGS='-k geometry'
+# More arguments for pytest: make test PYTEST_ARGS='-k geometry'; '-n 0': one test after the other, as a debugger needs
 PYTEST_ARGS ?=
 
 # The environment has its own ROS and middleware. Another that was sourced, or that a Python of another environment
@@ -53,7 +53,7 @@ check: setup
 	@$(VENV)/bin/python -c 'from catkin_pkg.package import parse_package; parse_package("package.xml").validate()'
 
 test: check
-	@$(VENV)/bin/python -m pytest test $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest test --numprocesses auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 docs: setup
 	@$(VENV)/bin/python tools/make_api_pages.py

@@ -161,6 +161,8 @@ TEST = [
     'triton ; sys_platform == "linux"',
     # no test may hang
     'pytest-timeout',
+    # shares the tests among the cores
+    'pytest-xdist>=3.2',
     # property-based tests
     'hypothesis',
     # an independent source of rotations to check geometry.py against

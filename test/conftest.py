@@ -23,7 +23,6 @@ from evict3r_ros.ros.tools.middleware import Domain, isolate
 ROOT = Path(__file__).resolve().parent.parent
 PARITY_REQUIRED = os.environ.get('EVICT3R_REQUIRE_PARITY') == '1'
 
-_parity_passed = pytest.StashKey[int]()
 _isolation = pytest.StashKey[tuple[Domain, tempfile.TemporaryDirectory]]()
 
 
@@ -32,7 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
     domain = Domain()
     logs = tempfile.TemporaryDirectory(prefix='evict3r_ros_log_')
     config.stash[_isolation] = domain, logs
-    config.stash[_parity_passed] = 0
+    if not is_worker(config):
+        config.pluginmanager.register(ParityCount())
     # A shell's background jobs are started with Ctrl-C ignored, and all that the tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Tests run several processes on few cores, and OpenMP's threads, which spin while they wait, would starve them.
@@ -63,31 +63,39 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Count parity tests that passed, and where parity is required turn a skipped one into a failure."""
+    """Where parity is required, turn a skipped test of it into a failure."""
     outcome = yield
     report = outcome.get_result()
-    if item.get_closest_marker('parity') is None:
-        return
-    if report.when == 'call' and report.passed:
-        item.config.stash[_parity_passed] += 1
-    if PARITY_REQUIRED and report.skipped:
+    if PARITY_REQUIRED and report.skipped and item.get_closest_marker('parity') is not None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = 'failed'
         report.longrepr = f'a parity test was skipped, but EVICT3R_REQUIRE_PARITY=1: {reason}'
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Where parity is required, fail a run in which no parity test passed."""
-    passed = session.config.stash[_parity_passed]
-    if PARITY_REQUIRED and not passed and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+def is_worker(config: pytest.Config) -> bool:
+    """Return whether this process runs a share of the tests for another one, which hears of all of them."""
+    return hasattr(config, 'workerinput')
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how many parity tests passed where that decides about the run."""
-    if PARITY_REQUIRED:
-        passed = config.stash[_parity_passed]
-        terminalreporter.write_line(f'parity tests passed: {passed}, at least 1 required')
+class ParityCount:
+    """Parity tests that passed, in this process and its workers; where parity is required, none is a failure."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count one."""
+        self.passed += 'parity' in report.keywords and report.when == 'call' and report.passed
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail a run in which no parity test passed."""
+        if PARITY_REQUIRED and not self.passed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how many there were where that decides about the run."""
+        if PARITY_REQUIRED:
+            terminalreporter.write_line(f'parity tests passed: {self.passed}, at least 1 required')
 
 
 def data_folder(variable: str, default: str) -> Path | None:

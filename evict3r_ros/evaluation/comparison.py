@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 
-from evict3r_ros.cache import CacheShape, resolve_budget
+from evict3r_ros.cache import resolve_budget
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.evaluation.configurations import Configuration, parse_mapping
 from evict3r_ros.evaluation.held_out import StreamSpec
 from evict3r_ros.evaluation.streaming import Stopped, TrueClip, measure, stream_clip
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.network.fingerprint import fingerprint
+from evict3r_ros.stream.stream import cache_shape
 from evict3r_ros.synthetic.clips import render_clips
 
 KEY = ('stream', 'configuration', 'network')
@@ -61,17 +62,7 @@ def check(
 
     Called first, so that a long run does not fail late.
     """
-    preset = network.preset
-    view = ImageView.of(size, image_width)
-    shape = CacheShape(
-        preset.pairs,
-        preset.heads,
-        preset.head_dim,
-        preset.special_tokens,
-        view.patches,
-        network.dtype,
-        torch.device('meta'),
-    )
+    shape = cache_shape(network, ImageView.of(size, image_width), torch.device('meta'))
     for configuration in configurations:
         resolve_budget(configuration.cache_config(frames, shape.frame_tokens), shape)
 

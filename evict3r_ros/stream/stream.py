@@ -57,6 +57,14 @@ class StreamStats:
     """Frames that the camera head remembers."""
 
 
+def cache_shape(network: StreamVGGT, view: ImageView, device: torch.device) -> CacheShape:
+    """Return what a cache on a device is for: the network's global blocks, and images seen that way."""
+    preset = network.preset
+    return CacheShape(
+        preset.pairs, preset.heads, preset.head_dim, preset.special_tokens, view.patches, network.dtype, device
+    )
+
+
 class Stream:
     """Runs a network over images as they come.
 
@@ -78,18 +86,7 @@ class Stream:
         self.image_width = image_width or preset.image_width
         view = ImageView.of(camera_size or (self.image_width, self.image_width), self.image_width)
         self.network = network
-        self.cache = KeyValueCache(
-            config,
-            CacheShape(
-                preset.pairs,
-                preset.heads,
-                preset.head_dim,
-                preset.special_tokens,
-                view.patches,
-                network.dtype,
-                network.device,
-            ),
-        )
+        self.cache = KeyValueCache(config, cache_shape(network, view, network.device))
         """Of the global blocks; the stream alone drives it."""
         self.config = self.cache.config
         """As given, with the budget in tokens."""

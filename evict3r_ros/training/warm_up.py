@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,27 +14,25 @@ from evict3r_ros.training import schedule
 from evict3r_ros.training.batches import BatchSpec, make_batch
 from evict3r_ros.training.compiled import PARTS, RECORDING, PartFailed, is_out_of_memory
 from evict3r_ros.training.rendered_clips import RenderedClips
-
-if TYPE_CHECKING:
-    from evict3r_ros.training.train import Training
+from evict3r_ros.training.trainer import Trainer
 
 _FINE, _MEMORY = 0, len(PARTS) + 1
 
 
-def warm_up(training: Training) -> None:
+def warm_up(trainer: Trainer) -> None:
     """Run forward and backward for both lengths of clip, on all ranks at once; weights stay as they are.
 
     Where a part fails, it runs as written from then on; where memory does not suffice, frames a step are halved: with a
     warning, and on all ranks alike. Raises what went wrong where neither helps.
     """
-    if not training.model.compiled and training.device.type != 'cuda':
+    if not trainer.model.compiled and trainer.device.type != 'cuda':
         return
-    args, ranks = training.args, training.ranks
+    args, ranks = trainer.args, trainer.ranks
     # What one rank has compiled, others of the same host find on the disk: they begin with different things.
     works = (_render, _forward_backward, _record) if ranks.rank % 2 else (_forward_backward, _render, _record)
     done = 0
     while done < len(works):
-        outcome, reason = _try(training, works[done])
+        outcome, reason = _try(trainer, works[done])
         worst = ranks.worst(outcome)
         if worst == _FINE:
             done += 1
@@ -44,49 +41,47 @@ def warm_up(training: Training) -> None:
         reason = reason or 'at another rank'
         if worst == _MEMORY:
             if args.frames_a_step < 2 * args.lengths[1]:
-                raise UserError(f'{args.frames_a_step} frames a step do not fit into the memory of {training.device}')
+                raise UserError(f'{args.frames_a_step} frames a step do not fit into the memory of {trainer.device}')
             args.frames_a_step //= 2
-            training.model.discard_recordings()
+            trainer.model.discard_recordings()
             told = f'out of memory; {args.frames_a_step} frames a step from now on'
         else:
             part = PARTS[worst - 1]
-            training.model.disable(part)
+            trainer.model.disable(part)
             told = f'{part} does not work here; that part runs as written, slower'
         print(f'warning: {told} ({reason})', file=sys.stderr, flush=True)
 
 
-def _random_clips(training: Training, frames: int) -> RenderedClips:
-    clips = schedule.clips(training.args.frames_a_step, frames)
-    return RenderedClips.random_clips(clips, frames, training.supervised(frames), training.args.size, training.device)
+def _random_clips(trainer: Trainer, frames: int) -> RenderedClips:
+    clips = schedule.clips(trainer.args.frames_a_step, frames)
+    return RenderedClips.random_clips(clips, frames, trainer.supervised(frames), trainer.args.size, trainer.device)
 
 
-def _render(training: Training) -> None:
-    for frames in training.args.lengths:
-        clips = schedule.clips(training.args.frames_a_step, frames)
-        batch = make_batch(
-            BatchSpec(0, clips, frames, (1, 2), training.args.places), training.args.size, training.photos
-        )
-        training.model.render(batch, training.args.size, training.supervised(frames))
+def _render(trainer: Trainer) -> None:
+    for frames in trainer.args.lengths:
+        clips = schedule.clips(trainer.args.frames_a_step, frames)
+        batch = make_batch(BatchSpec(0, clips, frames, (1, 2), trainer.args.places), trainer.args.size, trainer.photos)
+        trainer.model.render(batch, trainer.args.size, trainer.supervised(frames))
 
 
-def _forward_backward(training: Training) -> None:
-    for frames in training.args.lengths:
-        training.model.forward_backward(_random_clips(training, frames))
-        training.network.zero_grad()
+def _forward_backward(trainer: Trainer) -> None:
+    for frames in trainer.args.lengths:
+        trainer.model.forward_backward(_random_clips(trainer, frames))
+        trainer.network.zero_grad()
 
 
-def _record(training: Training) -> None:
-    if RECORDING in training.model.compiled:
-        for frames in training.args.lengths:
-            training.model.record(_random_clips(training, frames))
+def _record(trainer: Trainer) -> None:
+    if RECORDING in trainer.model.compiled:
+        for frames in trainer.args.lengths:
+            trainer.model.record(_random_clips(trainer, frames))
 
 
-def _try(training: Training, work: Callable[[Training], None]) -> tuple[int, str]:
+def _try(trainer: Trainer, work: Callable[[Trainer], None]) -> tuple[int, str]:
     """Say how it went, as a number, and what was wrong."""
     outcome, reason = _FINE, ''
     try:
-        work(training)
-        if training.device.type == 'cuda':
+        work(trainer)
+        if trainer.device.type == 'cuda':
             torch.cuda.synchronize()
     except PartFailed as error:
         outcome, reason = PARTS.index(error.part) + 1, _first_line(error.__cause__)
@@ -94,13 +89,13 @@ def _try(training: Training, work: Callable[[Training], None]) -> tuple[int, str
         reason = _first_line(error)
         if is_out_of_memory(error):
             outcome = _MEMORY
-        elif suspects := [part for part in PARTS if part in training.model.compiled - {RECORDING}]:
+        elif suspects := [part for part in PARTS if part in trainer.model.compiled - {RECORDING}]:
             # In the backward pass nothing tells whose fault it is.
             outcome = PARTS.index(suspects[0]) + 1
         else:
             raise
-    training.network.zero_grad()
-    if outcome != _FINE and training.device.type == 'cuda':
+    trainer.network.zero_grad()
+    if outcome != _FINE and trainer.device.type == 'cuda':
         torch.cuda.empty_cache()
     return outcome, reason
 
