@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -182,3 +185,31 @@ def test_trainings_attention_is_the_causal_masks():
         torch.testing.assert_close(outputs[0], outputs[1], rtol=2e-2, atol=2e-2)
         for ours, other in zip(*gradients, strict=True):
             assert (ours - other).float().norm() < 0.02 * ours.float().norm()
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(300)
+def test_the_live_node_answers_from_the_card():
+    """Over DDS, with everything subscribed by another process."""
+    pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
+    words = [
+        '--minutes',
+        '0.1',
+        '--weights',
+        'tiny',
+        '--device',
+        'cuda',
+        '--rate',
+        '20',
+        '--subscribe',
+        'all',
+        '--json',
+    ]
+    done = subprocess.run(
+        [sys.executable, '-m', 'evict3r_ros.cli.main', 'soak', *words], capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told['device'].startswith('cuda') and told['failed'] == 0
+    assert told['answers_heard'] == told['answered'] > 50
+    assert told['stamp_to_odometry_p50_ms'] <= told['stamp_to_cloud_p50_ms']

@@ -18,6 +18,7 @@ import torch
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.network import StreamVGGT
+from evict3r_ros.profiling.process import resident_bytes
 from evict3r_ros.stream import Stream
 
 EVERY = 50
@@ -73,15 +74,6 @@ def living_tensor_bytes() -> int:
             storage = thing.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
-
-
-def resident_bytes(process: int | str = 'self') -> int:
-    """Return the bytes of a process in memory, by default of this one; on Linux.
-
-    Raises FileNotFoundError for one that has ended.
-    """
-    pages = int(Path(f'/proc/{process}/statm').read_text().split()[1])
-    return pages * 4096
 
 
 def run(

@@ -20,7 +20,7 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.io.prediction_folder import FRAMES_FILE
 from evict3r_ros.io.video_file import VideoWriter
-from evict3r_ros.profiling.soak import resident_bytes
+from evict3r_ros.profiling.process import resident_bytes
 
 SIZE = (48, 64)
 WIDTH = 42

@@ -93,7 +93,6 @@ def _play(folder: RunFolder, frames: int, weights: str, policy: str, rate: float
     topics = CameraTopics()
     parameters = {
         'weights': weights,
-        'device': 'cpu',
         'cache.policy': policy,
         'cache.tokens': _TOKENS,
         'allow_untrained_tf': True,

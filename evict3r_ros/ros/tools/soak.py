@@ -1,149 +1,160 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A camera in front of a live node for minutes: what is answered, what is dropped, how late, and what memory does."""
+"""A camera in front of a live node for minutes: what is answered, what is dropped, how late, and what it costs."""
 
 from __future__ import annotations
 
 import math
+import struct
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
-from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import header_stamp_ns
-from evict3r_ros.io.figures import new_figure, save
 from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.msg import StreamStatus
+from evict3r_ros.profiling.process import cpu_seconds, resident_bytes
 from evict3r_ros.ros.messages.conversions import image_from_rgb
+from evict3r_ros.ros.messages.message_types import message_class
 from evict3r_ros.ros.tools.node_process import NodeProcess
 from evict3r_ros.ros.tools.session import Session
+from evict3r_ros.ros.tools.soak_report import Arrivals, LiveSoak, Looks
 from evict3r_ros.ros.tools.waiting import wait_until
 
 LOOK_S = 1.0
 _CONNECT_S = 30.0
 _LAST_ANSWER_S = 3.0
+_JPEG_QUALITY = 90
+_STAMP = struct.Struct('<iI')
+_STAMP_AT = 4
+"""Of the header's stamp in a message in CDR, little-endian: behind the encapsulation."""
 
 
 @dataclass(frozen=True)
-class LiveSoak:
-    """What a long run of a live node showed."""
+class SimulatedCamera:
+    """What the node is to see."""
 
-    published: int
-    """Images sent."""
-    longest_pause_s: float
-    """Between two images, on this program's side."""
-    status: StreamStatus
-    """The node's last one."""
-    latency_ms: np.ndarray
-    """(answers,) from an image's stamp, the time at which it was published, to its odometry's arrival."""
-    answered_at: np.ndarray
-    """(answers,) seconds since the start."""
-    looked_at: np.ndarray
-    """(looks,) seconds since the start."""
-    resident: np.ndarray
-    """(looks,) bytes of the node in memory."""
+    images: Sequence[np.ndarray]
+    """(h, w, 3) uint8 RGB each, shown there and back again."""
+    rate: float
+    """Images a second."""
+    compressed: bool = False
+    """Whether as JPEG on image/compressed."""
 
-    def summary(self) -> dict[str, object]:
-        """Return the figures; those of memory over the last third, when path and cloud have reached their bounds."""
-        status, steady = self.status, self.looked_at >= self.looked_at[-1] * 2 / 3
-        memory = self.resident[steady] / 2**20
-        seconds = float(self.looked_at[-1])
-        p50, p99 = np.percentile(self.latency_ms, (50, 99)) if len(self.latency_ms) else (np.nan, np.nan)
-        return {
-            'seconds': round(seconds, 1),
-            'images_published': self.published,
-            'longest_pause_of_the_publisher_s': round(self.longest_pause_s, 3),
-            'images_received': int(status.frames_received),
-            'answered': int(status.frames_processed),
-            'dropped': int(status.frames_dropped),
-            'failed': int(status.frames_failed),
-            'counts_agree': int(status.frames_received)
-            == int(status.frames_processed + status.frames_dropped + status.frames_failed),
-            'answers_heard': len(self.latency_ms),
-            'rate_hz': round(len(self.latency_ms) / seconds, 2),
-            'stamp_to_answer_p50_ms': round(float(p50), 1),
-            'stamp_to_answer_p99_ms': round(float(p99), 1),
-            'resident_mib_first': round(float(memory[0]), 1),
-            'resident_mib_last': round(float(memory[-1]), 1),
-            'resident_mib_most': round(float(memory.max()), 1),
-            'resident_kib_a_minute': round(60 * 1024 * float(np.polyfit(self.looked_at[steady], memory, 1)[0]), 1),
-            'faults': dict(zip(status.faults, map(int, status.fault_counts), strict=True)),
-        }
+    def messages(self) -> list[bytearray]:
+        """Return the images in CDR, so that to send one costs nothing but its stamp."""
+        kind = self._jpeg if self.compressed else image_from_rgb
+        header = Header(frame_id='camera')
+        return [bytearray(serialize_message(kind(image, header))) for image in (*self.images, *self.images[-2:0:-1])]
+
+    @staticmethod
+    def _jpeg(image: np.ndarray, header: Header) -> CompressedImage:
+        data = cv2.imencode('.jpg', image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))[1]
+        return CompressedImage(header=header, format='rgb8; jpeg compressed bgr8', data=data.tobytes())
+
+
+@dataclass
+class _Listener:
+    """Hears the node's outputs; called from the session's thread."""
+
+    topics: AnswerTopics
+    everything: bool
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    heard: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """(arrival, stamp) in nanoseconds, of odometry and clouds."""
+    status: StreamStatus | None = None
+
+    def subscribe(self, session: Session) -> None:
+        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        session.node.create_subscription(StreamStatus, self.topics.status, self._take, reliable)
+        for topic, kind in self.topics.types().items():
+            if topic == self.topics.odometry or (self.everything and topic != self.topics.status):
+                session.node.create_subscription(message_class(kind), topic, self._hearing(topic), reliable, raw=True)
+
+    def arrivals(self, topic: str) -> Arrivals:
+        with self.lock:
+            heard = np.array(self.heard.get(topic, []), np.int64).reshape(-1, 2)
+        return Arrivals(heard[:, 0], heard[:, 1])
+
+    def _take(self, status: StreamStatus) -> None:
+        self.status = status
+
+    def _hearing(self, topic: str) -> Callable[[bytes], None]:
+        if topic not in (self.topics.odometry, self.topics.points):
+            return lambda _: None
+        heard = self.heard.setdefault(topic, [])
+
+        def hear(raw: bytes) -> None:
+            now = time.time_ns()
+            with self.lock:
+                heard.append((now, header_stamp_ns(raw)))
+
+        return hear
 
 
 def run(
     session: Session,
     process: NodeProcess,
-    images: list[np.ndarray],
-    rate: float,
+    node: str,
+    camera: SimulatedCamera,
     seconds: float,
+    everything: bool,
+    start_to_active_s: float,
     progress: Callable[[], object],
 ) -> LiveSoak:
-    """Publish images (h, w, 3) uint8 RGB, there and back again, at a rate in Hz, to an active node named evict3r."""
-    lock = threading.Lock()
-    answers: list[tuple[float, float]] = []
-    statuses: list[StreamStatus] = []
+    """Show the camera's images to an active node of this name for some time.
 
-    def hear(raw: bytes) -> None:
-        now = time.time()
-        with lock:
-            answers.append((now, now - header_stamp_ns(raw) * 1e-9))
-
-    def take(status: StreamStatus) -> None:
-        statuses[:] = [status]
-
+    everything: whether all outputs are subscribed to, or odometry and status alone. start_to_active_s: how long the
+    node took, for the report. Raises UserError if the node ends or is not found.
+    """
+    listener = _Listener(AnswerTopics.of_node(node), everything)
     best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-    reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-    node = session.node
-    publisher = node.create_publisher(Image, 'image', best_effort)
-    node.create_subscription(Odometry, '/evict3r/odometry', hear, reliable, raw=True)
-    node.create_subscription(StreamStatus, '/evict3r/status', take, reliable)
-    if not wait_until(lambda: publisher.get_subscription_count() > 0 and bool(statuses), _CONNECT_S, process.check):
+    kind, topic = (CompressedImage, 'image/compressed') if camera.compressed else (Image, 'image')
+    publisher = session.node.create_publisher(kind, topic, best_effort)
+    listener.subscribe(session)
+    if not wait_until(
+        lambda: publisher.get_subscription_count() > 0 and listener.status is not None, _CONNECT_S, process.check
+    ):
         raise UserError(f'the node and this program did not find each other in {_CONNECT_S:g} s')
-    messages = [image_from_rgb(image, Header(frame_id='camera')) for image in (*images, *images[-2:0:-1])]
-    published, started = 0, time.time()
-    looks: list[tuple[float, int]] = []
+    messages = camera.messages()
+    sent: list[int] = []
+    looks: list[tuple[float, int, float]] = []
+    started = time.time()
     tick, last, longest = 0, started, 0.0
     while time.time() - started < seconds:
         if time.time() - started >= len(looks) * LOOK_S:
-            looks.append((time.time() - started, _resident_bytes(process.pid)))
+            looks.append((time.time() - started, resident_bytes(process.pid), cpu_seconds(process.pid)))
             process.check()
             session.check()
-        message = messages[published % len(messages)]
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), NANOSECONDS)
-        publisher.publish(message)
+        message = messages[len(sent) % len(messages)]
+        sent.append(time.time_ns())
+        _STAMP.pack_into(message, _STAMP_AT, *divmod(sent[-1], NANOSECONDS))
+        publisher.publish(bytes(message))
         longest, last = max(longest, time.time() - last), time.time()
-        published += 1
         progress()
         # A camera that was held up does not hurry afterwards: ticks that are over are left out.
-        tick = max(tick + 1, math.ceil((time.time() - started) * rate))
-        time.sleep(max(0.0, started + tick / rate - time.time()))
+        tick = max(tick + 1, math.ceil((time.time() - started) * camera.rate))
+        time.sleep(max(0.0, started + tick / camera.rate - time.time()))
     time.sleep(_LAST_ANSWER_S)
     session.check()
-    with lock:
-        at, late = np.array(answers).reshape(-1, 2).T
-    looked_at, resident = np.array(looks).T
-    return LiveSoak(published, longest, statuses[0], 1e3 * late, at - started, looked_at, resident)
-
-
-def plot(soak: LiveSoak, path: Path, title: str) -> None:
-    """Draw latency and memory against time, as PNG."""
-    figure = new_figure(9, 6)
-    above, below = figure.subplots(2, sharex=True)
-    above.plot(soak.answered_at, soak.latency_ms, '.', markersize=1.5, color='0.5')
-    above.set(ylabel='stamp to answer [ms]', ylim=(0, float(np.percentile(soak.latency_ms, 99.5)) * 1.3), title=title)
-    below.plot(soak.looked_at, soak.resident / 2**20)
-    below.set(xlabel='time [s]', ylabel='resident memory [MiB]', ylim=(0, None))
-    save(figure, path)
-
-
-def _resident_bytes(pid: int) -> int:
-    return int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * 4096
+    assert listener.status is not None
+    topics = listener.topics
+    return LiveSoak(
+        np.array(sent, np.int64),
+        longest,
+        listener.status,
+        listener.arrivals(topics.odometry),
+        listener.arrivals(topics.points) if everything else None,
+        Looks(*np.array(looks).T),
+        start_to_active_s,
+    )
