@@ -294,7 +294,9 @@ def impossible_starts(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[in
 def test_a_start_that_cannot_work_ends_with_one_line(impossible_starts: list[tuple[int, str]], number: int):
     code, said = impossible_starts[number]
     assert code == 2
-    lines = [line for line in said.splitlines() if 'rmw_fastrtps' not in line]
+    # The middleware speaks for itself: of an override that cannot be, or of a port of shared memory that a process of
+    # another domain holds at the moment.
+    lines = [line for line in said.splitlines() if 'rmw_fastrtps' not in line and 'RTPS_TRANSPORT_SHM' not in line]
     assert len(lines) == 1 and IMPOSSIBLE[number][1] in lines[0], said
 
 
