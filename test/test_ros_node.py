@@ -111,7 +111,7 @@ def test_fifty_real_images(tmp_path: Path, euroc_dir: Path):
         assert status.frames_processed + status.frames_dropped == 50
         stamps = sorted(robot.heard['odometry'])
         assert len(stamps) == status.frames_processed and set(stamps) <= {frame.stamp_ns for frame in frames}
-        # how many are dropped depends on what else the machine does; those that were waited for, and the last, never are
+        # drops depend on what else the machine does; those that were waited for, and the last, are never dropped
         assert {frame.stamp_ns for frame in (*frames[:3], frames[-1])} <= set(stamps)
         check_answers(robot, stamps)
         robot.until(lambda: sorted(robot.heard['depth_best_effort']) == stamps, 'all depth by best effort')
