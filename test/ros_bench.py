@@ -39,6 +39,7 @@ class Bench:
         expects_info: bool = False,
         record: SceneRecord | None = None,
         image_width: int | None = None,
+        image_topic: str = '/image',
         **settings,
     ) -> None:
         self.told: list[str] = []
@@ -51,7 +52,14 @@ class Bench:
         self.wanted = {'points', 'rgb'}
         settings = replace(DEFAULTS, **{'startup_timeout': 0.1, 'points_min_confidence': 1.0, **settings})
         self.perception = Perception(
-            self.stream, settings, self.static, self.faults, self.wanted.__contains__, lambda: expects_info, record
+            self.stream,
+            settings,
+            self.static,
+            self.faults,
+            self.wanted.__contains__,
+            lambda: expects_info,
+            record,
+            image_topic,
         )
 
     def refuse(self, *arguments, **options) -> str:

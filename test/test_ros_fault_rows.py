@@ -221,9 +221,9 @@ def test_camera_info_that_disagrees_or_comes_late_or_says_nothing(live):
     zeros.k = [0.0] * 9
     back = told(zeros)
     assert back != pytest.approx(70.0 * 154 / 160) and abs(back / predicted - 1.0) < 0.5
-    # told that it is of no use, and that the calibration changed, three times
-    counted(4)
-    assert robot.statuses[-1].resets == resets + 3
+    # told that it is of no use, and that the calibration changed, twice
+    counted(3)
+    assert robot.statuses[-1].resets == resets + 2
 
 
 def test_messages_that_are_not_what_they_say(live):

@@ -191,9 +191,11 @@ def test_camera_infos():
         except ValueError as error:
             raise MessageError(str(error)) from error
         assert rectifier(np.zeros((*size, 3), np.uint8)).shape == (*size, 3)
+        assert calibration.pixels_apart(calibration) == 0.0
 
     converted, refused = survive(make, convert)
-    assert converted > 2000 and refused > 2000
+    # Only a K that is none is refused: what is wrong with D or P costs those alone.
+    assert converted > 2000 and refused > 1000
 
 
 def spoil_pose(random: np.random.Generator, position: object, orientation: object) -> None:

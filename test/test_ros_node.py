@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 from geometry_msgs.msg import TransformStamped
-from ros_bench import MOUNT, START_NS, STEP_NS
-from ros_robot import SMALL, NodeUnderTest, Robot, image_message, map_of, points_of, scene
+from ros_bench import MOUNT, START_NS, STEP_NS, info
+from ros_robot import LATCHED, SMALL, NodeUnderTest, Robot, image_message, map_of, points_of, scene
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
@@ -217,9 +217,13 @@ def test_a_camera_faster_than_the_network(tmp_path: Path):
 
 def test_without_static_transform_the_camera_is_the_robot(tmp_path: Path):
     with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'startup_timeout': 0.3}) as node:
+        # said once, before the node was there to hear it
+        robot.session.node.create_publisher(CameraInfo, 'camera_info', LATCHED).publish(info(scene(0).shape[:2]))
         robot.until_active()
         stamp = robot.show_and_wait(image_message(scene(0), START_NS))
-        robot.until(lambda: stamp in robot.heard['tf'], 'TF')
+        robot.until(lambda: stamp in robot.heard['tf'] and stamp in robot.heard['info'], 'TF and camera_info')
+        told = robot.heard['info'][stamp][0]
+        assert told.k[0] == pytest.approx(70.0 * told.width / scene(0).shape[1])
         tf = robot.heard['tf'][stamp][0]
         assert (tf.header.frame_id, tf.child_frame_id) == ('odom', 'cam0')
         np.testing.assert_allclose(matrix_from_transform(tf.transform), geometry.BODY_FROM_OPTICAL, atol=1e-9)

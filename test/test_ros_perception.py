@@ -13,8 +13,10 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 from ros_bench import NEVER, SIZE, START_NS, STEP_NS, Bench, info, pose
 from ros_robot import image_message, map_of, points_of, scene
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
 from evict3r_ros.network import load_network
+from evict3r_ros.ros.perception.camera_model import names_rectified_images
 
 
 @pytest.fixture(scope='module')
@@ -76,12 +78,7 @@ def test_what_the_camera_did_not_see_has_no_depth(network, at):
 
 
 @pytest.mark.parametrize(
-    ('message', 'reason'),
-    [
-        (info((30, 40)), 'for 40 x 30 pixels'),
-        (info(D=(1.0, 2.0)), '2 coefficients do not fit'),
-        (info(focal=-3.0), 'not a camera matrix'),
-    ],
+    ('message', 'reason'), [(info((30, 40)), 'for 40 x 30 pixels'), (info(focal=-3.0), 'not a camera matrix')]
 )
 def test_a_calibration_of_no_use_is_told_once_and_left_out(bench, message, reason):
     bench.perception.camera.on_camera_info(message)
@@ -96,7 +93,7 @@ def test_a_calibration_that_is_no_number_is_told_once_and_begins_no_stream(bench
     for i in range(3):
         bench.perception.camera.on_camera_info(info(focal=float('nan')))
         bench.see(i)
-    assert bench.told == ['camera_info is not used: camera_info has numbers that are not finite']
+    assert bench.told == ['camera_info is not used: camera_info has a K of numbers that are not finite']
     assert bench.perception.resets == 0
 
 
@@ -109,6 +106,115 @@ def test_a_calibration_that_comes_late_begins_a_stream(bench):
     bench.perception.camera.on_camera_info(info())
     bench.see(2)
     assert bench.perception.resets == 1
+
+
+def test_a_focus_that_breathes_moves_the_matrix_and_keeps_the_stream(bench):
+    focal = []
+    for i in range(8):
+        bench.perception.camera.on_camera_info(info(focal=70.0 + 0.05 * i))
+        answer = bench.see(i)
+        focal.append(answer.info.k[0] * SIZE[1] / answer.info.width)
+    assert bench.perception.resets == 0 and bench.stream.stats().frames == 8
+    assert len(bench.told) == 1 and 'autofocus' in bench.told[0]
+    np.testing.assert_allclose(focal, 70.0 + 0.05 * np.arange(8), atol=0.12)
+
+
+def test_noise_in_the_calibration_is_none_of_the_streams_business(bench):
+    for i in range(4):
+        bench.perception.camera.on_camera_info(info(focal=70.0 + 1e-9 * (i % 2)))
+        bench.see(i)
+    assert bench.perception.resets == 0 and bench.told == []
+
+
+def test_a_zoom_begins_a_stream_however_slow_it_is(bench):
+    for i in range(20):
+        bench.perception.camera.on_camera_info(info(focal=70.0 + 0.2 * i))
+        bench.see(i)
+    assert 1 <= bench.perception.resets <= 5
+    assert 'stream reset: the calibration in camera_info changed' in bench.told
+
+
+@pytest.mark.parametrize(
+    ('name', 'D', 'reason'),
+    [
+        ('double_sphere', (0.1, 0.2), "'double_sphere' is not known"),
+        ('plumb_bob', (float('nan'),) * 5, 'no numbers'),
+        ('plumb_bob', (0.1, 0.05, 0.001), '3 coefficients of plumb_bob'),
+    ],
+)
+def test_the_camera_matrix_is_used_whatever_the_distortion_says(bench, name, D, reason):
+    message = info(D=D)
+    message.distortion_model = name
+    bench.perception.camera.on_camera_info(message)
+    answer = bench.see(0)
+    np.testing.assert_allclose(answer.info.k[0], 70.0 * answer.info.width / SIZE[1])
+    assert len(bench.told) == 1 and reason in bench.told[0]
+
+
+@pytest.mark.parametrize('P', [(1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0, 0), (35.0, 0, 20, 0, 0, 35, 15, 0, 0, 0, 1, 0)])
+def test_a_projection_matrix_of_something_else_is_told_and_left_out(bench, P):
+    message = info()
+    message.p = [float(value) for value in P]
+    bench.perception.camera.on_camera_info(message)
+    answer = bench.see(0)
+    np.testing.assert_allclose(answer.info.k[0], 70.0 * answer.info.width / SIZE[1])
+    assert np.isfinite(map_of(answer.depth)).all()
+    assert len(bench.told) == 1 and 'K is used instead' in bench.told[0]
+
+
+@pytest.mark.parametrize(
+    ('topic', 'rectified'),
+    [
+        ('/camera/image_rect', True),
+        ('/left/image_rect_color', True),
+        ('/zed/zed_node/rgb/color/rect/image', True),
+        ('/cam/rectified/image/compressed', True),
+        ('/camera/image_raw', False),
+        ('/direct/image', False),
+        ('/unrectified/image', False),
+    ],
+)
+def test_a_topics_name_says_whether_images_are_rectified(topic, rectified):
+    assert names_rectified_images(topic) == rectified
+
+
+@pytest.mark.parametrize(('setting', 'topic'), [('auto', '/left/image_rect'), ('true', '/image')])
+def test_a_rectified_image_is_not_rectified_again(network, setting, topic):
+    bench = Bench(network, image_topic=topic, image_rectified=setting, depth_size='camera')
+    message = info(D=(-0.3, 0.1, 0.0, 0.0, 0.0))
+    message.p = [60.0, 0.0, 40.0, 0.0, 0.0, 60.0, 30.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    bench.perception.camera.on_camera_info(message)
+    answer = bench.see(0)
+    assert answer.info.k[0] == 60.0 and bench.told == []
+    np.testing.assert_array_equal(points_of(answer.points)[1], scene(0, SIZE))
+
+
+@pytest.mark.parametrize(
+    ('window', 'focal', 'centre'),
+    [
+        ({'binning_x': 2, 'binning_y': 2}, 70.0, 40.25),
+        ({'roi': RegionOfInterest(x_offset=50, y_offset=20, width=SIZE[1], height=SIZE[0])}, 140.0, 31.0),
+        (
+            {
+                'binning_x': 2,
+                'binning_y': 2,
+                'roi': RegionOfInterest(x_offset=2, y_offset=4, width=2 * SIZE[1], height=2 * SIZE[0]),
+            },
+            70.0,
+            39.25,
+        ),
+        ({'binning_x': 2, 'binning_y': 2, 'width': SIZE[1], 'height': SIZE[0]}, 140.0, 81.0),
+    ],
+)
+def test_binning_and_region_of_interest_shift_the_camera_matrix(network, window, focal, centre):
+    """REP-104: K is the whole sensor's; (81 + 0.5) / 2 - 0.5 = 40.25. Last, a driver that says the size it sends."""
+    bench = Bench(network, depth_size='camera')
+    whole = {'height': 2 * SIZE[0] + 10, 'width': 2 * SIZE[1] + 10} if 'roi' in window else {}
+    sizes = whole or {'height': 2 * SIZE[0], 'width': 2 * SIZE[1]}
+    K = [140.0, 0.0, 81.0, 0.0, 140.0, 61.0, 0.0, 0.0, 1.0]
+    bench.perception.camera.on_camera_info(CameraInfo(**{**sizes, 'k': K, **window}))
+    answer = bench.see(0)
+    assert (answer.info.k[0], answer.info.k[2]) == (focal, centre) and bench.told == []
 
 
 def test_the_first_image_waits_for_camera_info_that_is_published(network):

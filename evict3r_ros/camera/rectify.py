@@ -8,55 +8,53 @@ the camera's frame. Pixel centres lie at integers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
-# model -> the numbers of coefficients OpenCV takes for it; none, or all zero, means no distortion
-COEFFICIENTS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
+from evict3r_ros.camera.calibration import Calibration, is_camera_matrix
+from evict3r_ros.camera.lens import COEFFICIENTS, EQUIDISTANT
 
-
-@dataclass(frozen=True)
-class Calibration:
-    """A camera's calibration. Hashable and comparable, so that a change is noticed."""
-
-    size: tuple[int, int]
-    """(height, width) in pixels."""
-    model: str
-    """A key of COEFFICIENTS."""
-    K: tuple[float, ...]
-    """The camera matrix: 9 numbers, row by row."""
-    D: tuple[float, ...] = ()
-    """Distortion coefficients."""
-    P: tuple[float, ...] = (0.0,) * 12
-    """12 numbers, row by row, or zeros: the left 3 x 3 is the camera matrix wanted for the rectified image."""
+_LEAST_SEEN = 0.1
+"""Share of a rectified image that must show something, or P is not of this camera."""
 
 
 class Rectifier:
     """Undistorts images of one calibration; the maps are computed once.
 
     K: (3, 3) camera matrix of the rectified image. valid: (h, w) bool, False where the rectified image shows
-    nothing the camera saw, or None where all of it is valid. Raises ValueError for a calibration that cannot be.
+    nothing the camera saw, or None where all of it is valid. assumed: what had to be, in words: K stands in for a P
+    that contradicts it. Raises ValueError for a calibration that cannot be.
     """
 
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
-        K = _camera_matrix(calibration.K, 'K')
+        K = np.array(calibration.K, np.float64).reshape(3, 3)
+        if not is_camera_matrix(K):
+            raise ValueError(f'K = {K.ravel().tolist()} is not a camera matrix')
         P = np.array(calibration.P, np.float64).reshape(3, 4)[:, :3]
-        self.K = _camera_matrix(P.ravel(), 'P') if P.any() else K
+        D = _coefficients(calibration)
+        foreign = calibration.foreign_P()
+        self.K = P if P.any() and not foreign else K
+        self._map(K, D)
+        if self.valid is not None and self.valid.mean() < _LEAST_SEEN and not np.array_equal(self.K, K):
+            foreign = f'with P a rectified image shows {100 * self.valid.mean():.0f} % of what the camera sees'
+            self.K = K
+            self._map(K, D)
+        if self.valid is not None and not self.valid.any():
+            raise ValueError(f'calibration of {calibration.model} maps every pixel outside the image')
+        self.assumed = f'{foreign}: K is used instead' if foreign else ''
+
+    def _map(self, K: np.ndarray, D: np.ndarray) -> None:
+        """Compute where each pixel of the rectified image comes from."""
         self.valid: np.ndarray | None = None
         self._maps: tuple[np.ndarray, np.ndarray] | None = None
-        D = _coefficients(calibration)
         if not D.any() and np.array_equal(self.K, K):
             return
-        height, width = calibration.size
-        fisheye = calibration.model == 'equidistant'
+        height, width = self.calibration.size
+        fisheye = self.calibration.model == EQUIDISTANT
         build = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
         x, y = build(K, D, np.eye(3), self.K, (width, height), cv2.CV_32FC1)
         valid = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
-        if not valid.any():
-            raise ValueError(f'calibration of {calibration.model} maps every pixel outside the image')
         self.valid = None if valid.all() else valid
         # Fixed-point maps: a quarter of the memory traffic of float ones, off by at most 1/64 pixel.
         self._maps = cv2.convertMaps(x, y, cv2.CV_16SC2)
@@ -71,13 +69,6 @@ class Rectifier:
         if self._maps is None:
             return image
         return cv2.remap(image, *self._maps, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-
-
-def _camera_matrix(values: tuple[float, ...] | np.ndarray, name: str) -> np.ndarray:
-    K = np.array(values, np.float64).reshape(3, 3)
-    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and np.array_equal(K[2], (0, 0, 1))):
-        raise ValueError(f'{name} = {K.ravel().tolist()} is not a camera matrix')
-    return K
 
 
 def _coefficients(calibration: Calibration) -> np.ndarray:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from evict3r_ros.camera.rectify import Calibration, Rectifier
+from evict3r_ros.camera.calibration import Calibration
+from evict3r_ros.camera.rectify import Rectifier
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.datasets.sequence import (
     TrueSequence,

@@ -32,7 +32,8 @@ from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from evict3r_ros.camera.rectify import Calibration
+from evict3r_ros.camera.calibration import Calibration, SensorWindow
+from evict3r_ros.camera.lens import distortion_of
 from evict3r_ros.errors import MessageError
 from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_of
 from evict3r_ros.io.stamps import NANOSECONDS
@@ -90,13 +91,26 @@ def calibration_from_info(message: CameraInfo) -> Calibration | None:
     """
     if message.k[0] == 0.0:
         return None
-    K, D, P = (tuple(float(v) for v in values[: MOST_COEFFICIENTS + 1]) for values in (message.k, message.d, message.p))
-    if len(D) > MOST_COEFFICIENTS:
-        raise MessageError(f'camera_info has {len(message.d)} distortion coefficients')
-    if not np.isfinite([*K, *D, *P]).all():
-        raise MessageError('camera_info has numbers that are not finite')
+    K, P = (tuple(float(v) for v in values) for values in (message.k, message.p))
+    if not np.isfinite(K).all():
+        raise MessageError('camera_info has a K of numbers that are not finite')
+    # One more than there can be is enough to see that there are too many.
+    model, D, assumed = distortion_of(message.distortion_model, message.d[: MOST_COEFFICIENTS + 1])
+    if not np.isfinite(P).all():
+        P, assumed = (0.0,) * 12, '; '.join(filter(None, (assumed, 'its P has numbers that are not finite: K is used')))
+    roi = message.roi
     return Calibration(
-        size=(message.height, message.width), model=message.distortion_model or 'plumb_bob', K=K, D=D, P=P
+        size=(message.height, message.width),
+        model=model,
+        K=K,
+        D=D,
+        P=P,
+        window=SensorWindow(
+            (max(1, message.binning_y), max(1, message.binning_x)),
+            (roi.y_offset, roi.x_offset),
+            (roi.height, roi.width),
+        ),
+        assumed=assumed,
     )
 
 

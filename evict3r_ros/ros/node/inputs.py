@@ -55,6 +55,9 @@ class Inputs:
         try:
             for kind, topic, callback in topics:
                 self._subscriptions.append(qos.subscribe_to(node, kind, topic, callback, qos.sensor()))
+            self._subscriptions.append(
+                qos.subscribe_to_latched(node, CameraInfo, 'camera_info', perception.camera.on_camera_info)
+            )
         except Exception:
             self.close()
             raise

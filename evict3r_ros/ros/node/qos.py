@@ -36,6 +36,11 @@ def sensor() -> QoSProfile:
     return QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
+def latched_input() -> QoSProfile:
+    """Return the quality that hears what was said once, before it was there; only publishers that latch match it."""
+    return QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
 def output() -> QoSProfile:
     """Return the quality of outputs: reliable. Every subscriber hears it; rviz2 would hear nothing of best effort."""
     return QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
@@ -91,6 +96,23 @@ def subscribe_to(
             profile,
             callback_group=group,
             qos_overriding_options=QoSOverridingOptions(_KINDS),
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        ),
+    )
+
+
+def subscribe_to_latched(node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> Subscription[Any]:
+    """Make a second subscription to an input, for a publisher that latched its only message before it was there.
+
+    Such a publisher is heard twice from then on. Its quality is not overridden: the first subscription's is.
+    """
+    return _make(
+        topic,
+        lambda: node.create_subscription(
+            kind,
+            topic,
+            callback,
+            latched_input(),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         ),
     )

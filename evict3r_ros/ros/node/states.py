@@ -62,6 +62,7 @@ class Configured:
                 self.outputs.wanted,
                 lambda: node.count_publishers(node.resolve_topic_name('camera_info')) > 0,
                 self.record,
+                node.resolve_topic_name('image'),
             )
             undo.pop_all()
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,43 +13,52 @@ import numpy as np
 import torch
 from sensor_msgs.msg import CameraInfo
 
+from evict3r_ros.camera.calibration import Calibration
 from evict3r_ros.camera.field_of_view import SteadyFocal
-from evict3r_ros.camera.rectify import Calibration, Rectifier
+from evict3r_ros.camera.rectify import Rectifier
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import MessageError
 from evict3r_ros.ros.messages import conversions
 from evict3r_ros.stream import Prediction
 
+_SAME_PIXELS = 0.05
+"""By how much a calibration may move things and still count as the same: numbers that a driver computes anew."""
+_RESTART_SHARE = 0.01
+"""Of the image's width: things that have moved by more than that since a stream began are seen by another camera."""
+_MOST_TOLD = 32
+_RECTIFIED = re.compile(r'(?<![a-z])(image_)?rect(ified)?(?![a-z])')
+
+
+def names_rectified_images(topic: str) -> bool:
+    """Return whether a topic's name says that its images are rectified: image_rect, image_rect_color, rect/image."""
+    return _RECTIFIED.search(topic.lower()) is not None
+
 
 class CameraModel:
     """Rectify images and know K of what is published. Only `on_camera_info` is safe between threads.
 
-    fault(text): where to say why a camera_info is not used.
+    fault(text): where to say what is wrong with a camera_info, each thing once. rectified: whether images come
+    rectified already, so that P is their K.
     """
 
-    def __init__(self, fault: Callable[[str], None]) -> None:
-        self._fault = fault
+    def __init__(self, fault: Callable[[str], None], rectified: bool = False) -> None:
+        self._fault, self._rectified = fault, rectified
+        self._told: set[str] = set()
         self._heard: Calibration | None = None
         self._heard_any = threading.Event()
-        self._refused = ''  # why the last camera_info was not used
+        self._used: Calibration | None = None
+        self._began: Calibration | None = None  # what was used when the stream began
         self._rectifier: Rectifier | None = None
         self._mask: np.ndarray | None = None  # the rectifier's valid pixels, at the published size
         self._focal = SteadyFocal()
 
-    @property
-    def calibration(self) -> Calibration | None:
-        """The last calibration heard, None before the first and for a camera that says it has none."""
-        return self._heard
-
     def on_camera_info(self, message: CameraInfo) -> None:
         """Take in a camera_info, from any thread; it holds from the next image on."""
         try:
-            self._heard, refused = conversions.calibration_from_info(message), ''
+            self._heard = conversions.calibration_from_info(message)
         except MessageError as error:
-            self._heard, refused = None, str(error)
-        if refused and refused != self._refused:
-            self._fault(f'camera_info is not used: {refused}')
-        self._refused = refused
+            self._heard = None
+            self._tell(f'camera_info is not used: {error}')
         self._heard_any.set()
 
     def wait(self, expected: Callable[[], bool], timeout_s: float, cancelled: threading.Event) -> None:
@@ -58,22 +68,65 @@ class CameraModel:
             if self._heard_any.wait(0.05):
                 return
 
-    def adopt(self, calibration: Calibration | None, size: tuple[int, int]) -> None:
-        """Use a calibration for images of `size` (height, width), or tell why it is of no use."""
-        self._rectifier = self._mask = None
-        self._focal = SteadyFocal()
+    def follow(self, size: tuple[int, int], anew: bool) -> bool:
+        """Use the last calibration heard, for images of `size` (height, width).
+
+        anew: whether a stream begins with this image anyway. Returns whether one has to, because the images are now
+        those of another lens. A focus that breathes moves the matrix alone.
+        """
+        heard = self._for_images(size)
+        if anew:
+            self._adopt(heard)
+            self._began = self._used
+            return False
+        if heard is None or self._used is None:
+            if heard is self._used:
+                return False
+        elif self._used.pixels_apart(heard) < _SAME_PIXELS:
+            return False
+        self._adopt(heard)
+        if self._began is not None and self._used is not None:
+            if self._began.pixels_apart(self._used) < _RESTART_SHARE * size[1]:
+                self._tell('the calibration in camera_info moves (autofocus?): the stream goes on with the new one')
+                return False
+        elif self._began is self._used:
+            return False
+        self._began = self._used
+        return True
+
+    def _for_images(self, size: tuple[int, int]) -> Calibration | None:
+        """Return the last calibration heard as that of images of a size, None and tell why if it is not."""
+        if self._heard is None:
+            return None
+        calibration = self._heard.of_images(size)
         if calibration is None:
-            return
-        if calibration.size != size:
-            height, width = calibration.size
-            self._fault(
+            height, width = self._heard.size
+            self._tell(
                 f'camera_info is not used: it is for {width} x {height} pixels, and the image has {size[1]} x {size[0]}'
             )
+        elif self._rectified:
+            return calibration.of_rectified_images()
+        return calibration
+
+    def _adopt(self, calibration: Calibration | None) -> None:
+        """Use a calibration of images as they come, or tell why it is of no use."""
+        self._used = self._rectifier = self._mask = None
+        self._focal = SteadyFocal()
+        if calibration is None:
             return
         try:
             self._rectifier = Rectifier(calibration)
         except ValueError as error:
-            self._fault(f'camera_info is not used: {error}')
+            self._tell(f'camera_info is not used: {error}')
+            return
+        self._used = calibration
+        for assumed in filter(None, (calibration.assumed, self._rectifier.assumed)):
+            self._tell(f'camera_info: {assumed}')
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(text)
+            self._fault(text)
 
     def rectify(self, image: np.ndarray) -> np.ndarray:
         """Return the (h, w, 3) image without its lens's distortion, as far as that is known."""

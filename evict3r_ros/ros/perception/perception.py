@@ -22,13 +22,12 @@ from std_msgs.msg import Header
 
 from evict3r_ros import geometry
 from evict3r_ros.camera import health
-from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.odometry.integrator import OdometryIntegrator, OdometryState
 from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.ros.messages import conversions
-from evict3r_ros.ros.perception.camera_model import CameraModel
+from evict3r_ros.ros.perception.camera_model import CameraModel, names_rectified_images
 from evict3r_ros.ros.perception.faults import Faults, FrameRefused
 from evict3r_ros.ros.perception.stamps import StampOrder
 from evict3r_ros.ros.perception.transforms import Mount, StaticTransforms, find_mount
@@ -63,7 +62,6 @@ class _View:
 
     size: tuple[int, int]
     frame: str
-    calibration: Calibration | None
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,7 @@ class Perception:
 
     faults: takes what goes wrong. wants(output): whether 'points' or 'rgb' are worth their time. expects_info():
     whether somebody publishes camera_info, so that the first image waits for it. record: what ~/save writes, or None.
+    image_topic: its resolved name, which may say that images come rectified.
     Raises UserError for settings of the scale that cannot be.
     """
 
@@ -100,6 +99,7 @@ class Perception:
         wants: Callable[[str], bool],
         expects_info: Callable[[], bool],
         record: SceneRecord | None = None,
+        image_topic: str = '',
     ) -> None:
         self.settings = settings
         self.resets = 0
@@ -114,7 +114,11 @@ class Perception:
                 settings.scale_max_slew,
             )
         )
-        self.camera = CameraModel(lambda text: faults.count('calibration', text))
+        rectified = settings.image_rectified
+        self.camera = CameraModel(
+            lambda text: faults.count('calibration', text),
+            names_rectified_images(image_topic) if rectified == 'auto' else rectified == 'true',
+        )
         self._mounted: _Mounted | None = None
         self.frozen = False
         self._last_cloud: PointCloud2 | None = None
@@ -218,24 +222,23 @@ class Perception:
         """Make stream, rectification and odometry fit the image that is about to be processed."""
         if self._view is None:
             self.camera.wait(self._expects_info, self.settings.startup_timeout, cancelled)
-        view = _View(size, frame, self.camera.calibration)
+        view = _View(size, frame)
         known, self._view = self._view, view
         mounted = self._mounted
         if mounted is None or known is None or known.frame != frame or self._transforms.version != self._mounted_by:
             mounted = self._follow_mount(frame, cancelled)
-        if known != view:
-            self.camera.adopt(view.calibration, size)
+        other_lens = self.camera.follow(size, known != view)
         wanted = self._reset_wanted.is_set()
         self._reset_wanted.clear()
-        if known is None or not (known != view or set_back or self._failed or wanted):
+        if known is None or not (known != view or other_lens or set_back or self._failed or wanted):
             return mounted
         if set_back:
             self._faults.count('clock_set_back', 'stream reset: the clock was set back')
-        elif known.size != size or known.frame != frame:
+        elif known != view:
             self._faults.count(
                 'image_changed', f'stream reset: images are now {size[1]} x {size[0]} in frame {frame!r}'
             )
-        elif known != view:
+        elif other_lens:
             self._faults.count('calibration', 'stream reset: the calibration in camera_info changed')
         self.resets += 1
         self._stream.reset()

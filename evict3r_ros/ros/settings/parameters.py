@@ -162,6 +162,14 @@ class Settings:
         "Whether images come as sensor_msgs/Image on 'image' or as CompressedImage on 'image/compressed'.",
         choices=('raw', 'compressed'),
     )
+    image_rectified: str = _parameter(
+        'image.rectified',
+        'auto',
+        'Whether images come rectified, so that P of camera_info is their camera matrix and its D is left out: true, '
+        "false, or 'auto': as the topic's name says (image_rect, image_rect_color, rect/image).",
+        choices=('auto', 'true', 'false'),
+        any_type=True,
+    )
     depth_size: str = _parameter(
         'depth.size',
         'network',

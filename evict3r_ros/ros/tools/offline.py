@@ -104,7 +104,13 @@ class OfflineReplay:
         self._faults = Faults(log)
         self._static = StaticTransforms()
         self._perception = Perception(
-            self._stream, settings, self._static, self._faults, lambda output: True, lambda: False
+            self._stream,
+            settings,
+            self._static,
+            self._faults,
+            lambda output: True,
+            lambda: False,
+            image_topic=topics.image,
         )
         scale = ScaleInputs(self._perception.scale, self._static, settings.frames_base, self._faults)
         self._on: dict[str | None, Callable[[Any], None]] = {
