@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it; return 1 if the node's counts are inconsistent. Raises UserError if the node ends."""
+    """Run it; return 1 if the node's counts are inconsistent. Raises UserError if the node ends or answers nothing."""
     from evict3r_ros.errors import UserError
 
     if not (args.minutes * 60.0 >= 1.0 and 0.1 <= args.rate <= 1000.0):
@@ -78,4 +78,6 @@ def run(args: argparse.Namespace) -> int:
     print_summary(summary, args.json)
     if args.plot is not None:
         soak.plot(result, args.plot, f'{args.preset}, {SIZE[1]} x {SIZE[0]} at {args.rate:g} Hz, CPU')
+    if not summary['answers_heard']:
+        raise UserError(f'none of {summary["images_published"]} images was answered: {result.status.last_error}')
     return 0 if summary['counts_agree'] else 1
