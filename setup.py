@@ -27,8 +27,11 @@ RUN_TIME = [
     'safetensors>=0.4',
     # fetches the official weights by name, with progress and a cache
     'huggingface_hub>=0.23',
-    # reads and writes rosbag2 files without ROS
+    # writes rosbag2 files and decodes their messages without ROS
     'rosbags>=0.10.5',
+    # unpack the chunks of MCAP files, also one that a crash has cut off; from Python 3.14 on zstd comes with it
+    'lz4>=4.0',
+    'backports.zstd>=1.0; python_version < "3.14"',
     # decodes videos with their stamps and rotation, and writes H.264, which OpenCV's wheels cannot
     'av>=13',
     # writes GLB scenes of clouds and cameras; needs numpy alone

@@ -140,7 +140,9 @@ def kitti_odometry(root: Path, world: World) -> None:
     np.savetxt(root / 'poses' / '00.txt', np.stack(first))
 
 
-def euroc(root: Path, world: World, distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)) -> None:
+def euroc(
+    root: Path, world: World, distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0), lens: str = 'radial-tangential'
+) -> None:
     folder = root / 'MH_01_easy' / 'mav0'
     body_from_camera = transform(Rotation.from_rotvec([0.1, 1.2, -0.4]).as_matrix(), np.array([0.02, -0.06, 0.01]))
     start, step = 1403636579763555584, 50_000_000
@@ -168,6 +170,8 @@ def euroc(root: Path, world: World, distortion: tuple[float, ...] = (0.0, 0.0, 0
                 'sensor_type': 'camera',
                 'T_BS': {'cols': 4, 'rows': 4, 'data': body_from_camera.ravel().tolist()},
                 'resolution': [SIZE[1], SIZE[0]],
+                'camera_model': 'pinhole',
+                'distortion_model': lens,
                 'distortion_coefficients': list(distortion),
                 'intrinsics': [float(world.K[0, 0]), float(world.K[1, 1]), float(world.K[0, 2]), float(world.K[1, 2])],
             }

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -42,11 +43,12 @@ def picture(index: int) -> np.ndarray:
     return (127 + 100 * np.stack(waves, 2)).astype(np.uint8)
 
 
-def write_bag(path: Path, frames: int = FRAMES) -> Path:
+def write_bag(path: Path, frames: int = FRAMES, storage: str = 'mcap') -> Path:
     camera = CameraModel.pinhole(
         'cam0', SIZE[1], SIZE[0], np.array([[60.0, 0, 40], [0, 60, 30], [0, 0, 1]]), BODY_FROM_OPTICAL
     )
-    write_image_bag(path, ((START_NS + index * STEP_NS, picture(index)) for index in range(frames)), camera)
+    images = ((START_NS + index * STEP_NS, picture(index)) for index in range(frames))
+    write_image_bag(path, images, camera, storage=storage)
     return path
 
 
@@ -148,6 +150,42 @@ def test_broken_images_are_counted_and_the_rest_is_answered(tmp_path, capsys):
     )
     said = capsys.readouterr().out
     assert f'{FRAMES} read, {FRAMES - 2} answered, 2 failed' in said and 'broken_image 2' in said
+
+
+@pytest.fixture
+def unusable(tmp_path):
+    """Return a bag of images that nobody can answer."""
+    with BagWriter(tmp_path / 'unusable') as bag:
+        bag.add_topic('/camera/image_raw', 'sensor_msgs/msg/Image')
+        for index in range(FRAMES):
+            stamp = START_NS + index * STEP_NS
+            fields = {'height': 2, 'width': 2, 'encoding': 'what', 'is_bigendian': 0, 'step': 2}
+            data = np.zeros(4, np.uint8)
+            image = _make('sensor_msgs/msg/Image', header=_header(stamp, 'cam0'), data=data, **fields)
+            bag.write('/camera/image_raw', stamp, image)
+    return tmp_path / 'unusable'
+
+
+def test_no_answer_at_all_is_no_success(unusable, tmp_path, capsys):
+    assert main(['replay', str(unusable), '--out', str(tmp_path / 'answer'), *NODE]) == 2
+    said = capsys.readouterr()
+    assert f'{FRAMES} of {FRAMES} read, 0 answered' in said.out
+    assert f"none of {FRAMES} images was answered: encoding 'what' is not supported" in said.err
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_bag_whose_metadata_is_wrong_is_answered_whole(tmp_path, storage, capsys):
+    bag = write_bag(tmp_path / 'walk', storage=storage)
+    metadata = (bag / 'metadata.yaml').read_text()
+    (bag / 'metadata.yaml').write_text(re.sub(r'durability: \w+', 'durability: unknown', metadata))
+    out = tmp_path / 'answer'
+    assert main(['replay', str(bag), '--out', str(out), *NODE]) == 0
+    assert f'{FRAMES} of {FRAMES} read, {FRAMES} answered' in capsys.readouterr().out
+    with BagReader(out) as answer:
+        assert answer.topics['/tf_static'].latched
+        infos = [message.k[0] for _, _, message in answer.messages([ANSWERS.depth_info])]
+        odometry = next(message for _, _, message in answer.messages([ANSWERS.odometry]))
+    assert len(set(infos)) == 1 and odometry.child_frame_id == 'base_link'
 
 
 def test_compressed_images_and_a_depth_sensor_for_the_scale(tmp_path, capsys):
@@ -332,7 +370,12 @@ def test_a_full_disk_is_one_line(bag, tmp_path):
 @pytest.mark.slow
 def test_live_plays_with_clock_into_a_node_of_its_own(bag, tmp_path):
     out = tmp_path / 'answer'
-    process = start(str(bag), '--live', '--rate', '0.5', '--out', str(out), *NODE, '-p', 'allow_untrained_tf:=true')
+    file = tmp_path / 'parameters.yaml'
+    file.write_text(
+        '/**/evict3r:\n  ros__parameters:\n    use_sim_time: false\n    allow_untrained_tf: true\n    qos_overrides:\n'
+        f'      {ANSWERS.odometry}: {{publisher: {{reliability: best_effort}}}}\n'
+    )
+    process = start(str(bag), '--live', '--rate', '0.5', '--out', str(out), *NODE, '--params-file', str(file))
     said = process.communicate(timeout=100)[0]
     assert process.returncode == 0, said
     assert f'{FRAMES} played' in said
@@ -344,6 +387,37 @@ def test_live_plays_with_clock_into_a_node_of_its_own(bag, tmp_path):
     assert status.frames_received == FRAMES == status.frames_processed + status.frames_dropped + status.frames_failed
     assert set(stamps) <= {START_NS + index * STEP_NS for index in range(FRAMES)}
     assert nanoseconds(status.header.stamp) >= START_NS, 'the node goes by /clock'
+
+
+@pytest.mark.slow
+def test_live_plays_what_was_latched_before_the_start(bag, tmp_path):
+    """The mount and the calibration are told once, at 0 s; the mount by a recorder that forgot that it is latched."""
+    with BagReader(bag) as recorded, BagWriter(tmp_path / 'late') as late:
+        for name, latched in (('/tf_static', False), (TOPICS.camera_info, True), (TOPICS.image, False)):
+            late.add_topic(name, recorded.topics[name].message_type, latched)
+        for name in ('/tf_static', TOPICS.camera_info):
+            _, time_ns, raw = next(recorded.raw([name]))
+            late.write_raw(name, time_ns, raw)
+        for _, time_ns, raw in recorded.raw([TOPICS.image]):
+            late.write_raw(TOPICS.image, time_ns + STEP_NS, raw)
+    answered = []
+    for mode in ('--live', '--offline'):
+        out = tmp_path / f'answer{mode}'
+        process = start(str(tmp_path / 'late'), mode, '--start', '0.25', '--out', str(out), *NODE)
+        said = process.communicate(timeout=100)[0]
+        assert process.returncode == 0, said
+        with BagReader(out) as answer:
+            odometry = next(message for _, _, message in answer.messages([ANSWERS.odometry]))
+            info = next(message for _, _, message in answer.messages([ANSWERS.depth_info]))
+            answered.append((odometry.child_frame_id, info.k.tolist()))
+    assert answered[0] == answered[1] and answered[0][0] == 'base_link'
+
+
+@pytest.mark.slow
+def test_no_answer_at_all_is_no_success_live(unusable, tmp_path):
+    process = start(str(unusable), '--live', '--out', str(tmp_path / 'answer'), *NODE)
+    said = process.communicate(timeout=100)[0]
+    assert process.returncode == 2 and f'none of {FRAMES} images was answered: ' in said, said
 
 
 @pytest.mark.slow

@@ -7,10 +7,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -230,3 +232,40 @@ def test_times_that_are_none(text, capsys):
 def test_the_packages_own_weights_have_no_point_head_and_say_so(video, tmp_path, capsys):
     assert main(['video', str(video), '--out', str(tmp_path / 'out'), '--points', 'head', '--device', 'cpu']) == 2
     assert 'have no point head' in capsys.readouterr().err
+
+
+def test_a_raw_stream_and_a_folder_of_shards_end_as_any_other(tmp_path, capsys):
+    """Stamps rise by the stream's rate, and the summary tells where they come from."""
+    with av.open(str(tmp_path / 'raw.h264'), 'w', format='h264') as container:
+        stream = container.add_stream('libx264', rate=10)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, 'yuv420p'
+        for frame in WorldStream(7, 4, size=SIZE, effects=False):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.image, format='rgb24')))
+        container.mux(stream.encode(None))
+    save_file(load_network('random', 'nano').state_dict(), tmp_path / 'model.safetensors')
+    options = ['--preset', 'nano', '--image-width', '56', '--device', 'cpu', '--tokens', '60']
+    out = tmp_path / 'out'
+    command = ['video', str(tmp_path / 'raw.h264'), '--weights', str(tmp_path), '--out', str(out), *options]
+    assert main(command) == 0
+    assert read_tum(out / 'trajectory.tum').stamps_ns.tolist() == [index * 10**8 for index in range(4)]
+    assert '4 frames have no stamps' in summary(out)['notes'][0] and 'no stamps' in capsys.readouterr().err
+    assert main(command) == 0 and 'all 4 frames exist' in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_the_wait_for_a_stream_that_says_nothing(tmp_path):
+    """FFmpeg waits for an answer in its own code, in which Python hears no signal."""
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        server.settimeout(60)
+        address = f'rtsp://127.0.0.1:{server.getsockname()[1]}/camera'
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'evict3r_ros.cli.main', 'video', address, '--out', str(tmp_path / 'out'), *NETWORK],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        connection, _ = server.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=8)[0]
+    assert process.returncode == 130 and 'Traceback' not in said, said
+    assert not (tmp_path / 'out').exists()

@@ -231,10 +231,89 @@ def test_a_recording_says_what_a_constant_scores_and_whether_confidence_means_so
 
 def test_a_recording_without_depth_is_refused_for_depth_alone(tmp_path, world):
     layouts.folder(tmp_path, world)
-    (tmp_path / 'depth' / '000003.png').unlink()
-    with pytest.raises(UserError, match=r'000003\.png: missing'):
+    for path in (tmp_path / 'depth').iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=r'000000\.png: missing, as are those of all 12 images'):
         DATASETS['folder'].load(tmp_path, 'video-depth')
     assert len(DATASETS['folder'].load(tmp_path, 'pose')[0]) == len(world.images)
+
+
+def drop_line(path: Path, number: int) -> None:
+    lines = path.read_text().splitlines()
+    del lines[number]
+    path.write_text('\n'.join(lines) + '\n')
+
+
+def drop_pose_of_tum(root: Path) -> None:
+    last = max((root / 'rgbd_dataset_freiburg3_walking_xyz' / 'rgb_90').glob('*.png'))
+    last.rename(last.with_name(f'{float(last.stem) + 10.0:.6f}.png'))
+
+
+def drop_states_of_euroc(root: Path) -> None:
+    path = next(root.rglob('state_groundtruth_estimate0/data.csv'))
+    path.write_text('\n'.join(path.read_text().splitlines()[:-6]) + '\n')
+
+
+UNMATCHED = {
+    ('folder', 'pose'): lambda root: drop_line(root / 'groundtruth_cam0.tum', 11),
+    ('folder', 'video-depth'): lambda root: (root / 'depth' / '000011.png').unlink(),
+    ('sintel', 'video-depth'): lambda root: next(root.rglob('frame_0012.dpt')).unlink(),
+    ('sintel', 'pose'): lambda root: next(root.rglob('frame_0012.cam')).unlink(),
+    ('kitti', 'video-depth'): lambda root: next(root.rglob('groundtruth_depth_gathered/*/0000000016.png')).unlink(),
+    ('nyu', 'monodepth'): lambda root: (root / 'val' / 'nyu_depths' / '11.npy').unlink(),
+    ('tum', 'pose'): drop_pose_of_tum,
+    ('euroc', 'pose'): drop_states_of_euroc,
+    ('kitti-odometry', 'pose'): lambda root: drop_line(root / 'poses' / '00.txt', 11),
+    ('7-scenes', 'mv-recon'): lambda root: next(root.rglob('seq-03/frame-000011.pose.txt')).unlink(),
+    ('nrgbd', 'mv-recon'): lambda root: next(root.rglob('depth11.png')).unlink(),
+}
+
+
+@pytest.mark.parametrize(('name', 'task'), UNMATCHED)
+def test_an_image_without_a_partner_is_left_out_and_counted(name, task, tmp_path, world):
+    before = load(name, task, tmp_path, world)
+    UNMATCHED[name, task](tmp_path)
+    (sequence,) = DATASETS[name].load(tmp_path, task)
+    assert len(sequence) < len(before) and len(sequence) + sequence.left_out == len(before) + before.left_out
+    if sequence.world_from_camera is not None:
+        np.testing.assert_allclose(sequence.world_from_camera, before.world_from_camera[: len(sequence)], atol=1e-9)
+    last = len(sequence) - 1
+    np.testing.assert_array_equal(sequence.read_image(last), before.read_image(last))
+    if sequence.read_depth is not None:
+        np.testing.assert_array_equal(sequence.read_depth(last), before.read_depth(last))
+
+
+def test_what_is_left_out_is_told(tmp_path, world, capsys):
+    layouts.tum(tmp_path, world)
+    drop_pose_of_tum(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    (folder / 'rgb_90' / '._1341846313.592026.png').write_bytes(b'\0\5\x16\7')
+    arguments = ['eval', 'pose', '--dataset', 'tum', str(tmp_path), '--weights', 'random', '--preset', 'nano']
+    assert main([*arguments, '--image-width', '56', '--device', 'cpu', '--json']) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found['frames'] + found['left_out'] == 12 and found['left_out'] > 0
+    assert f'{found["left_out"]} of 12 images have no partner in the truth' in said.err
+
+
+@pytest.mark.parametrize(
+    ('lens', 'coefficients'), [('equidistant', (0.2, 0.05, 0.01, 0.0)), ('radial-tangential', (-0.28, 0.07, 2e-4, 0.0))]
+)
+def test_euroc_images_are_undistorted_by_the_model_of_their_lens(tmp_path, world, lens, coefficients):
+    layouts.euroc(tmp_path, world, coefficients, lens)
+    (sequence,) = DATASETS['euroc'].load(tmp_path, 'pose')
+    fisheye = lens == 'equidistant'
+    build = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
+    D = np.array(coefficients)
+    maps = build(world.K, D, np.eye(3), world.K, layouts.SIZE[::-1], cv2.CV_32FC1)
+    expected = cv2.remap(world.images[0], *maps, cv2.INTER_LINEAR)
+    assert np.abs(sequence.read_image(0).astype(int) - expected).mean() < 1.0
+
+
+def test_a_lens_that_is_not_known_is_told(tmp_path, world):
+    layouts.euroc(tmp_path, world, lens='fov')
+    with pytest.raises(UserError, match=r"distortion_model 'fov' cannot be undistorted \(known: pinhole with"):
+        DATASETS['euroc'].load(tmp_path, 'pose')
 
 
 def test_crop_takes_the_middle(tmp_path, world):
@@ -246,10 +325,11 @@ def test_crop_takes_the_middle(tmp_path, world):
 
 def test_nearest_stamps():
     stamps = np.array([0.0, 1.0, 2.0])
-    assert nearest(stamps, np.array([-0.1, 0.4, 0.6, 2.1]), 0.5, 'x').tolist() == [0, 0, 1, 2]
-    assert nearest(np.array([3.0]), np.array([3.0, 3.1]), 0.5, 'x').tolist() == [0, 0]
-    with pytest.raises(UserError, match='frame 1 has nothing within'):
-        nearest(stamps, np.array([0.0, 2.6]), 0.5, 'x')
+    assert nearest(stamps, np.array([-0.1, 0.4, 0.6, 2.1]), 0.5, 'x') == ([0, 1, 2, 3], [0, 0, 1, 2])
+    assert nearest(np.array([3.0]), np.array([3.0, 3.1]), 0.5, 'x') == ([0, 1], [0, 0])
+    assert nearest(stamps, np.array([0.0, 2.6, 1.9]), 0.5, 'x') == ([0, 2], [0, 2])
+    with pytest.raises(UserError, match=r'no image has anything within 0.5 s \(the nearest: 0.600 s\)'):
+        nearest(stamps, np.array([2.6]), 0.5, 'x')
 
 
 def test_limit_frames_and_resume(tmp_path, world, capsys):
@@ -313,18 +393,12 @@ def test_what_is_damaged_is_named(tmp_path, world):
     camera.write_bytes(b'x' * 200)
     with pytest.raises(UserError, match=r'frame_0003\.cam: not a file of the Sintel'):
         DATASETS['sintel'].load(tmp_path, 'pose')
-    depth.unlink()
-    with pytest.raises(UserError, match=r'frame_0002\.dpt: missing'):
-        DATASETS['sintel'].load(tmp_path, 'video-depth')
     image = tmp_path / 'training' / 'final' / 'alley_2' / 'frame_0001.png'
     image.write_bytes(b'')
-    camera.unlink()
-    with pytest.raises(UserError, match=r'frame_0003\.cam: missing'):
+    for path in (tmp_path / 'training' / 'camdata_left' / 'alley_2').iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=r'frame_0001\.cam: missing, as are those of all 12'):
         DATASETS['sintel'].load(tmp_path, 'pose')
-    layouts.kitti(tmp_path / 'kitti', world)
-    next((tmp_path / 'kitti').rglob('groundtruth_depth_gathered/*/0000000007.png')).unlink()
-    with pytest.raises(UserError, match='12 images are not those of the 11 depths'):
-        DATASETS['kitti'].load(tmp_path / 'kitti', 'video-depth')
     layouts.neural_rgbd(tmp_path / 'nrgbd', world)
     (tmp_path / 'nrgbd' / 'breakfast_room' / 'poses.txt').write_text('1 2 3 4\n5 6 7\n')
     with pytest.raises(UserError, match=r'poses\.txt:2: expected 4 numbers, got 3'):

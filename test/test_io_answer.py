@@ -19,7 +19,8 @@ from evict3r_ros.io.answer import (
     pick_rows,
     write_trajectory,
 )
-from evict3r_ros.io.bag import BagReader, BagWriter, message_types
+from evict3r_ros.io.bag import BagReader, BagWriter
+from evict3r_ros.io.bag_types import message_types
 from evict3r_ros.io.image_bag import CameraTopics, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
 from evict3r_ros.io.ply import VoxelCloud

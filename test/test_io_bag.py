@@ -9,7 +9,8 @@ import pytest
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import matrix_from_quaternion
-from evict3r_ros.io.bag import STORAGES, BagReader, BagWriter, header_stamp_ns, message_types
+from evict3r_ros.io.bag import STORAGES, BagReader, BagWriter, header_stamp_ns
+from evict3r_ros.io.bag_types import message_types
 from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE, CameraTopics, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
 from evict3r_ros.io.stamps import nanoseconds
@@ -138,17 +139,6 @@ def test_unknown_topics_are_named(tmp_path):
         list(bag.raw(['/lidar']))
 
 
-@pytest.mark.parametrize('storage', STORAGES)
-@pytest.mark.parametrize('keep', [0, 100, 0.5, 0.98])
-def test_truncated_bags_are_refused(tmp_path, storage, keep):
-    write_image_bag(tmp_path / 'bag', pictures(20), camera(), storage=storage)
-    (file,) = [path for path in (tmp_path / 'bag').iterdir() if path.name != 'metadata.yaml']
-    content = file.read_bytes()
-    file.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
-    with pytest.raises(UserError, match='not a bag that can be read'), BagReader(tmp_path / 'bag') as bag:
-        list(bag.messages())
-
-
 def test_foreign_folders_and_files_are_refused(tmp_path):
     with pytest.raises(UserError, match='no such bag'):
         BagReader(tmp_path / 'none')
@@ -166,5 +156,8 @@ def test_a_message_that_does_not_fit_its_type_is_refused(tmp_path):
     with BagWriter(tmp_path / 'bag') as bag:
         bag.add_topic('/image', IMAGE)
         bag.write_raw('/image', 1, b'\x00\x01\x00\x00\x07')
-    with BagReader(tmp_path / 'bag') as bag, pytest.raises(UserError, match='not a bag'):
+    with (
+        BagReader(tmp_path / 'bag') as bag,
+        pytest.raises(UserError, match=r'/image cannot be read: .* is no sensor_msg'),
+    ):
         list(bag.messages())

@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import struct
+import threading
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -15,8 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.io import frames as module
-from evict3r_ros.io.frames import FramePicker, Selection, open_source
+from evict3r_ros.io import camera_source
+from evict3r_ros.io.frame_source import open_source
+from evict3r_ros.io.frames import FramePicker, Selection
+from evict3r_ros.io.video_decoding import StampClock
 from evict3r_ros.io.video_file import VideoWriter
 
 SIZE = (48, 64)
@@ -178,7 +184,7 @@ def test_a_camera_is_read_until_enough_has_come(monkeypatch):
         def release(self):
             self.released = True
 
-    monkeypatch.setattr(module.cv2, 'VideoCapture', Capture)
+    monkeypatch.setattr(camera_source.cv2, 'VideoCapture', Capture)
     source = open_source('0', Selection(count=3))
     assert source.is_live and source.expected() == 3 and levels(source) == [1, 2, 3]
     assert levels(open_source('0', Selection())) == list(range(1, 9))
@@ -253,3 +259,144 @@ def test_what_is_no_source_is_told(tmp_path, video):
             Selection(**wrong)
     with pytest.raises(UserError, match='cannot be'):
         open_source(str(tmp_path), Selection(), fps=0.0)
+
+
+def write_film(path, form=None, count=30, rate=10, aspect=None, shift=0, rotation=0):
+    with av.open(str(path), 'w', format=form) as container:
+        stream = container.add_stream('libx264', rate=rate)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, 'yuv420p'
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(5 * (number + shift)), format='rgb24')
+            frame.pts, frame.time_base = number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(('fps', 'rate'), [(None, 10), (20.0, 20)])
+@pytest.mark.parametrize(('name', 'form'), [('raw.h264', 'h264'), ('raw.264', 'h264')])
+def test_a_raw_stream_without_stamps_has_the_rate_that_it_says_or_that_is_given(tmp_path, name, form, fps, rate):
+    source = open_source(str(write_film(tmp_path / name, form)), Selection(), fps)
+    assert stamps(source) == pytest.approx([number / rate for number in range(30)])
+    (note,) = source.notes
+    assert '30 frames have no stamps' in note and f'{rate} a second' in note
+    assert len(stamps(open_source(str(tmp_path / name), Selection(interval_s=1.0), fps))) == 30 // rate + bool(
+        30 % rate
+    )
+
+
+@pytest.mark.parametrize('parts', [2, 3])
+def test_streams_put_one_behind_the_other_go_on(tmp_path, parts):
+    """The stamps of a transport stream begin anew with each part."""
+    files = [write_film(tmp_path / f'{part}.ts', 'mpegts', shift=part).read_bytes() for part in range(parts)]
+    (tmp_path / 'all.ts').write_bytes(b''.join(files))
+    source = open_source(str(tmp_path / 'all.ts'), Selection())
+    assert stamps(source) == pytest.approx([number / 10 for number in range(30 * parts)], abs=1e-4)
+    assert f'went back {parts - 1} times' in source.notes[0]
+    assert len(stamps(open_source(str(tmp_path / 'all.ts'), Selection(interval_s=0.5)))) == 6 * parts
+    assert open_source(str(tmp_path / '0.ts'), Selection()).exact_count() == 30
+
+
+def test_stamps_rise_whatever_the_container_says():
+    def stamped(times):
+        clock = StampClock(10.0)
+        return [clock.stamp(SimpleNamespace(pts=pts, time_base=Fraction(1, 10))) for pts in times], clock
+
+    second = 10**9
+    assert stamped([5, 6, 8, 0, 1, 3])[0] == [
+        0,
+        second // 10,
+        3 * second // 10,
+        second // 2,
+        6 * second // 10,
+        8 * second // 10,
+    ]
+    assert stamped([None, None, 7, 8])[0] == [0, second // 10, 7 * second // 10, 8 * second // 10]
+    found, clock = stamped([3, 3, 3, None, 4])
+    assert found == sorted(set(found)) and clock.unstamped == 1
+
+
+@pytest.mark.parametrize(
+    ('aspect', 'rotation', 'shape'),
+    [
+        (Fraction(4, 3), 0, (48, 85)),
+        (Fraction(1, 2), 0, (96, 64)),
+        (Fraction(4, 3), 90, (85, 48)),
+        (Fraction(100, 1), 0, (48, 64)),
+    ],
+)
+def test_pixels_become_square_before_the_image_is_turned(tmp_path, aspect, rotation, shape):
+    path = write_film(tmp_path / 'wide.mp4', count=2, aspect=aspect, rotation=rotation)
+    image = next(open_source(str(path), Selection()).frames()).image
+    assert image.shape == (*shape, 3)
+    share = (image.mean(axis=2) > 200).mean()
+    assert share == pytest.approx(16 * 16 / (48 * 64), rel=0.15), 'the white mark keeps its share of the image'
+
+
+def test_hidden_files_are_none_of_the_images(tmp_path):
+    write_images(tmp_path, ['0001.jpg', '0002.jpg'])
+    for name in ('._0001.jpg', '._0002.jpg', '.thumb.png'):
+        (tmp_path / name).write_bytes(bytes.fromhex('00051607') + bytes(150))
+    (tmp_path / '.DS_Store').write_bytes(b'\0\0\0\1Bud1')
+    for text in (str(tmp_path), str(tmp_path / '*.jpg')):
+        assert [frame.name for frame in open_source(text, Selection()).frames()] == ['0001.jpg', '0002.jpg']
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_what_is_transparent_becomes_white(tmp_path, dtype):
+    """A fully transparent pixel shows white whatever colour lies below, half a one shows half of each."""
+    full = np.iinfo(dtype).max
+    image = np.zeros((*SIZE, 4), dtype)
+    image[..., 2], image[:, 32:, 3], image[:, 16:32, 3] = full, full, full // 2
+    cv2.imwrite(str(tmp_path / '0.png'), image)
+    found = next(open_source(str(tmp_path), Selection()).frames()).image
+    assert found[0, 0].tolist() == [255, 255, 255] and found[0, 40].tolist() == [255, 0, 0]
+    np.testing.assert_allclose(found[0, 20], [255, 128, 128], atol=1)
+
+
+def test_a_stream_from_the_network_is_read_while_it_lasts(tmp_path):
+    """A transport stream over TCP, told at the pace of its reader."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    film = write_film(tmp_path / 'film.ts', 'mpegts').read_bytes()
+    listening = threading.Event()
+
+    def serve():
+        with socket.create_server(('127.0.0.1', port)) as server:
+            listening.set()
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(film)
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    assert listening.wait(10)
+    source = open_source(f'tcp://127.0.0.1:{port}', Selection(count=30))
+    found = list(source.frames())
+    server.join(10)
+    times = [frame.stamp_ns for frame in found]
+    assert found and found[0].image.shape == (*SIZE, 3) and times == sorted(set(times))
+    assert source.is_live and source.identity()['stream'].startswith('tcp://')
+    assert open_source('rtsp://127.0.0.1/none', Selection()).expected() is None
+
+
+def test_an_address_that_does_not_answer_is_told(tmp_path):
+    with socket.socket() as closed:
+        closed.bind(('127.0.0.1', 0))
+        port = closed.getsockname()[1]
+    for scheme in ('rtsp', 'http'):
+        with pytest.raises(UserError, match=f'{scheme}://127.0.0.1:{port}/x: cannot be opened: Connection refused'):
+            list(open_source(f'{scheme}://127.0.0.1:{port}/x', Selection()).frames())
+
+
+@pytest.mark.parametrize('place', ['/dev/video93', '/dev/null'])
+def test_a_device_that_is_no_camera_is_told(place):
+    source = open_source(place, Selection())
+    assert source.is_live
+    with pytest.raises(UserError, match=f'camera {place} cannot be opened'):
+        list(source.frames())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.io.image_folder import CameraModel, read_camera_file, read_image_folder
+from evict3r_ros.io.image_folder import CameraModel, Frame, read_camera_file, read_image_folder
 
 CAMERA = """
 image_width: 32
@@ -140,6 +140,10 @@ def test_images_are_refused_when_they_are_read(folder):
     path.unlink()
     with pytest.raises(UserError, match='no such image'):
         images.frames[0].read()
-    cv2.imwrite(str(images.frames[1].path), np.zeros((24, 32), dtype=np.uint16))
-    with pytest.raises(UserError, match='8 bits'):
-        images.frames[1].read()
+
+
+def test_images_of_16_bits_are_brought_to_8(folder):
+    images = read_image_folder(folder)
+    path = images.frames[1].path.with_suffix('.png')
+    cv2.imwrite(str(path), np.full((24, 32), 65535 // 5, dtype=np.uint16))
+    assert np.array_equal(Frame(0, path).read(), np.full((24, 32), 51, np.uint8))

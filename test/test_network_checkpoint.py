@@ -155,7 +155,7 @@ def test_code_in_a_file_never_runs(tmp_path, as_archive):
 
 def test_paths(tmp_path):
     assert 'does not exist' in refused(tmp_path / 'nowhere.pth')
-    assert 'folder' in refused(tmp_path)
+    assert 'folder without weights' in refused(tmp_path)
     assert 'random' in refused('')  # the current folder would be a surprising meaning of nothing
 
 

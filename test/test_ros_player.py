@@ -19,8 +19,11 @@ from evict3r_ros.io.stamps import nanoseconds
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
 from evict3r_ros.msg import StreamStatus
+from geometry_msgs.msg import TransformStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
+from tf2_msgs.msg import TFMessage
 
 from evict3r_ros.ros.messages.message_types import definition_text, message_class, message_name
 from evict3r_ros.ros.tools.answer_timer import AnswerTimer
@@ -93,6 +96,27 @@ def test_everything_arrives_as_it_was(played, tmp_path):
 
 def latched_quality():
     return QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def test_a_late_subscriber_is_given_every_static_transform(tmp_path):
+    """Many publishers told one each, and the recorder forgot that they are latched; the player is one publisher."""
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.add_topic('/tf_static', TF)
+        for number in range(30):
+            transforms = [TransformStamped(child_frame_id=f'frame_{number}')]
+            bag.write_raw('/tf_static', number, serialize_message(TFMessage(transforms=transforms)))
+    heard = []
+    with BagReader(tmp_path / 'bag') as bag, Session('player') as here, Session('late') as there:
+        player = Player(here.node, bag)
+        for topic, time_ns, raw in player.due(rate=None):
+            player.publish(topic, time_ns, raw)
+        quality = latched_quality()
+        quality.depth = 100
+        there.node.create_subscription(
+            TFMessage, '/tf_static', lambda message: heard.append(message.transforms[0].child_frame_id), quality
+        )
+        until(lambda: len(heard) == 30)
+    assert heard == [f'frame_{number}' for number in range(30)]
 
 
 def test_the_clock_is_told_before_the_data_and_the_pace_is_held(played):

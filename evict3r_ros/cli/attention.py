@@ -11,6 +11,7 @@ from typing import Any
 from evict3r_ros.cli.options.cache import add_cache_options, cache_config
 from evict3r_ros.cli.options.inputs import add_input_options, selection
 from evict3r_ros.cli.options.network import add_network_options, load
+from evict3r_ros.cli.output import print_notes
 from evict3r_ros.errors import UserError
 
 FRAMES = 32
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     from evict3r_ros.evaluation.attention import plots as attention_plots
     from evict3r_ros.evaluation.attention.maps import record
-    from evict3r_ros.io.frames import open_source
+    from evict3r_ros.io.frame_source import open_source
     from evict3r_ros.io.run_folder import RunFolder
 
     if not 50 <= args.pixels <= 10_000:
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     with tqdm(total=frames, unit='frame', disable=None) as bar:
         images = (frame.image for frame in source.frames())
         maps = record(network, config, images, frames, layers, args.image_width, args.pixels, bar.update)
+    print_notes(source.notes)
     folder.prepare()
     title = (
         f'{args.input}, {len(maps.images)} frames; preset {network.preset.name}, policy {args.policy}'

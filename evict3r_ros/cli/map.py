@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from evict3r_ros.cli.options.cache import add_cache_options, cache_config
 from evict3r_ros.cli.options.network import add_network_options, load
+from evict3r_ros.cli.output import print_notes
 
 if TYPE_CHECKING:
     from evict3r_ros.mapping.map_file import MapFile
@@ -35,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
         '--record', metavar='INPUT', help='a video, a folder of images or a glob; FILE must not be there yet'
     )
     record.add_argument(
-        '--fps', type=float, default=30.0, metavar='HZ', help='of images without stamps (default: %(default)s)'
+        '--fps', type=float, metavar='HZ', help='of images without stamps (default: 30), and of raw streams'
     )
     record.add_argument(
         '--spacing',
@@ -86,7 +87,8 @@ def _record(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from evict3r_ros.errors import UserError
-    from evict3r_ros.io.frames import Selection, open_source
+    from evict3r_ros.io.frame_source import open_source
+    from evict3r_ros.io.frames import Selection
     from evict3r_ros.mapping import SegmentedStream
     from evict3r_ros.mapping.map_file import MapFile
     from evict3r_ros.mapping.recorder import MapRecorder
@@ -104,6 +106,7 @@ def _record(args: argparse.Namespace) -> None:
         for frame in tqdm(source.frames(), total=source.expected(), unit='frame', disable=None):
             stream.step(frame.image)
             recorder.observe(frame.stamp_ns, stream)
+    print_notes(source.notes)
     if recorder.lost:
         print(f'evict3r: {recorder.lost} keyframes could not be written')
 

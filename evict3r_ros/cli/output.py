@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from evict3r_ros.io.run_folder import RunFolder
@@ -18,6 +19,14 @@ def format_bytes(count: int) -> str:
     if count >= 10**9:
         return f'{count / 1e9:.2f} GB'
     return f'{count / 1e6:.1f} MB' if count >= 10**5 else f'{count / 1e3:.1f} kB'
+
+
+def print_notes(notes: list[str], told: Collection[str] = ()) -> list[str]:
+    """Print what a user should know of an input that is read all the same, but for what was told; return all."""
+    for note in notes:
+        if note not in told:
+            print(f'evict3r: note: {note}', file=sys.stderr)
+    return notes
 
 
 def print_files(folder: RunFolder, descriptions: Mapping[str, str]) -> None:

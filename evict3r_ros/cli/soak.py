@@ -72,7 +72,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it; return 1 if the node's counts are inconsistent or it answered nothing. Raises UserError if it ends."""
+    """Run it; return 1 if the node's counts are inconsistent. Raises UserError if the node ends or answers nothing."""
     if not (args.minutes * 60.0 >= 1.0 and 0.1 <= args.rate <= 1000.0):
         raise UserError('--minutes must be at least a second and --rate between 0.1 and 1000')
     if not all(28 <= side <= 4096 for side in args.size):
@@ -104,10 +104,12 @@ def run(args: argparse.Namespace) -> int:
     summary = {'device': result.status.device, 'weights': result.status.weights, 'preset': result.status.preset}
     summary |= result.summary()
     print_summary(summary, args.json)
+    if not summary['answers_heard']:
+        raise UserError(f'none of {summary["images_published"]} images was answered: {result.status.last_error}')
     if args.plot is not None:
         height, width = args.size
         result.plot(args.plot, f'{summary["preset"]}, {width} x {height} at {args.rate:g} Hz, {summary["device"]}')
-    return 0 if summary['counts_agree'] and summary['answers_heard'] else 1
+    return 0 if summary['counts_agree'] else 1
 
 
 def _images(size: tuple[int, int]) -> Sequence[np.ndarray]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from evict3r_ros.cli.interruption import StopRequest
 from evict3r_ros.cli.options.node_parameters import NODE
 from evict3r_ros.cli.options.values import count, positive
+from evict3r_ros.cli.output import print_notes
 from evict3r_ros.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,12 +72,16 @@ def _show_bag(args: argparse.Namespace) -> int:
 
     topics = AnswerTopics.of_node(args.node)
     with BagSource(args.source, topics) as source, StopRequest('this message') as stop:
+        told = print_notes(source.notes)
+        if not source.clouds:
+            raise UserError(f'{args.source}: no cloud on {topics.points}: the node had answered nothing')
         view = _open_view(args, topics, source.find_transform)
         with tqdm(total=min(source.clouds, args.frames or source.clouds), unit='cloud', disable=None) as bar:
             for _ in source.play(view):
                 bar.update(view.clouds - bar.n)
                 if stop or view.clouds == args.frames:
                     break
+        print_notes(source.notes, told)
         return _close_view(view, args.save, stop.requested)
 
 

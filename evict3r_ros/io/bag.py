@@ -1,37 +1,42 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Read and write ROS 2 bags (mcap or sqlite3) with rosbags, without ROS.
+"""Read and write ROS 2 bags (mcap or sqlite3) without ROS.
 
 Messages stay serialized (CDR) unless their content is needed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.io.bag_folder import open_bag
+from evict3r_ros.io.bag_storage import END_NS, StoredTopic, in_time_order
+from evict3r_ros.io.bag_types import BagTypes
 from evict3r_ros.io.stamps import NANOSECONDS
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 _VERSION: Literal[9] = 9
-
-
-@lru_cache(maxsize=1)
-def message_types() -> Typestore:
-    """Return the message types of ROS 2 Kilted, as rosbags knows them."""
-    return get_typestore(Stores.ROS2_KILTED)
+_ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+_TRANSFORMS = 'tf2_msgs/msg/TFMessage'
 
 
 def header_stamp_ns(raw: bytes | memoryview) -> int:
@@ -130,20 +135,34 @@ class Topic:
     count: int
     """Number of messages."""
     latched: bool
-    """Whether it was published transient local."""
+    """Whether a late subscriber is to get it: published transient local, or a topic of static transforms."""
+    serialization: str
+    """'cdr', or what else its messages are written in, which ROS 2 cannot publish."""
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it holds static transforms, in whatever namespace."""
+        return self.message_type == _TRANSFORMS and self.name.rpartition('/')[2] == 'tf_static'
 
 
 class BagReader:
-    """Reads a bag folder in time order, lazily (context manager). All errors of the files are UserErrors."""
+    """Reads a bag in time order, lazily (context manager). All errors of the files are UserErrors."""
 
     def __init__(self, path: str | Path) -> None:
-        """Open the bag. Raises UserError for a missing or damaged bag."""
+        """Open a folder, or a single file of one. Raises UserError if nothing of it can be read."""
         self.path = Path(path)
-        if not self.path.exists():
-            raise UserError(f'{self.path}: no such bag')
-        self._reader = self._read_or_refuse(lambda: AnyReader([self.path], default_typestore=message_types()))
-        self._read_or_refuse(self._reader.open)
-        self.topics = {connection.topic: self._topic(connection) for connection in self._reader.connections}
+        self._stack = contextlib.ExitStack()
+        with self._refusing(), contextlib.ExitStack() as stack:
+            self._folder = open_bag(self.path, stack)
+            self._stack = stack.pop_all()
+        stored = [topic for storage in self._folder.storages for topic in storage.topics]
+        self.topics = {name: _joined([topic for topic in stored if topic.name == name]) for name in _names(stored)}
+        self._types = BagTypes(stored)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the bag, a sentence each; reading it may find more."""
+        return self._folder.notes + [storage.damage for storage in self._folder.storages if storage.damage]
 
     def raw(
         self, topics: Iterable[str] | None = None, start_ns: int | None = None, stop_ns: int | None = None
@@ -152,22 +171,52 @@ class BagReader:
 
         start_ns is included, stop_ns is not. Raises UserError for a missing topic and a damaged bag.
         """
-        for connection, time_ns, raw in self._read(topics, start_ns, stop_ns):
-            yield connection.topic, time_ns, raw
+        wanted = set(self.topics if topics is None else topics)
+        missing = sorted(wanted - self.topics.keys())
+        if missing:
+            raise UserError(f'{self.path}: no topic {", ".join(missing)}; it has {", ".join(sorted(self.topics))}')
+        begin, end = 0 if start_ns is None else start_ns, END_NS if stop_ns is None else stop_ns
+        messages = in_time_order(
+            (storage.start_ns, partial(storage.messages, wanted, begin, end)) for storage in self._folder.storages
+        )
+        while True:
+            with self._refusing():
+                item = next(messages, None)
+                if item is None:
+                    return
+                topic, time_ns, data = item
+                # rosbag2 may pack each message by itself; CDR begins with a zero.
+                raw = zstd.decompress(data) if data[:4] == _ZSTD_MAGIC else data
+            yield topic, time_ns, raw
+
+    def latched(self, topics: Iterable[str], stop_ns: int) -> list[tuple[str, bytes]]:
+        """Return what somebody who subscribes at that time is still given: (topic, CDR bytes) in time order.
+
+        Of a topic that is latched the last message before stop_ns, of static transforms all.
+        """
+        found: list[tuple[str, bytes]] = []
+        wanted = [name for name in topics if self.topics[name].latched]
+        for topic, _, raw in self.raw(wanted, stop_ns=stop_ns) if wanted else ():
+            if not self.topics[topic].is_static:
+                found = [entry for entry in found if entry[0] != topic]
+            found.append((topic, raw))
+        return found
 
     def messages(self, topics: Iterable[str] | None = None) -> Iterator[tuple[str, int, Any]]:
         """Yield decoded messages of some or all topics in time order: (topic, time in ns, message)."""
-        for connection, time_ns, raw in self._read(topics):
-            yield connection.topic, time_ns, self.decode(connection.topic, raw)
+        for topic, time_ns, raw in self.raw(topics):
+            yield topic, time_ns, self.decode(topic, raw)
 
     def decode(self, topic: str, raw: bytes) -> Any:
         """Decode a topic's CDR bytes. Raises UserError for damaged ones."""
-        return self._read_or_refuse(lambda: self._reader.deserialize(raw, self.topics[topic].message_type))
+        try:
+            return self._types.decode(self.topics[topic].message_type, raw)
+        except UserError as error:
+            raise UserError(f'{self.path}: {topic} cannot be read: {error}') from error
 
     def close(self) -> None:
         """Close the files."""
-        if self._reader.stack is not None:
-            self._reader.close()
+        self._stack.close()
 
     def __enter__(self) -> BagReader:
         return self
@@ -180,42 +229,27 @@ class BagReader:
     @property
     def start_ns(self) -> int:
         """Time of the first message; undefined for an empty bag."""
-        return int(self._reader.start_time)
+        return min(storage.start_ns for storage in self._folder.storages)
 
-    @property
-    def is_ros2(self) -> bool:
-        """Whether this is a bag of ROS 2, with CDR messages."""
-        return bool(self._reader.is2)
-
-    def _read(
-        self, topics: Iterable[str] | None, start_ns: int | None = None, stop_ns: int | None = None
-    ) -> Iterator[tuple[Connection, int, bytes]]:
-        connections = self._reader.connections
-        if topics is not None:
-            wanted = set(topics)
-            missing = sorted(wanted - self.topics.keys())
-            if missing:
-                raise UserError(f'{self.path}: no topic {", ".join(missing)}; it has {", ".join(sorted(self.topics))}')
-            connections = [connection for connection in connections if connection.topic in wanted]
-        if not connections:
-            return
-        messages = self._reader.messages(connections=connections, start=start_ns, stop=stop_ns)
-        while (item := self._read_or_refuse(lambda: next(messages, None))) is not None:
-            yield item
-
-    def _read_or_refuse(self, read: Callable[[], Any]) -> Any:
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Turn what damaged and foreign files make the libraries raise into a UserError."""
         try:
-            return read()
-        except UserError:
-            raise
-        except Exception as error:
-            # rosbags raises its own errors, and those of struct, sqlite3, zstd and YAML, from damaged or foreign files.
+            yield
+        except (OSError, sqlite3.Error, zstd.ZstdError, struct.error, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
             reason = ' '.join(str(error).split()) or type(error).__name__
             raise UserError(f'{self.path}: not a bag that can be read: {reason}') from error
 
-    @staticmethod
-    def _topic(connection: Connection) -> Topic:
-        # Connections of ROS 1 have no profiles.
-        profiles = getattr(connection.ext, 'offered_qos_profiles', ())
-        latched = any(profile.durability is QosDurability.TRANSIENT_LOCAL for profile in profiles)
-        return Topic(connection.topic, connection.msgtype, connection.msgcount, latched)
+
+def _names(topics: list[StoredTopic]) -> list[str]:
+    return list(dict.fromkeys(topic.name for topic in topics))
+
+
+def _joined(same: list[StoredTopic]) -> Topic:
+    """Return what several files, or several publishers, say of one topic."""
+    first = max(same, key=lambda topic: topic.count)
+    latched, count = any(topic.latched for topic in same), sum(topic.count for topic in same)
+    found = Topic(first.name, first.message_type, count, latched, first.serialization)
+    return replace(found, latched=latched or found.is_static)

@@ -41,8 +41,6 @@ def choose_topics(
 
     Raises UserError for a topic that is missing or has another type, and for several image topics.
     """
-    if not bag.is_ros2:
-        raise UserError(f'{bag.path} is a bag of ROS 1: convert it with rosbags-convert')
     kinds = {name: topic.message_type for name, topic in bag.topics.items() if topic.count}
     if image is None:
         images = sorted(name for name, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE) and name != depth)

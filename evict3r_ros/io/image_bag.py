@@ -13,7 +13,8 @@ import numpy as np
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import quaternion_from_matrix
-from evict3r_ros.io.bag import BagWriter, message_types
+from evict3r_ros.io.bag import BagWriter
+from evict3r_ros.io.bag_types import message_types
 from evict3r_ros.io.image_folder import CameraModel
 from evict3r_ros.io.stamps import NANOSECONDS
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.io.image_file import read_image
 from evict3r_ros.io.tum import Trajectory, read_tum
 
 FRAMES_FILE = 'frames.csv'
@@ -78,17 +78,7 @@ class Frame:
 
     def read(self) -> np.ndarray:
         """Read the image as (h, w) uint8 if it is grey, else (h, w, 3) uint8 RGB. Raises UserError if that fails."""
-        if not self.path.is_file():
-            raise UserError(f'{self.path}: no such image, though {FRAMES_FILE} names it')
-        image = cv2.imread(str(self.path), cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise UserError(f'{self.path}: not an image that OpenCV can read (truncated?)')
-        if image.dtype != np.uint8:
-            raise UserError(f'{self.path}: has {image.dtype} pixels, expected 8 bits per channel')
-        if image.ndim == 2:
-            return image
-        code = cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        return cv2.cvtColor(image, code)
+        return read_image(self.path)
 
 
 @dataclass(frozen=True)

@@ -4,33 +4,27 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.network import int8
 from evict3r_ros.network.precision import torch_dtype
 from evict3r_ros.network.presets import PRESETS, Preset
 from evict3r_ros.network.random_weights import random_tensor
 from evict3r_ros.network.streamvggt import HEADS, StreamVGGT
+from evict3r_ros.network.weights_file import Reader, Shapes, metadata_of, open_weights, weights_in
 
 TINY, AUTO = 'tiny', 'auto'
 """This package's own weights, and the preset that follows the weights."""
 PRESET_KEY = 'evict3r_preset'
 """Where a .safetensors file's metadata name the preset."""
 OFFICIAL_REPOSITORY, OFFICIAL_FILE = 'lch01/StreamVGGT', 'checkpoints.pth'
-UNUSED = ('track_head.',)
-"""Parts of the published weights that this project has no use for."""
+UNUSED = ('track_head.', 'n_averaged')
+"""What files hold that this project has no use for: a head of the published weights, the counter of an average."""
 NAMED_KEYS = 3
 """How many keys an error names before it counts the rest."""
-
-Shapes = dict[str, tuple[int, ...]]
-"""By key."""
-Reader = Callable[[str], torch.Tensor]
-"""Key to tensor."""
 
 
 def load_network(
@@ -44,9 +38,8 @@ def load_network(
     """Return a network in evaluation mode, on its device and in its precision.
 
     weights: ``tiny`` (this package's own), ``official`` (downloaded through huggingface_hub, with progress), ``random``
-    (by rule from ``seed``; marked ``untrained``), or the path of a ``.safetensors`` or ``.pth`` file. preset: see
-    ``preset_of``. dtype: float32, bfloat16 or float16. Raises UserError, in one line, for weights that are not this
-    network's.
+    (by rule from ``seed``; marked ``untrained``), or a path: see ``weights_file``. preset: see ``preset_of``. dtype:
+    float32, bfloat16 or float16. Raises UserError, in one line, for weights that are not this network's.
     """
     precision = torch_dtype(dtype)
     preset = preset_of(weights, preset)
@@ -90,7 +83,7 @@ def preset_of(weights: str, preset: str = AUTO) -> str:
     own = {TINY: TINY, 'random': None, 'official': None}.get(weights, '')
     if own == '':
         path = find_weights(weights)
-        own = _metadata(path).get(PRESET_KEY) if path.suffix == '.safetensors' else None
+        own = metadata_of(path).get(PRESET_KEY)
     if own is None:
         return preset if preset != AUTO else TINY if weights == 'random' else 'official'
     if own not in PRESETS:
@@ -117,9 +110,10 @@ def find_weights(weights: str) -> Path:
             "'random' for an untrained network"
         )
     path = Path(weights).expanduser()
+    if path.is_dir():
+        return weights_in(path)
     if not path.is_file():
-        what = 'is a folder, not a file' if path.is_dir() else 'does not exist'
-        raise UserError(f'weights file {path} {what}')
+        raise UserError(f'weights file {path} does not exist')
     return path
 
 
@@ -140,7 +134,7 @@ def _download() -> Path:
 def _checked(path: Path, shapes: Shapes, preset: Preset) -> Reader:
     """Return a reader of single tensors from ``path``, whose keys and shapes are compared with ``shapes`` before."""
     expected = f'expected StreamVGGT weights of preset {preset.name!r}'
-    found, read = _open(path, expected)
+    found, read = open_weights(path, shapes.keys(), expected)
     ours = {key: shape for key, shape in found.items() if not key.startswith(UNUSED)}
     missing = [key for key in shapes if key not in ours]
     if len(missing) > len(shapes) // 2:
@@ -159,6 +153,7 @@ def _checked(path: Path, shapes: Shapes, preset: Preset) -> Reader:
         shown = [f'{key} {list(ours[key])} instead of {list(shapes[key])}' for key in different]
         raise UserError(
             f'{path}: {len(different)} of {len(shapes)} weights have another shape: {_first_names(shown)}; {expected}'
+            f'{_other_preset(ours, shapes.keys())}'
         )
     # A head that was not built is left in the file.
     foreign = [key for key in ours if key not in shapes and not key.startswith('point_head.')]
@@ -167,70 +162,14 @@ def _checked(path: Path, shapes: Shapes, preset: Preset) -> Reader:
     return read
 
 
-def _open(path: Path, expected: str) -> tuple[Shapes, Reader]:
-    """Return shapes by key, and a reader by key. Raises UserError for what is no weights file."""
-    size = path.stat().st_size
-    with path.open('rb') as file:
-        head = file.read(256)
-    if not head:
-        raise UserError(f'{path}: an empty file; {expected}')
-    text = head.lstrip().lower()
-    if text.startswith((b'<!doctype', b'<html', b'<?xml')):
-        raise UserError(f'{path}: a web page, not weights (was the download link a page?); {expected}')
-    if text.startswith(b'version https://git-lfs'):
-        raise UserError(f'{path}: a Git LFS pointer, not the weights it points to; {expected}')
-    if path.suffix == '.safetensors':
-        return _open_safetensors(path, size, expected)
-    return _open_torch(path, size, expected)
-
-
-def _open_safetensors(path: Path, size: int, expected: str) -> tuple[Shapes, Reader]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        file = safe_open(path, framework='pt')
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f'{path}: a truncated safetensors file, or none at all ({size} bytes: {error}); {expected}'
-        ) from error
-    keys = list(file.keys())
-    shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys if not key.endswith(int8.SCALE)}
-    return shapes, int8.unpacking(keys, file.get_tensor)
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """Return a .safetensors file's metadata; nothing for a damaged file, which opening it will report."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework='pt') as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError):
-        return {}
-
-
-def _open_torch(path: Path, size: int, expected: str) -> tuple[Shapes, Reader]:
-    import pickle
-
-    if not zipfile.is_zipfile(path):
-        with path.open('rb') as file:
-            kind = 'a truncated PyTorch archive' if file.read(2) == b'PK' else 'not a PyTorch archive'
-        raise UserError(f'{path}: {kind} ({size} bytes); {expected} as .safetensors or as a .pth written by torch.save')
-    try:
-        loaded = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f'{path}: holds more than tensors, and code in a file is never run; {expected}') from error
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
-        raise UserError(f'{path}: damaged ({size} bytes: {str(error).splitlines()[0]}); {expected}') from error
-    for wrapper in ('model', 'state_dict'):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping):
-        raise UserError(f'{path}: holds a {type(loaded).__name__}, not named tensors; {expected}')
-    tensors = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise UserError(f'{path}: holds no named tensors; {expected}')
-    return {key: tuple(value.shape) for key, value in tensors.items()}, tensors.__getitem__
+def _other_preset(found: Shapes, keys: Collection[str]) -> str:
+    """Return which preset these shapes are of, as the end of a line; nothing if they are of none."""
+    for name, preset in PRESETS.items():
+        with torch.device('meta'):
+            shapes = {key: tuple(value.shape) for key, value in StreamVGGT(preset).state_dict().items() if key in keys}
+        if shapes and all(found.get(key) == shape for key, shape in shapes.items()):
+            return f'; these are of preset {name!r}: say so'
+    return ''
 
 
 def _first_names(names: list[str]) -> str:

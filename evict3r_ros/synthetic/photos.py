@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.io.image_file import is_hidden
 from evict3r_ros.synthetic.draws import Draws
 from evict3r_ros.synthetic.ray_vectors import Vector, vector
 from evict3r_ros.synthetic.texture import BLEND, PHOTO, TILES
@@ -58,7 +59,7 @@ class Photos:
 
 def load_photos(folder: Path) -> Photos:
     """Read all images below a folder, in the order of their paths. Raises UserError where there are no textures."""
-    paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in _IMAGES)
+    paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in _IMAGES and not is_hidden(path))
     skies = [path for path in paths if SKIES in path.relative_to(folder).parts]
     textures = [path for path in paths if path not in set(skies)]
     if not textures:

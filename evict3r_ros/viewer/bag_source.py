@@ -32,6 +32,11 @@ class BagSource:
         """Number of clouds in the bag."""
         self.find_transform = StaticFrames(self._bag).find
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the bag."""
+        return self._bag.notes
+
     def play(self, view: SceneView) -> Iterator[None]:
         """Show the bag from its beginning to its end, as fast as it can be read; yield after each message."""
         for topic, _, message in self._bag.messages([name for name in view.wanted if name in self._bag.topics]):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from evict3r_ros.cli.options.cache import add_configuration_options
 from evict3r_ros.cli.options.network import add_network_options, device_and_dtype
+from evict3r_ros.cli.output import print_notes
 
 if TYPE_CHECKING:
     from evict3r_ros.evaluation.configurations import Configuration
@@ -125,10 +126,16 @@ def _sequences(args: argparse.Namespace) -> tuple[list[TrueSequence], int]:
             raise UserError(f'--{name} {getattr(args, name)} must be at least 1')
     dataset = DATASETS[args.dataset]
     every = args.every or dataset.every
-    return [
-        sequence.take(range(len(sequence))[::every][: args.frames])
-        for sequence in dataset.load(args.data, args.task)[: args.limit]
-    ], every
+    sequences = dataset.load(args.data, args.task)[: args.limit]
+    print_notes(
+        [
+            f'{sequence.name}: {sequence.left_out} of {sequence.left_out + len(sequence)} images have no partner in '
+            'the truth and are left out'
+            for sequence in sequences
+            if sequence.left_out
+        ]
+    )
+    return [sequence.take(range(len(sequence))[::every][: args.frames]) for sequence in sequences], every
 
 
 def _evaluate(
@@ -175,6 +182,7 @@ def _evaluate(
                 record
                 | {
                     'frames': runner.frames,
+                    'left_out': sequence.left_out,
                     'seconds': runner.seconds,
                     'cache_bytes': runner.cache_bytes,
                     'peak_bytes': _peak_bytes(network),

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def add_input_options(parser: argparse.ArgumentParser, frames: int | None = None) -> None:
     """Add the input, and the choice of its frames. frames: default of --frames."""
     parser.add_argument(
-        'input', help="a video file, a folder of images, a glob in quotes ('shots/*.png'), or the number of a camera"
+        'input',
+        help="a video file, a folder of images, a glob in quotes ('shots/*.png'), the number or device of a camera "
+        '(0, /dev/video0), or the address of a stream (rtsp://HOST/PATH)',
     )
     group = parser.add_argument_group('which frames')
     spacing = group.add_mutually_exclusive_group()
@@ -41,9 +43,9 @@ def add_input_options(parser: argparse.ArgumentParser, frames: int | None = None
     group.add_argument(
         '--input-fps',
         type=float,
-        default=30.0,
         metavar='R',
-        help='rate of images in a folder without a table of stamps (default: %(default)g)',
+        help='rate of what has no stamps: images in a folder without a table of them (default: 30), and raw streams '
+        'such as .h264 (default: the rate that they say)',
     )
 
 

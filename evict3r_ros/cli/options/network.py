@@ -29,8 +29,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         default='tiny',
         metavar='FILE',
         help="this package's own, 'tiny' (default); "
-        "'official' to download the published ones; a .safetensors or .pth file; or 'random' for untrained "
-        'ones',
+        "'official' to download the published ones; a .safetensors or .pth file, an index of shards or their "
+        "folder; or 'random' for untrained ones",
     )
     group.add_argument('--preset', default='auto', help="size of the network; 'auto' (default) is that of the weights")
     group.add_argument(

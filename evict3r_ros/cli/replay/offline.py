@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from evict3r_ros.cli.interruption import StopRequest
 from evict3r_ros.cli.options.node_parameters import NODE, read_parameters
-from evict3r_ros.cli.output import UNTRAINED
+from evict3r_ros.cli.output import UNTRAINED, print_notes
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import BagReader, BagWriter
@@ -21,12 +21,13 @@ from evict3r_ros.ros.tools.offline import OfflineReplay, OfflineResult, Span
 
 
 def run_offline(args: argparse.Namespace) -> int:
-    """Process the bag and print the results."""
+    """Process the bag and print the results. Raises UserError for invalid input, and if nothing was answered."""
     out = args.out or answer_folder(args.bag)
     # A bag moves no robot, so untrained weights may write /tf; the user's parameters override this.
-    values = {'allow_untrained_tf': True, **read_parameters(args.params_file, args.param)}
+    values = {'allow_untrained_tf': True, **read_parameters(args.params_file, args.param).own}
     settings = parameters.from_values(values)
     with BagReader(args.bag) as bag:
+        told = print_notes(bag.notes)
         check_scale_inputs(settings.scale_source, args)
         topics = choose_topics(bag, args.image, args.camera_info, args.odom, args.depth)
         span = Span(args.start, args.duration, args.frames)
@@ -45,8 +46,13 @@ def run_offline(args: argparse.Namespace) -> int:
             ):
                 result = replay.run(output, span, bar.update, lambda: stopping.requested)
             stopped = stopping.requested
+        print_notes(bag.notes, told)
     _print(result, total, out)
-    return 130 if stopped else 0
+    if stopped:
+        return 130
+    if not result.answered:
+        raise UserError(f'none of {total} images was answered: {result.last_error or "none could be read"}')
+    return 0
 
 
 def answer_folder(bag: Path) -> Path:

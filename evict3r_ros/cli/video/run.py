@@ -27,14 +27,16 @@ from evict3r_ros.cli.interruption import sigterm_as_keyboard_interrupt
 from evict3r_ros.cli.options.cache import cache_config
 from evict3r_ros.cli.options.inputs import selection
 from evict3r_ros.cli.options.network import device_and_dtype, load
-from evict3r_ros.cli.output import UNTRAINED, format_bytes, print_files
+from evict3r_ros.cli.output import UNTRAINED, format_bytes, print_files, print_notes
 from evict3r_ros.errors import UserError
 from evict3r_ros.io import video_export
-from evict3r_ros.io.frames import FrameSource, VideoFrame, open_source
+from evict3r_ros.io.frame_source import DEFAULT_FPS, open_source
+from evict3r_ros.io.frames import FrameSource, VideoFrame
 from evict3r_ros.io.masks import SkyModel
 from evict3r_ros.io.prediction_folder import FrameArrays, FrameRecord, PredictionFolder
 from evict3r_ros.io.video_export import Exported, ExportSettings, Threshold, export
 from evict3r_ros.network import preset_of
+from evict3r_ros.network.checkpoint import find_weights
 from evict3r_ros.stream import Stream
 
 MAKER = 'evict3r video'
@@ -71,6 +73,8 @@ class Progress:
     """Largest difference between entries of a replayed and the stored pose."""
     damaged: int = 0
     """Parts of the input that could not be decoded."""
+    notes: list[str] = field(default_factory=list)
+    """What a user should know of the input."""
     interrupted: bool = False
 
 
@@ -175,7 +179,7 @@ def _predict(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict[s
         except UserError as error:
             there = f' ({folder.count} frames are in {folder.path}: export them with --export-only)'
             raise UserError(f'{error}{there if folder.count else ""}') from error
-        progress.damaged = source.damaged
+        progress.damaged, progress.notes = source.damaged, source.notes
         if not progress.interrupted and progress.answered == 0 and progress.replayed < folder.count:
             print(f'{folder.path} has {folder.count} frames, more than the {progress.replayed} requested: all are used')
         stats = stream.stats()
@@ -186,12 +190,13 @@ def _predict(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict[s
 def _settings(args: argparse.Namespace, source: FrameSource, config: CacheConfig) -> dict[str, Any]:
     """Return all settings that the predictions depend on, as JSON values."""
     weights, path = args.weights, Path(args.weights).expanduser()
-    if path.is_file():
+    if path.exists():
+        path = find_weights(args.weights)
         weights = f'{path.resolve()} ({path.stat().st_size} bytes)'
     settings = {
         'version': __version__,
         'input': source.identity(),
-        'input_fps': args.input_fps,
+        'input_fps': args.input_fps or DEFAULT_FPS,
         'weights': weights,
         'preset': preset_of(args.weights, args.preset),
         'image_width': args.image_width,
@@ -341,6 +346,7 @@ def _summary(
         'tokens_per_layer': progress.tokens,
         'cache_bytes': progress.cache_bytes,
         'damaged_packets': progress.damaged,
+        'notes': progress.notes,
         'interrupted': progress.interrupted,
         'untrained': settings['untrained'],
         'points': exported.points,
@@ -361,6 +367,7 @@ def _print_summary(folder: PredictionFolder, summary: dict[str, Any]) -> None:
     print(f'frames   {summary["frames"]} ({summary["answered_now"]} now{rate})')
     if summary['damaged_packets']:
         print(f'damaged  {summary["damaged_packets"]} parts of the input could not be decoded and were skipped')
+    print_notes(summary['notes'])
     if summary['replayed']:
         print(
             f'replay   {summary["replayed"]} frames; poses differ from the stored ones by at most '

@@ -18,10 +18,11 @@ from evict3r_ros.evaluation.datasets.sequence import (
     nearest,
     numbers_of,
     read_depth_png,
-    read_rgb,
     stamp_of,
+    with_files,
 )
 from evict3r_ros.geometry import invert, transform
+from evict3r_ros.io.image_file import read_rgb
 
 SINTEL_POSE_SCENES = (
     'alley_2',
@@ -84,24 +85,20 @@ def sintel(root: Path, task: str) -> list[TrueSequence]:
             )
     found = []
     for scene in scenes:
-        images = image_files(scene, ('.png',))
-        depths, cameras = (
-            [root / 'training' / kind / scene.name / f'{image.stem}{suffix}' for image in images]
-            for kind, suffix in (('depth', '.dpt'), ('camdata_left', '.cam'))
-        )
-        needed = cameras if task == 'pose' else depths
-        missing = [path for path in needed if not path.is_file()]
-        if missing:
-            raise UserError(f'{missing[0]}: missing ({len(missing)} of {len(needed)} files of this kind)')
-        poses = np.stack([read_sintel_camera(path)[1] for path in cameras]) if task == 'pose' else None
+        everything = image_files(scene, ('.png',))
+        kind, suffix = ('camdata_left', '.cam') if task == 'pose' else ('depth', '.dpt')
+        truths = [root / 'training' / kind / scene.name / f'{image.stem}{suffix}' for image in everything]
+        matched = with_files(everything, truths)
+        images, truths = [everything[number] for number in matched], [truths[number] for number in matched]
         found.append(
             TrueSequence(
                 scene.name,
                 images,
                 from_files(images, read_rgb),
-                None if task == 'pose' else from_files(depths, read_sintel_depth),
-                poses,
+                None if task == 'pose' else from_files(truths, read_sintel_depth),
+                np.stack([read_sintel_camera(path)[1] for path in truths]) if task == 'pose' else None,
                 max_depth=SINTEL_MAX_DEPTH,
+                left_out=len(everything) - len(matched),
             )
         )
     return found
@@ -114,22 +111,23 @@ def bonn(root: Path, task: str) -> list[TrueSequence]:
     for folder in folders(root, 'rgbd_bonn_dataset/rgbd_bonn_*', layout):
         if not (folder / 'rgb_110').is_dir():
             raise UserError(f'{folder}: no folder rgb_110; expected {layout}')
-        images, depths = (
+        everything, depths = (
             sorted(image_files(folder / name, ('.png',)), key=stamp_of) for name in ('rgb_110', 'depth_110')
         )
-        chosen = nearest(
+        matched, chosen = nearest(
             np.array([stamp_of(path) for path in depths]),
-            np.array([stamp_of(path) for path in images]),
+            np.array([stamp_of(path) for path in everything]),
             0.05,
             str(folder / 'depth_110'),
         )
-        depths = [depths[number] for number in chosen]
+        images, depths = [everything[number] for number in matched], [depths[number] for number in chosen]
         found.append(
             TrueSequence(
                 folder.name.removeprefix('rgbd_bonn_'),
                 images,
                 from_files(images, read_rgb),
                 from_files(depths, partial(read_depth_png, per_metre=5000.0)),
+                left_out=len(everything) - len(matched),
             )
         )
     return found
@@ -144,12 +142,16 @@ def kitti(root: Path, task: str) -> list[TrueSequence]:
     )
     found = []
     for folder in folders(root, 'depth_selection/val_selection_cropped/image_gathered/*', layout):
-        images = image_files(folder, ('.png',))
-        depths = image_files(gathered / 'groundtruth_depth_gathered' / folder.name, ('.png',))
+        everything = image_files(folder, ('.png',))
         # The names of both differ in a word, and their numbers agree.
-        if [numbers_of(path) for path in images] != [numbers_of(path) for path in depths]:
+        by_number = {
+            numbers_of(path): path
+            for path in image_files(gathered / 'groundtruth_depth_gathered' / folder.name, ('.png',))
+        }
+        images = [path for path in everything if numbers_of(path) in by_number]
+        if not images:
             raise UserError(
-                f'{folder}: its {len(images)} images are not those of the {len(depths)} depths in '
+                f'{folder}: none of its {len(everything)} images is one of the {len(by_number)} depths in '
                 f'groundtruth_depth_gathered/{folder.name}'
             )
         found.append(
@@ -157,7 +159,8 @@ def kitti(root: Path, task: str) -> list[TrueSequence]:
                 folder.name,
                 images,
                 from_files(images, read_rgb),
-                from_files(depths, partial(read_depth_png, per_metre=256.0)),
+                from_files([by_number[numbers_of(path)] for path in images], partial(read_depth_png, per_metre=256.0)),
+                left_out=len(everything) - len(images),
             )
         )
     return found
@@ -179,7 +182,5 @@ def nyu(root: Path, task: str) -> list[TrueSequence]:
     (folder,) = folders(root, 'val/nyu_images', layout)
     images = image_files(folder)
     depths = [root / 'val' / 'nyu_depths' / f'{image.stem}.npy' for image in images]
-    missing = [path for path in depths if not path.is_file()]
-    if missing:
-        raise UserError(f'{missing[0]}: missing ({len(missing)} of {len(depths)}); expected {layout}')
-    return [TrueSequence('val', images, from_files(images, read_rgb), from_files(depths, _read_npy))]
+    whole = TrueSequence('val', images, from_files(images, read_rgb), from_files(depths, _read_npy))
+    return [whole.matched(with_files(images, depths))]

@@ -14,6 +14,7 @@ from evict3r_ros.camera.rectify import Rectifier
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.datasets.sequence import (
     TrueSequence,
+    by_number,
     folders,
     from_files,
     image_files,
@@ -21,15 +22,26 @@ from evict3r_ros.evaluation.datasets.sequence import (
     pose_from_rows,
     pose_from_tum,
     read_numbers,
-    read_rgb,
     stamp_of,
+    with_files,
 )
 from evict3r_ros.geometry import matrix_from_quaternion, transform
+from evict3r_ros.io.image_file import read_rgb
 from evict3r_ros.io.image_folder import FRAMES_FILE, CameraModel, read_image_folder
 
 FRAMES, STRIDE = 90, 3
 """TUM-dynamics and ScanNet: the first 90 frames at a stride of 3 (MonST3R, arXiv 2410.03825, section 4)."""
 NANOSECONDS = 1e9
+_LENSES = {
+    'radial-tangential': 'plumb_bob',
+    'radtan': 'plumb_bob',
+    'plumb_bob': 'plumb_bob',
+    'none': 'plumb_bob',
+    'equidistant': 'equidistant',
+    'equi': 'equidistant',
+    'fisheye': 'equidistant',
+}
+"""ROS's names of the models of distortion, by those of EuRoC, Kalibr and TUM-VI."""
 
 
 def tum(root: Path, task: str) -> list[TrueSequence]:
@@ -48,11 +60,16 @@ def tum(root: Path, task: str) -> list[TrueSequence]:
         path = folder / ('groundtruth_90.txt' if prepared else 'groundtruth.txt')
         rows = read_numbers(path, 8)
         rows = rows[rows[:, 0].argsort()]
-        chosen = nearest(rows[:, 0], np.array([stamp_of(image) for image in images]), 0.05, str(path))
+        matched, chosen = nearest(rows[:, 0], np.array([stamp_of(image) for image in images]), 0.05, str(path))
         poses = np.stack([pose_from_tum(row[1:]) for row in rows[chosen]])
+        there = [images[number] for number in matched]
         found.append(
             TrueSequence(
-                folder.name.removeprefix('rgbd_dataset_'), images, from_files(images, read_rgb), world_from_camera=poses
+                folder.name.removeprefix('rgbd_dataset_'),
+                there,
+                from_files(there, read_rgb),
+                world_from_camera=poses,
+                left_out=len(images) - len(there),
             )
         )
     return found
@@ -65,6 +82,7 @@ def scannet(root: Path, task: str) -> list[TrueSequence]:
     for folder in folders(root, 'scene*', layout):
         if (folder / 'color_90').is_dir():
             images, rows = image_files(folder / 'color_90'), read_numbers(folder / 'pose_90.txt')
+            # A line for each image: without their names, what is missing cannot be told.
             if rows.shape[1] not in (12, 16) or len(rows) != len(images):
                 raise UserError(
                     f'{folder / "pose_90.txt"}: {rows.shape[0]} lines of {rows.shape[1]} numbers; expected '
@@ -73,13 +91,14 @@ def scannet(root: Path, task: str) -> list[TrueSequence]:
             poses = np.stack([pose_from_rows(row) for row in rows])
         else:
             images = image_files(folder / 'color')[: FRAMES * STRIDE : STRIDE]
-            poses = np.stack(
-                [pose_from_rows(read_numbers(folder / 'pose' / f'{image.stem}.txt', 4).ravel()) for image in images]
-            )
+            files = [folder / 'pose' / f'{image.stem}.txt' for image in images]
+            poses = np.full((len(images), 4, 4), np.nan)
+            for number in with_files(images, files):
+                poses[number] = pose_from_rows(read_numbers(files[number], 4).ravel())
         # Where tracking was lost, poses are infinite.
         known = np.flatnonzero(np.isfinite(poses).all(axis=(1, 2)))
         whole = TrueSequence(folder.name, images, from_files(images, read_rgb), world_from_camera=poses)
-        found.append(whole.take(known.tolist()))
+        found.append(whole.matched(known.tolist()))
     return found
 
 
@@ -92,20 +111,18 @@ def kitti_odometry(root: Path, task: str) -> list[TrueSequence]:
         if not path.is_file():
             continue
         images, poses = image_files(folder / 'image_2', ('.png',)), read_numbers(path, 12)
-        if len(images) != len(poses):
-            raise UserError(f'{path}: {len(poses)} poses for {len(images)} images in {folder / "image_2"}')
+        rows = by_number(images, len(poses), path)
         projection = _kitti_projection(folder / 'calib.txt', 'P2')
         # P2 = K [I | t]: camera 2 stands at -t in the frame of camera 0.
         offset = transform(np.eye(3), -np.linalg.solve(projection[:, :3], projection[:, 3]))
-        found.append(
-            TrueSequence(
-                folder.name,
-                images,
-                from_files(images, read_rgb),
-                world_from_camera=np.stack([pose_from_rows(row) @ offset for row in poses]),
-                intrinsics=projection[:, :3],
-            )
+        whole = TrueSequence(
+            folder.name,
+            images,
+            from_files(images, read_rgb),
+            world_from_camera=np.stack([pose_from_rows(poses[row]) @ offset for row in rows]),
+            intrinsics=projection[:, :3],
         )
+        found.append(whole.matched([number for number, row in enumerate(rows) if row >= 0]))
     if not found:
         raise UserError(f'{root / "poses"}: no poses for any of the sequences; expected {layout}')
     return found
@@ -142,7 +159,7 @@ def euroc(root: Path, task: str) -> list[TrueSequence]:
     return found
 
 
-def _undistorted(camera: CameraModel, images: list[Path], name: str, poses: np.ndarray) -> TrueSequence:
+def _undistorted(camera: CameraModel, images: list[Path], name: str, poses: np.ndarray, left_out: int) -> TrueSequence:
     try:
         rectifier = Rectifier(
             Calibration(
@@ -158,7 +175,7 @@ def _undistorted(camera: CameraModel, images: list[Path], name: str, poses: np.n
         except ValueError as error:
             raise UserError(f'{images[index]}: {error}') from error
 
-    return TrueSequence(name, images, read, world_from_camera=poses, intrinsics=rectifier.K)
+    return TrueSequence(name, images, read, world_from_camera=poses, intrinsics=rectifier.K, left_out=left_out)
 
 
 def image_folder(folder: Path) -> TrueSequence:
@@ -168,11 +185,16 @@ def image_folder(folder: Path) -> TrueSequence:
     if truth is None:
         raise UserError(f'{folder}: no groundtruth_cam0.tum')
     stamps = np.array([frame.stamp_ns for frame in content.frames])
-    chosen = nearest(truth.stamps_ns / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(folder))
+    order = truth.stamps_ns.argsort(kind='stable')
+    matched, chosen = nearest(truth.stamps_ns[order] / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(folder))
     poses = np.stack(
-        [transform(matrix_from_quaternion(truth.quaternions[number]), truth.positions[number]) for number in chosen]
+        [
+            transform(matrix_from_quaternion(truth.quaternions[number]), truth.positions[number])
+            for number in order[chosen]
+        ]
     )
-    return _undistorted(content.camera, [frame.path for frame in content.frames], folder.resolve().name, poses)
+    images = [content.frames[number].path for number in matched]
+    return _undistorted(content.camera, images, folder.resolve().name, poses, len(stamps) - len(images))
 
 
 def _euroc_sequence(folder: Path) -> TrueSequence:
@@ -184,11 +206,8 @@ def _euroc_sequence(folder: Path) -> TrueSequence:
         raise UserError(f'{truth}: expected stamp, position and quaternion in each line')
     states = states[states[:, 0].argsort()]
     # The ground truth begins later and ends earlier than the images.
-    inside = [(stamp, name) for stamp, name in names if states[0, 0] <= stamp <= states[-1, 0]]
-    if len(inside) < 2:
-        raise UserError(f'{folder}: the ground truth covers fewer than two images')
-    stamps = np.array([stamp for stamp, _ in inside], dtype=np.float64)
-    chosen = nearest(states[:, 0] / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(truth))
+    stamps = np.array([stamp for stamp, _ in names], dtype=np.float64)
+    matched, chosen = nearest(states[:, 0] / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(truth))
     # Quaternions are w x y z here.
     poses = np.stack(
         [
@@ -196,7 +215,8 @@ def _euroc_sequence(folder: Path) -> TrueSequence:
             for state in states[chosen]
         ]
     )
-    return _undistorted(camera, [camera_folder / 'data' / name for _, name in inside], folder.resolve().name, poses)
+    images = [camera_folder / 'data' / names[number][1] for number in matched]
+    return _undistorted(camera, images, folder.resolve().name, poses, len(names) - len(images))
 
 
 def _euroc_images(path: Path) -> list[tuple[int, str]]:
@@ -218,13 +238,19 @@ def _euroc_camera(path: Path) -> tuple[CameraModel, np.ndarray]:
         width, height = content['resolution']
         fx, fy, cx, cy = content['intrinsics']
         pose = np.array(content['T_BS']['data'], dtype=np.float64).reshape(4, 4)
-        distortion = np.array([*content['distortion_coefficients'], 0.0], dtype=np.float64)
+        lens = content.get('camera_model', 'pinhole'), content.get('distortion_model', 'radial-tangential')
+        distortion = np.array(content.get('distortion_coefficients') or [0.0] * 4, dtype=np.float64)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f'{path}: not a camera file of EuRoC (resolution, intrinsics, distortion_coefficients, T_BS): '
             f'{" ".join(str(error).split())}'
         ) from error
+    if lens[0] != 'pinhole' or lens[1] not in _LENSES:
+        raise UserError(
+            f'{path}: images of camera_model {lens[0]!r} with distortion_model {lens[1]!r} cannot be undistorted '
+            f'(known: pinhole with {", ".join(_LENSES)})'
+        )
     K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
     return CameraModel(
-        'cam0', int(width), int(height), K, 'plumb_bob', distortion, np.eye(3), np.hstack([K, np.zeros((3, 1))])
+        'cam0', int(width), int(height), K, _LENSES[lens[1]], distortion, np.eye(3), np.hstack([K, np.zeros((3, 1))])
     ), pose

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.datasets.pose_sets import image_folder
-from evict3r_ros.evaluation.datasets.sequence import TrueSequence, from_files, read_depth_png, read_rgb
+from evict3r_ros.evaluation.datasets.sequence import TrueSequence, from_files, read_depth_png, with_files
+from evict3r_ros.io.image_file import read_rgb
 from evict3r_ros.io.image_folder import FRAMES_FILE, read_image_folder
 
 DEPTH = 'depth'
@@ -37,10 +38,8 @@ def _sequence(folder: Path, task: str) -> TrueSequence:
         raise UserError(f'{folder}: images with distortion cannot be compared with depth; rectify both first')
     images = [frame.path for frame in content.frames]
     depths = [image.parent.parent / DEPTH / f'{image.stem}.png' for image in images]
-    missing = [path for path in depths if not path.is_file()]
-    if missing:
-        raise UserError(f'{missing[0]}: missing ({len(missing)} of {len(depths)} depth images)')
     read_depth = partial(read_depth_png, per_metre=PER_METRE, invalid=UNKNOWN)
-    return TrueSequence(
+    whole = TrueSequence(
         folder.resolve().name, images, from_files(images, read_rgb), read_depth=from_files(depths, read_depth)
     )
+    return whole.matched(with_files(images, depths))

@@ -12,13 +12,16 @@ import numpy as np
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.datasets.sequence import (
     TrueSequence,
+    by_number,
     folders,
     from_files,
     image_files,
+    numbers_of,
     read_depth_png,
     read_numbers,
-    read_rgb,
+    with_files,
 )
+from evict3r_ros.io.image_file import read_rgb
 
 SEVEN_SCENES_K = np.array([[525.0, 0.0, 320.0], [0.0, 525.0, 240.0], [0.0, 0.0, 1.0]])
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -45,17 +48,20 @@ def seven_scenes(root: Path, task: str) -> list[TrueSequence]:
             stems = [image.name.removesuffix('.color.png') for image in images]
             kind = '.depth.proj.png' if (folder / f'{stems[0]}.depth.proj.png').is_file() else '.depth.png'
             depths = [folder / f'{stem}{kind}' for stem in stems]
-            poses = np.stack([read_numbers(folder / f'{stem}.pose.txt', 4) for stem in stems])
-            found.append(
-                TrueSequence(
-                    f'{scene.name}/{folder.name}',
-                    images,
-                    from_files(images, read_rgb),
-                    from_files(depths, partial(read_depth_png, per_metre=1000.0, invalid=(0, 65535))),
-                    poses,
-                    SEVEN_SCENES_K,
-                )
+            files = [folder / f'{stem}.pose.txt' for stem in stems]
+            matched = [number for number in with_files(images, depths) if files[number].is_file()]
+            poses = np.full((len(images), 4, 4), np.nan)
+            for number in matched:
+                poses[number] = read_numbers(files[number], 4)
+            whole = TrueSequence(
+                f'{scene.name}/{folder.name}',
+                images,
+                from_files(images, read_rgb),
+                from_files(depths, partial(read_depth_png, per_metre=1000.0, invalid=(0, 65535))),
+                poses,
+                SEVEN_SCENES_K,
             )
+            found.append(whole.matched(matched))
     if not found:
         raise UserError(f'{root}: no scene with a TestSplit.txt; expected {layout}')
     return found
@@ -70,8 +76,12 @@ def neural_rgbd(root: Path, task: str) -> list[TrueSequence]:
             continue
         images, depths = image_files(scene / 'images'), image_files(scene / 'depth', ('.png',))
         poses = _poses(scene / 'poses.txt')
-        if not len(images) == len(depths) == len(poses):
-            raise UserError(f'{scene}: {len(images)} images, {len(depths)} depths and {len(poses)} poses')
+        # With -1 for what is missing, the last entry, which is never looked at.
+        place = {numbers_of(path): number for number, path in enumerate(depths)}
+        depth_of = [place.get(numbers_of(image), -1) for image in images]
+        pose_of = by_number(images, len(poses), scene / 'poses.txt')
+        depths, poses = [depths[number] for number in depth_of], poses[pose_of]
+        there = np.isfinite(poses).all(axis=(1, 2)) & (np.array(depth_of) >= 0) & (np.array(pose_of) >= 0)
         height, width = read_rgb(images[0]).shape[:2]
         focal = float(read_numbers(scene / 'focal.txt')[0, 0])
         K = np.array([[focal, 0.0, width / 2.0], [0.0, focal, height / 2.0], [0.0, 0.0, 1.0]])
@@ -83,7 +93,7 @@ def neural_rgbd(root: Path, task: str) -> list[TrueSequence]:
             poses,
             K,
         )
-        found.append(whole.take(np.flatnonzero(np.isfinite(poses).all(axis=(1, 2))).tolist()))
+        found.append(whole.matched(np.flatnonzero(there).tolist()))
     if not found:
         raise UserError(f'{root}: no scene with a folder images; expected {layout}')
     return found

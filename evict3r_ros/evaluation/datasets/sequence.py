@@ -14,6 +14,7 @@ import numpy as np
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.geometry import matrix_from_quaternion, transform
+from evict3r_ros.io.image_file import is_hidden
 
 IMAGES = ('.png', '.jpg', '.jpeg')
 
@@ -34,9 +35,15 @@ class TrueSequence:
     """(3, 3), the same for all frames."""
     max_depth: float = float('inf')
     """Metres: larger true depths do not count, and predictions are clamped to it."""
+    left_out: int = 0
+    """Number of images that have no partner in the truth and are not among these."""
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def matched(self, numbers: Sequence[int]) -> TrueSequence:
+        """Return a sequence of the frames that have a partner in the truth, which counts the others."""
+        return replace(self.take(numbers), left_out=self.left_out + len(self) - len(numbers))
 
     def take(self, numbers: Sequence[int]) -> TrueSequence:
         """Return a sequence of some of the frames, in the order given."""
@@ -48,14 +55,6 @@ class TrueSequence:
             read_depth=None if read_depth is None else lambda index: read_depth(numbers[index]),
             world_from_camera=None if self.world_from_camera is None else self.world_from_camera[numbers],
         )
-
-
-def read_rgb(path: Path) -> np.ndarray:
-    """Read an image file, colour or grey, as (h, w, 3) uint8 RGB. Raises UserError if that fails."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserError(f'{path}: not an image that OpenCV can read (missing, or truncated?)')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_depth_png(path: Path, per_metre: float, invalid: Iterable[int] = (0,)) -> np.ndarray:
@@ -83,7 +82,7 @@ def image_files(folder: Path, suffixes: Sequence[str] = IMAGES) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder')
     files = sorted(
-        (path for path in folder.iterdir() if path.name.endswith(tuple(suffixes))),
+        (path for path in folder.iterdir() if path.name.endswith(tuple(suffixes)) and not is_hidden(path)),
         key=lambda path: (numbers_of(path), path.name),
     )
     if not files:
@@ -99,10 +98,10 @@ def stamp_of(path: Path) -> float:
         raise UserError(f'{path}: its name is not a time in seconds') from error
 
 
-def nearest(stamps: np.ndarray, wanted: np.ndarray, most: float, what: str) -> np.ndarray:
-    """Return for each of ``wanted`` (n,) the index of the nearest of sorted stamps (m,).
+def nearest(stamps: np.ndarray, wanted: np.ndarray, most: float, what: str) -> tuple[list[int], list[int]]:
+    """Associate by time, as evo does: return which of ``wanted`` (n,) have a partner, and its index in ``stamps`` (m,).
 
-    Raises UserError for a distance over ``most``.
+    stamps: sorted. A partner is the nearest stamp, no further than ``most``. Raises UserError if none has one.
     """
     if not len(stamps):
         raise UserError(f'{what}: nothing to associate with')
@@ -110,10 +109,33 @@ def nearest(stamps: np.ndarray, wanted: np.ndarray, most: float, what: str) -> n
     before = (after - 1).clip(min=0)
     chosen = np.where(np.abs(stamps[before] - wanted) <= np.abs(stamps[after] - wanted), before, after)
     gaps = np.abs(stamps[chosen] - wanted)
-    if (gaps > most).any():
-        worst = int(gaps.argmax())
-        raise UserError(f'{what}: frame {worst} has nothing within {most:g} s (the nearest: {gaps[worst]:.3f} s)')
-    return chosen
+    matched = np.flatnonzero(gaps <= most)
+    if not len(matched):
+        raise UserError(f'{what}: no image has anything within {most:g} s (the nearest: {gaps.min():.3f} s)')
+    return matched.tolist(), chosen[matched].tolist()
+
+
+def with_files(images: Sequence[Path], partners: Sequence[Path]) -> list[int]:
+    """Return the numbers of the images whose partner is there. Raises UserError if none is."""
+    matched = [number for number, path in enumerate(partners) if path.is_file()]
+    if not matched:
+        raise UserError(f'{partners[0]}: missing, as are those of all {len(images)} images')
+    return matched
+
+
+def by_number(images: Sequence[Path], rows: int, what: Path) -> list[int]:
+    """Return the row of each image in a table of the truth, -1 without one.
+
+    Rows are those of all images; if their counts differ, an image's row is the number in its name. Raises UserError
+    where no image has a row.
+    """
+    if len(images) == rows:
+        return list(range(rows))
+    numbers = [int(numbers_of(image)[-1]) if numbers_of(image) else -1 for image in images]
+    found = [number if number < rows else -1 for number in numbers]
+    if max(found) < 0:
+        raise UserError(f'{what}: {rows} rows for {len(images)} images, whose names do not say which')
+    return found
 
 
 def read_numbers(path: Path, columns: int | None = None) -> np.ndarray:
@@ -158,7 +180,7 @@ def folders(root: Path, pattern: str, layout: str) -> list[Path]:
     """Return the folders of a data set that match, sorted. Raises UserError, with the expected layout, without any."""
     if not root.is_dir():
         raise UserError(f'{root}: no such folder; expected {layout}')
-    found = sorted(path for path in root.glob(pattern) if path.is_dir())
+    found = sorted(path for path in root.glob(pattern) if path.is_dir() and not is_hidden(path))
     if not found:
         raise UserError(f'{root}: no folder {pattern} in it; expected {layout}')
     return found

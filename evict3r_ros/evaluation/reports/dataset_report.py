@@ -31,6 +31,7 @@ def summary(task: str, dataset: str, settings: dict[str, Any], records: list[dic
         **weighted_means(records),
         'sequences': {record['sequence']: record['figures'] for record in records},
         'frames': frames,
+        'left_out': sum(record.get('left_out', 0) for record in records),
         'frames_per_second': frames / seconds if seconds else math.nan,
         'peak_gib': max(record['peak_bytes'] for record in records) / GIB,
         'cache_gib': max(record['cache_bytes'] for record in records) / GIB,
@@ -68,7 +69,8 @@ def markdown(found: dict[str, Any]) -> str:
             ours,
             found,
             f'sequences: {len(found["sequences"])}, frames: {found["frames"]}, '
-            f'{found["frames_per_second"]:.1f} frames/s, peak {found["peak_gib"]:.2f} GiB',
+            + (f'left out without a partner: {found["left_out"]}, ' if found['left_out'] else '')
+            + f'{found["frames_per_second"]:.1f} frames/s, peak {found["peak_gib"]:.2f} GiB',
         )
     )
     if found['task'] == 'pose':

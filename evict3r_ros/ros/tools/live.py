@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
@@ -33,16 +33,20 @@ def playable(bag: BagReader) -> tuple[list[str], list[str]]:
             continue
         try:
             message_class(topic.message_type)
-            topics.append(name)
         except UserError as error:
             reasons.append(f'{name} is not played: {error}')
+            continue
+        if topic.serialization == 'cdr':
+            topics.append(name)
+        else:
+            reasons.append(f'{name} is not played: its messages are {topic.serialization!r}, not CDR')
     return topics, reasons
 
 
 class LiveReplay:
     """Play a bag's topics. check(): called often, may end it by raising, if a node that it needs has ended.
 
-    output: bag for the answers, or None to record nothing.
+    output: bag for the answers, or None to record nothing. best_effort: answers that are published so.
     """
 
     def __init__(
@@ -54,9 +58,10 @@ class LiveReplay:
         answers: AnswerTopics,
         output: BagWriter | None,
         check: Callable[[], None],
+        best_effort: Collection[str] = (),
     ) -> None:
         self._session, self._bag, self._image, self._answers = session, bag, image, answers
-        self._output, self._check = output, check
+        self._output, self._check, self._best_effort = output, check, best_effort
         self._player = Player(session.node, bag, topics)
 
     def run(
@@ -76,6 +81,10 @@ class LiveReplay:
         count = stamp = 0
         with contextlib.ExitStack() as stack:
             recorder = None
+
+            def received(topic: str, raw: bytes) -> None:
+                timer.received(topic, raw, time.monotonic())
+
             if self._output is not None:
                 recorder = stack.enter_context(
                     Recorder(
@@ -83,12 +92,19 @@ class LiveReplay:
                         self._output,
                         self._answers.types(),
                         clock=lambda: self._player.time_ns,
-                        received=lambda topic, raw: timer.received(topic, raw, time.monotonic()),
+                        received=received,
+                        best_effort=self._best_effort,
                     )
                 )
+            else:
+                self._listen(received)
             self._connect(recorder, timeout_s, stopped)
+            begin_ns = span.begin_ns(self._bag)
+            latched = self._bag.latched(self._player.topics, begin_ns)
             again = True
             while again and not stopped():
+                for topic, raw in latched:
+                    self._player.publish(topic, begin_ns, raw)
                 messages = span.read(self._bag, self._player.topics, self._image)
                 for topic, time_ns, raw in self._player.due(rate, messages, stopped):
                     if topic == self._image:
@@ -99,9 +115,16 @@ class LiveReplay:
                     self._player.publish(topic, time_ns, raw)
                     self._check()
                 again = loop
-            if recorder is not None and count:
+            if count and (recorder is not None or not stopped()):
                 self._wait_for_answer(timer, stamp)
         return Replay(count, len(timer.latencies_s), tuple(timer.latencies_s))
+
+    def _listen(self, received: Callable[[str, bytes], None]) -> None:
+        """Hear answers that nobody records."""
+        topic = self._answers.odometry
+        self._session.node.create_subscription(
+            message_class(self._answers.types()[topic]), topic, lambda raw: received(topic, raw), 100, raw=True
+        )
 
     def _connect(self, recorder: Recorder | None, timeout_s: float, stopped: Callable[[], bool]) -> None:
         def connected() -> bool:

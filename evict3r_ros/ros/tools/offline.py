@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -46,9 +47,13 @@ class Span:
     images: int | None = None
     """The most images; None for all."""
 
+    def begin_ns(self, bag: BagReader) -> int:
+        """Return where it begins, on the bag's clock."""
+        return bag.start_ns + round(self.start_s * NANOSECONDS)
+
     def read(self, bag: BagReader, topics: list[str], image: str) -> Iterator[tuple[str, int, bytes]]:
         """Yield the messages of the topics within it, in time order."""
-        start_ns = bag.start_ns + round(self.start_s * NANOSECONDS)
+        start_ns = self.begin_ns(bag)
         stop_ns = None if self.duration_s is None else start_ns + round(self.duration_s * NANOSECONDS)
         left = self.images
         for topic, time_ns, raw in bag.raw(topics, start_ns, stop_ns):
@@ -76,6 +81,8 @@ class OfflineResult:
     failed: int = 0
     faults: dict[str, int] = field(default_factory=dict)
     """How often each kind of fault came."""
+    last_error: str = ''
+    """The last fault in words."""
     median_s: float = float('nan')
     """Seconds for one image."""
     scale: float = 1.0
@@ -131,7 +138,7 @@ class OfflineReplay:
         for topic, name in self._answers.types().items():
             add_live_topic(output, topic, name)
         self._take_static_transforms(output)
-        self._take_first_info()
+        self._take_first_info(span)
         self._perception.warm_up()
         self._perception.begin()
 
@@ -171,13 +178,17 @@ class OfflineReplay:
             for reason in self._static.update(deserialize_message(raw, TFMessage).transforms):
                 self._faults.count('no_transform', reason)
 
-    def _take_first_info(self) -> None:
-        """Know the first calibration before the first image, as the node does by waiting."""
+    def _take_first_info(self, span: Span) -> None:
+        """Know the calibration before the first image, as the node does by waiting."""
         topic = self._topics.camera_info
-        if topic is not None:
-            for _, _, raw in self._bag.raw([topic]):
-                self._other(topic, raw)
-                return
+        if topic is None:
+            return
+        begin_ns = span.begin_ns(self._bag)
+        before = [raw for _, raw in self._bag.latched([topic], begin_ns)]
+        later = itertools.chain(self._bag.raw([topic], begin_ns), self._bag.raw([topic]))
+        for raw in itertools.chain(before, (raw for _, _, raw in later)):
+            self._other(topic, raw)
+            return
 
     def _other(self, topic: str, raw: bytes) -> None:
         message = self._decode(topic, raw, 'broken_input')
@@ -230,7 +241,7 @@ class OfflineReplay:
         result, perception = self.result, self._perception
         self._status_ns = time_ns
         median, p99 = np.percentile(self._seconds, (50, 99)) if self._seconds else (np.nan, np.nan)
-        result.median_s, result.faults = float(median), self._faults.counts()
+        result.median_s, result.faults, result.last_error = float(median), self._faults.counts(), self._faults.last
         result.scale, result.is_metric = perception.scale.state.scale, perception.scale.state.is_metric
         perception.stats = self._stream.stats()
         status = status_message(

@@ -19,7 +19,7 @@ from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.ros.messages.message_types import message_class
 
 CLOCK = '/clock'
-_DEPTH = 10
+_DEPTH, _MOST_LATCHED = 10, 1000
 _NAP_S = 0.1  # a signal does not end a sleep
 
 
@@ -38,7 +38,9 @@ class Player:
                 continue  # our own is told instead
             topic = bag.topics[name]
             durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE
-            quality = QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+            # One publisher stands for all that published static transforms: a late subscriber gets each one's.
+            depth = min(max(_DEPTH, topic.count), _MOST_LATCHED) if topic.is_static else _DEPTH
+            quality = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
             self._publishers[name] = node.create_publisher(message_class(topic.message_type), name, quality)
         self._clock = node.create_publisher(Clock, CLOCK, QoSProfile(depth=_DEPTH))
 

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from evict3r_ros.io.bag import BagWriter, message_types
+from evict3r_ros.io.bag import BagWriter
+from evict3r_ros.io.bag_types import message_types
 from evict3r_ros.ros.messages.message_types import definition_text, message_class
 
 # Deep enough for what arrives while a chunk is written to a slow disk.
@@ -25,7 +26,7 @@ def add_live_topic(bag: BagWriter, topic: str, name: str) -> None:
 
 
 class Recorder:
-    """Subscribe to topics, reliably, and write each message with the time that clock() tells (context manager)."""
+    """Subscribe to topics and write each message with the time that clock() tells (context manager)."""
 
     def __init__(
         self,
@@ -34,10 +35,12 @@ class Recorder:
         topics: Mapping[str, str],
         clock: Callable[[], int],
         received: Callable[[str, bytes], None] | None = None,
+        best_effort: Collection[str] = (),
     ) -> None:
         """Subscribe. topics: name to 'package/msg/Name'; clock: nanoseconds on the bag's clock.
 
-        received(topic, raw) is called in the thread that serves the node, after the message was written.
+        received(topic, raw) is called in the thread that serves the node, after the message was written. best_effort:
+        topics that are published so, which a reliable subscriber would not hear.
         """
         self._node = node
         self._bag = bag
@@ -45,9 +48,10 @@ class Recorder:
         self._received = received
         self._lock = threading.Lock()
         self._closed = False
-        quality = QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
         self._subscriptions = []
         for topic, name in topics.items():
+            reliability = ReliabilityPolicy.BEST_EFFORT if topic in best_effort else ReliabilityPolicy.RELIABLE
+            quality = QoSProfile(depth=_DEPTH, reliability=reliability, durability=DurabilityPolicy.VOLATILE)
             add_live_topic(bag, topic, name)
             self._subscriptions.append(
                 node.create_subscription(
