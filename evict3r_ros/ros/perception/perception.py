@@ -51,7 +51,8 @@ class Answer:
     transform: TransformStamped | None
     """None if the frame that it would move has another parent."""
     rgb: Image | None
-    """None if nobody asked for it, like points."""
+    """None if nobody asked for it, like its camera_info and points."""
+    rgb_info: CameraInfo | None
     points: PointCloud2 | None
     keep: Callable[[], None]
     """Adds the frame to what ~/save writes: to be called once the answer is published, because it takes its time."""
@@ -282,14 +283,16 @@ class Perception:
         if wants_rgb or wants_points or recorded:
             colours = image if at_camera else prediction.image.cpu().numpy()
         odom = Header(stamp=header.stamp, frame_id=settings.frames_odom)
+        info = conversions.info_from_K(maps.K, maps.depth.shape, header)
         transform = conversions.transform_from_pose(odometry.odom_from_child, odom, mount.child)
         return Answer(
             depth=conversions.image_from_map(maps.depth, header),
             confidence=conversions.image_from_map(maps.confidence, header),
-            info=conversions.info_from_K(maps.K, maps.depth.shape, header),
+            info=info,
             odometry=conversions.odometry_from_state(odometry, odom, mount.child),
             transform=None if mount.taken else transform,
             rgb=conversions.image_from_rgb(colours, header) if wants_rgb and colours is not None else None,
+            rgb_info=info if self._wants('rgb_info') else None,  # depth and colours are of one size
             points=self._cloud(maps, colours, header) if wants_points and colours is not None else None,
             keep=lambda: self._keep(maps, colours if recorded else None, odom_from_camera, stamp_ns),
         )

@@ -214,6 +214,7 @@ class OfflineReplay:
             (topics.confidence, answer.confidence),
             (topics.odometry, answer.odometry),
             (topics.rgb, answer.rgb),
+            (topics.rgb_info, answer.rgb_info),
             (topics.points, answer.points),
         ):
             if message is not None:
