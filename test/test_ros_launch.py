@@ -21,8 +21,9 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 import rclpy
 from rclpy.context import Context
+from rclpy.lifecycle import TransitionCallbackReturn
 from ros_bench import START_NS
-from ros_robot import PATIENCE_S, Robot, image_message, scene
+from ros_robot import PATIENCE_S, SMALL, Robot, image_message, scene
 
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.cli.main import main
@@ -67,6 +68,41 @@ def test_a_parameter_is_described_and_its_default_allowed(parameter):
         assert len(descriptor.integer_range) + len(descriptor.floating_point_range) == 1
     if parameter.choices:
         assert parameter.default in parameter.choices
+
+
+def test_parameters_that_the_node_does_not_have_are_named_with_what_may_be_meant(monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr(Evict3rNode, '_log', lambda self, is_error, text: told.append(text))
+    context = Context()
+    given = {
+        'cache.token': 512,
+        'tokens': 512,
+        'points.stride': 2,
+        'use_sim_time': True,
+        'nothing.like.it': 1,
+        'qos_overrides./evict3r/status.publisher.depth': 5,
+        'qos_overrides./evict3r/statuses.publisher.depth': 5,
+        **{name: value for name, value in SMALL.items() if name != 'save.folder'},
+        'preset': 'nano',
+    }
+    words = [word for name, value in given.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
+    rclpy.init(args=['--ros-args', *words], context=context)
+    node = Evict3rNode(context=context)
+    try:
+        (line,) = told
+        head, _, names = line.partition(': ')
+        assert head == 'parameters that this node does not have and that change nothing'
+        assert names == 'cache.token (is cache.tokens meant?), nothing.like.it, tokens (is cache.tokens meant?)'
+        told.clear()
+        for _ in range(2):
+            assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+            assert node.trigger_deactivate() == node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        (line,) = [text for text in told if head in text]
+        wrong, meant = (f'qos_overrides./evict3r/{topic}.publisher.depth' for topic in ('statuses', 'status'))
+        assert line == f'{head}: {wrong} (is {meant} meant?)'
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 PROFILES = {'cpu_demo': 8, 'desktop': 6, 'orin_agx_64gb': 64, 'orin_nx_16gb': 16, 'orin_nano_8gb': 8, 'replay': None}

@@ -25,6 +25,7 @@ from evict3r_ros.camera import health
 from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.io.stamps import nanoseconds
+from evict3r_ros.kernels.device_errors import is_out_of_memory
 from evict3r_ros.odometry.integrator import OdometryIntegrator, OdometryState
 from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.ros.messages import conversions
@@ -205,8 +206,9 @@ class Perception:
         self._failed = True  # until it is known not to have
         try:
             prediction = self._stream.step(image)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                torch.cuda.empty_cache()
             raise
         except ValueError as error:  # the image has been checked: it is the pose that makes no sense
             raise FrameRefused('not_finite', f'the network answered with no pose: {error}') from error
