@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from launch import LaunchDescription
+from evict3r_ros.ros.tools.launch_checks import require_packages
+from launch import LaunchContext, LaunchDescription
 
 STREAM = Path(__file__).parent / 'stream.launch.py'
 COSTMAP = Path(__file__).parent.parent / 'config' / 'nav2_costmap.yaml'
@@ -35,6 +36,12 @@ ARGUMENTS = (
 )
 
 
+def check(_: LaunchContext) -> list[Node]:
+    """Start nothing, but say what is missing."""
+    require_packages(['nav2_costmap_2d', 'nav2_lifecycle_manager'])
+    return []
+
+
 def generate_launch_description() -> LaunchDescription:
     """Return what ros2 launch runs."""
     stream = {name: LaunchConfiguration(name) for name, _, _ in ARGUMENTS}
@@ -45,6 +52,7 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=description)
                 for name, default, description in ARGUMENTS
             ),
+            OpaqueFunction(function=check),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(str(STREAM)),
                 launch_arguments={**stream, 'require_metric': 'true'}.items(),
@@ -61,7 +69,8 @@ def generate_launch_description() -> LaunchDescription:
                 executable='lifecycle_manager',
                 name='lifecycle_manager_costmap',
                 output='screen',
-                parameters=[{'autostart': True, 'node_names': ['costmap/costmap']}, sim_time],
+                # A costmap of its own has no bond: without the last one the manager would give it up after 4 s.
+                parameters=[{'autostart': True, 'node_names': ['costmap/costmap'], 'bond_timeout': 0.0}, sim_time],
             ),
         ]
     )

@@ -25,6 +25,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.event_handlers import OnStateTransition
 
+from evict3r_ros.ros.tools.launch_checks import existing_path, require_packages
 from launch import LaunchContext, LaunchDescription
 
 STREAM = Path(__file__).parent / 'stream.launch.py'
@@ -48,7 +49,9 @@ PASSED_ON = ('image', 'camera_info', 'params_file', 'weights', 'image_transport'
 def start(context: LaunchContext) -> list:
     """Return what is started, once the arguments have values."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    words = ['ros2', 'bag', 'play', given['bag'], '--clock', '100', '--rate', given['rate']]
+    require_packages(['ros2bag'])
+    path = existing_path(given['bag'], 'bag', file=False)
+    words = ['ros2', 'bag', 'play', path, '--clock', '100', '--rate', given['rate']]
     bag = ExecuteProcess(cmd=words + (['--loop'] if given['loop'].lower() == 'true' else []), output='screen')
     stream = {name: given[name] for name in PASSED_ON}
     stream.update(profile=f'{given["profile"]},replay', use_sim_time='true')

@@ -13,22 +13,20 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+from evict3r_ros.ros.tools.launch_checks import existing_path, require_packages
 from launch import LaunchContext, LaunchDescription
 
 # The same place in the source tree and in the installed share folder.
 CONFIG = Path(__file__).parent.parent / 'config'
+# The files there that profile:= takes; the others are of other uses.
+PROFILES = ('cpu_demo', 'desktop', 'orin_agx_64gb', 'orin_nx_16gb', 'orin_nano_8gb', 'replay')
 
 ARGUMENTS = (
     ('image', 'image', "topic of the images; with image_transport compressed '/compressed' is appended to it"),
     ('camera_info', 'camera_info', "topic of the images' camera_info"),
     ('odom_in', 'odom_in', 'topic of an odometry in metres, for scale.source odometry'),
     ('depth_in', 'depth_in', 'topic of a depth image in metres, for scale.source depth'),
-    (
-        'profile',
-        '',
-        'the machine: cpu_demo, desktop, orin_agx_64gb, orin_nx_16gb, orin_nano_8gb; several with commas '
-        'between, such as desktop,replay',
-    ),
+    ('profile', '', f'the machine, one of {", ".join(PROFILES)}; several with commas between, such as desktop,replay'),
     ('params_file', '', "a YAML file of one's own, which goes before the profile"),
     (
         'weights',
@@ -57,6 +55,8 @@ SHOWN = ('points', 'depth/image_rect', 'rgb/image_rect', 'odometry', 'path')
 def start(context: LaunchContext) -> list[Node]:
     """Return what is started, once the arguments have values."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    needed = {'image_transport': bool(given['republish']), 'rviz2': is_true(given['rviz'])}
+    require_packages(name for name, is_needed in needed.items() if is_needed)
     started = [perception(given)]
     if given['republish']:
         started.append(republisher(given))
@@ -68,12 +68,10 @@ def start(context: LaunchContext) -> list[Node]:
 def perception(given: dict[str, str]) -> LifecycleNode:
     """Return the node itself."""
     profiles = [profile.strip() for profile in given['profile'].split(',') if profile.strip()]
-    files = [CONFIG / f'{profile}.yaml' for profile in ('stream', *profiles)]
-    for file in files:
-        if not file.is_file():
-            known = ', '.join(sorted(path.stem for path in CONFIG.glob('*.yaml')))
-            raise RuntimeError(f'profile {file.stem!r} is none of {known}')
-    files += [given['params_file']] if given['params_file'] else []
+    if unknown := [profile for profile in profiles if profile not in PROFILES]:
+        raise RuntimeError(f'nothing is started: profile {unknown[0]!r} is none of {", ".join(PROFILES)}')
+    files = [str(CONFIG / f'{profile}.yaml') for profile in ('stream', *profiles)]
+    files += [existing_path(given['params_file'], 'params_file')] if given['params_file'] else []
     overrides = {parameter: given[name] for name, parameter in OVERRIDES.items() if given[name]}
     overrides.update((parameter, is_true(given[name])) for name, parameter in SWITCHES.items() if given[name])
     image = republished(given) if given['republish'] else given['image']
@@ -85,7 +83,7 @@ def perception(given: dict[str, str]) -> LifecycleNode:
         namespace=given['namespace'],
         arguments=['node'] if is_true(given['autostart']) else ['node', '--no-autostart'],
         ros_arguments=['--log-level', f'{logger}:={given["log_level"]}'],
-        parameters=[*map(str, files), *([overrides] if overrides else [])],
+        parameters=[*files, *([overrides] if overrides else [])],
         remappings=[
             ('image', image),
             ('image/compressed', f'{image}/compressed'),

@@ -51,11 +51,17 @@ LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability
 class NodeUnderTest:
     """`evict3r node` as a process, its output in a file; leaving the context ends it, and it has to end well."""
 
-    def __init__(self, log: Path, *options: str, parameters: dict | None = None) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *options: str,
+        parameters: dict | None = None,
+        program: tuple[str, ...] = ('-m', 'evict3r_ros.cli.main'),
+    ) -> None:
         self.log = log
         words = [word for name, value in (parameters or {}).items() for word in ('-p', f'{name}:={_yaml(value)}')]
         self.there_before = set(Path('/dev/shm').iterdir())
-        command = [sys.executable, '-m', 'evict3r_ros.cli.main', 'node', *options, '--ros-args', *words]
+        command = [sys.executable, *program, 'node', *options, '--ros-args', *words]
         with log.open('wb') as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 

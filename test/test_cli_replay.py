@@ -19,6 +19,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
+import torch
 from processes import children_of
 from rosbags.rosbag2 import Reader
 
@@ -29,6 +30,7 @@ from evict3r_ros.io.bag import BagReader, BagWriter
 from evict3r_ros.io.image_bag import CameraTopics, _header, _make, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
 from evict3r_ros.io.stamps import nanoseconds
+from evict3r_ros.stream import Prediction, Stream
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 
@@ -77,6 +79,7 @@ def test_offline_answers_each_image_with_its_stamp_and_time(bag, tmp_path, capsy
             ANSWERS.odometry,
             ANSWERS.points,
             ANSWERS.rgb,
+            ANSWERS.rgb_info,
             '/tf',
         )
     )
@@ -98,6 +101,22 @@ def test_the_answer_carries_its_definitions(bag, tmp_path):
         texts = {connection.msgtype: connection.msgdef.data for connection in reader.connections}
     assert 'float32[] ' not in texts['sensor_msgs/msg/Image'] and 'uint8[] data' in texts['sensor_msgs/msg/Image']
     assert 'uint64 frames_processed' in texts['evict3r_ros/msg/StreamStatus']
+
+
+def test_a_device_that_is_lost_ends_offline_with_a_reason(bag, tmp_path, capsys, monkeypatch):
+    """Every further image would fail: that is no bag of images that cannot be answered."""
+    step = Stream.step
+
+    def fail_after_two(stream: Stream, image: np.ndarray) -> Prediction:
+        if stream.stats().frames == 2:
+            raise torch.AcceleratorError('CUDA error: an illegal memory access was encountered')
+        return step(stream, image)
+
+    monkeypatch.setattr(Stream, 'step', fail_after_two)
+    assert main(['replay', str(bag), '--out', str(tmp_path / 'answer'), *NODE]) == 2
+    said = capsys.readouterr().err
+    assert 'answers nothing any more' in said and 'illegal memory access' in said and 'Traceback' not in said
+    assert counts(tmp_path / 'answer')[ANSWERS.depth] == 2  # what was answered before is there
 
 
 def test_offline_twice_is_the_same(bag, tmp_path):

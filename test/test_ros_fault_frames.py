@@ -117,6 +117,24 @@ def test_no_memory_at_configure_is_told_and_a_second_try_works(monkeypatch, tmp_
         rclpy.shutdown(context=context)
 
 
+def test_a_device_that_is_lost_at_configure_ends_the_process(monkeypatch):
+    ended: list[bool] = []
+    context = Context()
+    rclpy.init(args=[], context=context)
+    node = Evict3rNode(context=context, device_lost=lambda: ended.append(True))
+    try:
+
+        def lost(*_):
+            raise torch.AcceleratorError('CUDA error: uncorrectable ECC error encountered')
+
+        monkeypatch.setattr(assembly, 'load_network', lost)
+        assert node.trigger_configure() != TransitionCallbackReturn.SUCCESS
+        assert ended and 'uncorrectable ECC' in node._faults.last
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
 @pytest.mark.parametrize('level', [0, 255])
 def test_five_hundred_black_or_white_images_leave_the_stream_alone(bench, level):
     bench.see(0)

@@ -16,6 +16,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from evict3r_ros.msg import StreamStatus
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.kernels.device_errors import is_device_lost
 from evict3r_ros.ros.node.diagnostics import diagnostics
 from evict3r_ros.ros.perception.faults import KINDS, THROTTLE_S, Faults, FrameRefused, explain
 from evict3r_ros.ros.perception.stamps import StampOrder
@@ -52,10 +53,34 @@ def test_a_storm_is_counted_whole_and_logged_seldom():
         (UserError('x'), 'network_failed'),
         (RuntimeError('x'), 'network_failed'),
         (torch.cuda.OutOfMemoryError('x'), 'out_of_memory'),
+        (torch.AcceleratorError('CUDA error: out of memory'), 'out_of_memory'),
+        (torch.AcceleratorError('CUDA error: device-side assert triggered\nCompile with'), 'device_lost'),
+        (RuntimeError('CUDA error: an illegal memory access was encountered'), 'device_lost'),
+        (RuntimeError('Triton Error [CUDA]: misaligned address'), 'device_lost'),
+        (torch.AcceleratorError('CUDA error: invalid configuration argument'), 'network_failed'),
+        (RuntimeError('a mask of CUDA errors'), 'network_failed'),
+        (ValueError('CUDA error: x'), 'broken_image'),
     ],
 )
 def test_an_exception_has_a_kind(error, kind):
-    assert explain(error) == (kind, 'x')
+    assert explain(error) == (kind, str(error).splitlines()[0])
+
+
+@pytest.mark.parametrize('broken', [(), (0,), (1,)])
+def test_a_device_in_use_is_asked_whether_it_is_lost(monkeypatch, broken):
+    """A stand-in for two cards: words do not decide where there is somebody to ask."""
+
+    def synchronize(index: int) -> None:
+        if index in broken:
+            raise torch.AcceleratorError('CUDA error: device-side assert triggered')
+
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'memory_reserved', lambda index: index)  # the second alone is in use
+    monkeypatch.setattr(torch.cuda, 'synchronize', synchronize)
+    for words in ('CUDA error: an illegal memory access was encountered', 'cuBLAS', 'shapes differ'):
+        assert is_device_lost(RuntimeError(words)) is (1 in broken)
+    assert not is_device_lost(ValueError('a broken image'))
+    assert not is_device_lost(torch.cuda.OutOfMemoryError('CUDA out of memory'))
 
 
 def test_an_exception_without_words_has_a_name():

@@ -30,7 +30,7 @@ from ros_robot import (
     nanoseconds,
     scene,
 )
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
@@ -88,6 +88,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         NodeUnderTest(tmp_path_factory.mktemp('log') / 'node.log', parameters=parameters) as node,
     ):
         robot.listen('rgb', Image, '/evict3r/rgb/image_rect')
+        robot.listen('rgb_info', CameraInfo, '/evict3r/rgb/camera_info')
         robot.listen('diagnostics', DiagnosticArray, '/diagnostics')
         robot.mount_camera(MOUNT)
         robot.until_active()
@@ -108,6 +109,17 @@ def test_rgb_has_the_size_and_stamp_of_the_depth(live):
         for image in (pixels[: pixels.shape[0] // 4 * 4, : pixels.shape[1] // 2 * 2], shown)
     ]
     np.testing.assert_allclose(*coarse, atol=6.0)
+
+
+def test_rgb_has_its_camera_info_beside_it(live):
+    """Where image_transport and nvblox look for it: the image's name, with camera_info in place of its last part."""
+    stamp = live.see()
+    heard = live.robot.heard
+    live.robot.until(lambda: stamp in heard['rgb'] and stamp in heard['rgb_info'], 'rgb and its camera_info')
+    rgb, info, depth_info = (heard[name][stamp][0] for name in ('rgb', 'rgb_info', 'info'))
+    assert info.header == rgb.header and (info.height, info.width) == (rgb.height, rgb.width)
+    np.testing.assert_array_equal(info.k, depth_info.k)
+    np.testing.assert_array_equal(np.reshape(info.p, (3, 4))[:, :3].ravel(), info.k)
 
 
 def test_odometry_has_twist_and_growing_covariance(live):

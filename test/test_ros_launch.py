@@ -21,8 +21,9 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 import rclpy
 from rclpy.context import Context
+from rclpy.lifecycle import TransitionCallbackReturn
 from ros_bench import START_NS
-from ros_robot import PATIENCE_S, Robot, image_message, scene
+from ros_robot import PATIENCE_S, SMALL, Robot, image_message, scene
 
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.cli.main import main
@@ -33,6 +34,8 @@ from evict3r_ros.ros.tools import middleware
 from evict3r_ros.stream.planning import plan
 
 LAUNCH_FILE = middleware.shared_file('launch/stream.launch.py')
+NAV2 = middleware.shared_file('launch/nav2_costmap.launch.py')
+COSTMAP = middleware.shared_file('config/nav2_costmap.yaml')
 PARAMETER_FILE = middleware.shared_file('config/stream.yaml')
 DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
 
@@ -65,6 +68,41 @@ def test_a_parameter_is_described_and_its_default_allowed(parameter):
         assert len(descriptor.integer_range) + len(descriptor.floating_point_range) == 1
     if parameter.choices:
         assert parameter.default in parameter.choices
+
+
+def test_parameters_that_the_node_does_not_have_are_named_with_what_may_be_meant(monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr(Evict3rNode, '_log', lambda self, is_error, text: told.append(text))
+    context = Context()
+    given = {
+        'cache.token': 512,
+        'tokens': 512,
+        'points.stride': 2,
+        'use_sim_time': True,
+        'nothing.like.it': 1,
+        'qos_overrides./evict3r/status.publisher.depth': 5,
+        'qos_overrides./evict3r/statuses.publisher.depth': 5,
+        **{name: value for name, value in SMALL.items() if name != 'save.folder'},
+        'preset': 'nano',
+    }
+    words = [word for name, value in given.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
+    rclpy.init(args=['--ros-args', *words], context=context)
+    node = Evict3rNode(context=context)
+    try:
+        (line,) = told
+        head, _, names = line.partition(': ')
+        assert head == 'parameters that this node does not have and that change nothing'
+        assert names == 'cache.token (is cache.tokens meant?), nothing.like.it, tokens (is cache.tokens meant?)'
+        told.clear()
+        for _ in range(2):
+            assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+            assert node.trigger_deactivate() == node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        (line,) = [text for text in told if head in text]
+        wrong, meant = (f'qos_overrides./evict3r/{topic}.publisher.depth' for topic in ('statuses', 'status'))
+        assert line == f'{head}: {wrong} (is {meant} meant?)'
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 PROFILES = {'cpu_demo': 8, 'desktop': 6, 'orin_agx_64gb': 64, 'orin_nx_16gb': 16, 'orin_nano_8gb': 8, 'replay': None}
@@ -175,6 +213,21 @@ def launched(monkeypatch: pytest.MonkeyPatch):
     return execute
 
 
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Return a function that adds packages to an ament index, which is empty at first."""
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path / 'prefix'))
+    monkeypatch.setenv('ROS_DISTRO', 'jazzy')
+    index = tmp_path / 'prefix' / 'share' / 'ament_index' / 'resource_index' / 'packages'
+    index.mkdir(parents=True)
+
+    def add(*names: str) -> None:
+        for name in names:
+            (index / name).touch()
+
+    return add
+
+
 def test_stream_starts_the_node_alone_with_its_defaults(launched):
     (node,) = launched(LAUNCH_FILE, image='/cam/image', camera_info='/cam/info')
     assert (node.kind, node.options['executable'], node.options['arguments']) == ('LifecycleNode', 'evict3r', ['node'])
@@ -188,11 +241,13 @@ def test_stream_starts_the_node_alone_with_its_defaults(launched):
     }
 
 
-def test_stream_puts_files_and_values_in_their_order(launched):
+def test_stream_puts_files_and_values_in_their_order(launched, tmp_path):
+    own = tmp_path / 'my.yaml'
+    own.touch()
     (node,) = launched(
         LAUNCH_FILE,
         profile='desktop,replay',
-        params_file='/my.yaml',
+        params_file=str(own),
         weights='random',
         require_metric='true',
         use_sim_time='true',
@@ -205,11 +260,78 @@ def test_stream_puts_files_and_values_in_their_order(launched):
     assert set(values) - {'use_sim_time'} <= set(DEFAULTS)
     assert node.options['arguments'] == ['node', '--no-autostart']
     assert node.options['ros_arguments'] == ['--log-level', 'robot.evict3r:=info']
-    with pytest.raises(RuntimeError, match=r"profile 'toaster' is none of .*orin_nano_8gb"):
-        launched(LAUNCH_FILE, profile='toaster')
 
 
-def test_stream_with_another_transport_and_rviz(launched):
+@pytest.mark.parametrize('name', ['toaster', 'stream', 'nav2_costmap', 'metric_odometry', '../config/desktop'])
+def test_a_profile_is_one_of_those_that_are_listed(launched, name):
+    with pytest.raises(RuntimeError, match=f'nothing is started: profile {name!r} is none of ') as caught:
+        launched(LAUNCH_FILE, profile=f'desktop,{name}')
+    assert set(str(caught.value).partition(' is none of ')[2].split(', ')) == set(PROFILES)
+
+
+def test_the_profiles_are_those_that_are_tested_and_described(launched):
+    content = runpy.run_path(str(LAUNCH_FILE))
+    assert set(content['PROFILES']) == set(PROFILES)
+    assert all(name in dict((n, d) for n, _, d in content['ARGUMENTS'])['profile'] for name in PROFILES)
+
+
+def test_a_parameter_file_that_is_not_there_starts_nothing(launched, tmp_path, monkeypatch):
+    missing = tmp_path / 'typo.yaml'
+    with pytest.raises(RuntimeError, match=rf'nothing is started: params_file:={missing}: .* does not exist'):
+        launched(LAUNCH_FILE, params_file=str(missing))
+    with pytest.raises(RuntimeError, match='is no file'):
+        launched(LAUNCH_FILE, params_file=str(tmp_path))
+    missing.touch()
+    monkeypatch.setenv('HOME', str(tmp_path))  # a shell leaves ~ alone behind :=
+    (node,) = launched(LAUNCH_FILE, params_file='~/typo.yaml')
+    assert node.options['parameters'][-1] == str(missing)
+
+
+@pytest.mark.parametrize(
+    ('file', 'arguments', 'missing', 'debian'),
+    [
+        ('stream', {'rviz': 'true'}, 'rviz2', 'ros-jazzy-rviz2'),
+        ('stream', {'republish': 'theora'}, 'image_transport', 'ros-jazzy-image-transport'),
+        (
+            'nav2_costmap',
+            {},
+            'nav2_costmap_2d, nav2_lifecycle_manager',
+            'ros-jazzy-nav2-costmap-2d ros-jazzy-nav2-lifecycle-manager',
+        ),
+        ('replay', {'bag': '.'}, 'rosbag2', 'ros-jazzy-rosbag2'),
+    ],
+)
+def test_a_package_that_is_missing_is_named_before_anything_starts(
+    launched, install, monkeypatch, file, arguments, missing, debian
+):
+    path = middleware.shared_file(f'launch/{file}.launch.py')
+    with pytest.raises(RuntimeError) as caught:
+        launched(path, **arguments)
+    assert str(caught.value) == f'nothing is started: not installed: {missing}. apt-get install {debian}'
+    monkeypatch.delenv('ROS_DISTRO')
+    with pytest.raises(RuntimeError, match=r'apt-get install ros-\$ROS_DISTRO-'):
+        launched(path, **arguments)
+    install(*missing.split(', '), 'ros2bag')
+    assert launched(path, **arguments)
+
+
+def test_nav2_is_looked_up_before_perception_is_included(launched, install):
+    install('nav2_costmap_2d')
+    actions = runpy.run_path(str(NAV2))['generate_launch_description']().arguments[0]
+    kinds = [action.kind for action in actions if action.kind != 'DeclareLaunchArgument']
+    assert kinds == ['OpaqueFunction', 'IncludeLaunchDescription', 'Node', 'Node']
+    with pytest.raises(RuntimeError, match='not installed: nav2_lifecycle_manager'):
+        launched(NAV2)
+
+
+def test_a_bag_that_is_not_there_starts_nothing(launched, install):
+    install('ros2bag')
+    with pytest.raises(RuntimeError, match=r'bag:=nowhere: .*nowhere does not exist'):
+        launched(middleware.shared_file('launch/replay.launch.py'), bag='nowhere')
+
+
+def test_stream_with_another_transport_and_rviz(launched, install):
+    install('image_transport', 'rviz2')
     node, republish, rviz = launched(
         LAUNCH_FILE, image='/cam', republish='theora', rviz='true', namespace='robot', name='eye'
     )
@@ -233,29 +355,51 @@ def included(action: Recorded) -> tuple[Path, dict[str, object]]:
     return Path(action.arguments[0].arguments[0]), dict(action.options['launch_arguments'])
 
 
-def test_replay_begins_with_the_node_and_ends_with_the_bag(launched):
+def test_replay_begins_with_the_node_and_ends_with_the_bag(launched, install, tmp_path):
+    install('ros2bag', 'rviz2')
+    drive = str(tmp_path)
     path = middleware.shared_file('launch/replay.launch.py')
-    begin, stream = launched(path, bag='drive', loop='true')
+    begin, stream = launched(path, bag=drive, loop='true')
     bag = begin.arguments[0].options['entities'][0]
     assert begin.arguments[0].options['goal_state'] == 'active'
-    assert bag.options['cmd'] == ['ros2', 'bag', 'play', 'drive', '--clock', '100', '--rate', '1.0', '--loop']
+    assert bag.options['cmd'] == ['ros2', 'bag', 'play', drive, '--clock', '100', '--rate', '1.0', '--loop']
     file, arguments = included(stream)
     node, *_ = launched(file, **arguments)  # its arguments are those of stream.launch.py
     assert [Path(name).stem for name in node.options['parameters'][:-1]] == ['stream', 'desktop', 'replay']
-    assert len(launched(path, bag='drive', rviz='false')) == 3
+    assert len(launched(path, bag=drive, rviz='false')) == 3
     with pytest.raises(AssertionError, match='missing'):
         launched(path)
 
 
-def test_nav2_gets_a_cloud_in_metres_only(launched):
-    stream, costmap, manager = launched(middleware.shared_file('launch/nav2_costmap.launch.py'))
+def test_nav2_gets_a_cloud_in_metres_only(launched, install):
+    install('nav2_costmap_2d', 'nav2_lifecycle_manager')
+    stream, costmap, manager = launched(NAV2)
     file, arguments = included(stream)
     node, *_ = launched(file, **{name: value if isinstance(value, str) else '' for name, value in arguments.items()})
     assert node.options['parameters'][-1]['points.require_metric'] is True
-    layer = yaml.safe_load(Path(costmap.options['parameters'][0]).read_text())['/**']['ros__parameters']['voxel_layer']
-    source = layer[layer['observation_sources']]
-    assert (source['topic'], source['data_type']) == ('/evict3r/points', 'PointCloud2')
-    assert manager.options['parameters'][0]['node_names'] == ['costmap/costmap']
+    assert costmap.options['parameters'][0] == str(COSTMAP)
+    managed = manager.options['parameters'][0]
+    assert managed['node_names'] == ['costmap/costmap']
+    assert managed['bond_timeout'] == 0.0  # a costmap of its own answers no bond, and neither does this node
+
+
+def test_the_costmap_clears_by_rays_to_the_floor_but_does_not_mark_it():
+    """A source's limits of height hold before clearing as well, so that the floor needs one without them."""
+    costmap = yaml.safe_load(COSTMAP.read_text())['/**']['ros__parameters']
+    layer = costmap['voxel_layer']
+    sources = [layer[name] for name in layer['observation_sources'].split()]
+    assert {(source['topic'], source['data_type']) for source in sources} == {('/evict3r/points', 'PointCloud2')}
+    floor, ceiling = 0.0, 2.5
+    marking = [source for source in sources if source['marking']]
+    clearing = [source for source in sources if source['clearing']]
+    assert marking and all(source['min_obstacle_height'] > floor for source in marking)
+    assert clearing and not any(source['marking'] for source in clearing)
+    assert all(source['min_obstacle_height'] < floor and source['max_obstacle_height'] > ceiling for source in clearing)
+    # what is marked far away has to be within reach of the clearing
+    assert max(source['obstacle_max_range'] for source in marking) <= min(
+        source['raytrace_max_range'] for source in clearing
+    )
+    assert costmap['transform_tolerance'] > 0.3  # Nav2's own, less than a slow machine takes for an image
 
 
 @pytest.mark.ros

@@ -19,12 +19,50 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 from lifecycle_msgs.msg import State, Transition
 from ros_bench import MOUNT, START_NS, STEP_NS
-from ros_robot import SMALL, NodeUnderTest, Robot, image_message, scene
+from ros_robot import PATIENCE_S, SMALL, NodeUnderTest, Robot, image_message, scene
 from safetensors.torch import save_file
 
 from evict3r_ros.network import load_network
+from evict3r_ros.ros.node.process import DEVICE_LOST
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
+
+
+LOST = """
+import sys
+import torch
+from evict3r_ros.cli.main import main
+from evict3r_ros.stream import Stream
+
+step = Stream.step
+
+def fail_after_three(stream, image):
+    if stream.stats().frames == 3:
+        raise torch.AcceleratorError('CUDA error: device-side assert triggered')
+    return step(stream, image)
+
+Stream.step = fail_after_three
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_device_that_is_lost_ends_the_process_with_a_reason(tmp_path: Path):
+    """What torch raises after a sticky CUDA error, from the network: no later frame could succeed."""
+    program = tmp_path / 'lost.py'
+    program.write_text(LOST)
+    with (
+        Robot(points=False) as robot,
+        NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'preset': 'nano'}, program=(str(program),)) as node,
+    ):
+        robot.mount_camera(MOUNT)
+        robot.until_active()
+        for i in range(3):
+            robot.show_and_wait(image_message(scene(i), START_NS + i * STEP_NS))
+        robot.show(image_message(scene(3), START_NS + 3 * STEP_NS))
+        assert node.process.wait(PATIENCE_S) == DEVICE_LOST
+        assert 'the device answers nothing any more in this process' in node.said()
+        assert 'start it anew: CUDA error: device-side assert triggered' in node.said()
+        robot.until(lambda: robot.fault('device_lost') == 1, 'a last status that says why')
 
 
 def test_every_transition_twice(tmp_path: Path):

@@ -40,6 +40,7 @@ class AnswerTopics:
     tf: str
     status: str
     rgb: str
+    rgb_info: str
     path: str
 
     @classmethod
@@ -55,6 +56,7 @@ class AnswerTopics:
             tf='/tf',
             status=f'{node}/status',
             rgb=f'{node}/rgb/image_rect',
+            rgb_info=f'{node}/rgb/camera_info',
             path=f'{node}/path',
         )
 
@@ -69,6 +71,7 @@ class AnswerTopics:
             self.tf: TF,
             self.status: 'evict3r_ros/msg/StreamStatus',
             self.rgb: IMAGE,
+            self.rgb_info: CAMERA_INFO,
             self.path: 'nav_msgs/msg/Path',
         }
 

@@ -9,6 +9,8 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from evict3r_ros.kernels.device_errors import is_out_of_memory
+
 P = ParamSpec('P')
 R = TypeVar('R')
 
@@ -38,8 +40,3 @@ def compiled(part: str, function: Callable[P, R]) -> Callable[P, R]:
             raise PartFailed(part) from error
 
     return call
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had no memory left, also where a compiler tells of it."""
-    return isinstance(error, torch.OutOfMemoryError) or 'out of memory' in str(error).lower()

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import torch
 
+from evict3r_ros.kernels.device_errors import is_out_of_memory
 from evict3r_ros.stream.recorded import FrameGraph
-from evict3r_ros.training.compiled import RECORDING, PartFailed, is_out_of_memory
+from evict3r_ros.training.compiled import RECORDING, PartFailed
 from evict3r_ros.training.rendered_clips import RenderedClips
 
 _TOLERANCE = 0.05

@@ -10,9 +10,10 @@ from collections.abc import Callable
 import torch
 
 from evict3r_ros.errors import UserError
+from evict3r_ros.kernels.device_errors import is_out_of_memory
 from evict3r_ros.training import schedule
 from evict3r_ros.training.batches import BatchSpec, make_batch
-from evict3r_ros.training.compiled import PARTS, RECORDING, PartFailed, is_out_of_memory
+from evict3r_ros.training.compiled import PARTS, RECORDING, PartFailed
 from evict3r_ros.training.rendered_clips import RenderedClips
 from evict3r_ros.training.trainer import Trainer
 

@@ -29,6 +29,7 @@ from evict3r_ros.ros.node.lifecycle_services import answer_questions_in, refuse_
 from evict3r_ros.ros.node.states import Active, Configured
 from evict3r_ros.ros.node.status import status_message
 from evict3r_ros.ros.node.tf_watch import ParentWatch
+from evict3r_ros.ros.node.unused_parameters import UnusedParameters
 from evict3r_ros.ros.perception.faults import Faults, explain
 from evict3r_ros.ros.perception.transforms import StaticTransforms, listen
 from evict3r_ros.ros.perception.worker import Counts, Pace
@@ -42,11 +43,15 @@ class Evict3rNode(LifecycleNodeMixin, Node):
     """Images in; depth, cloud, odometry, TF and status out.
 
     configure loads the weights and allocates all memory, activate warms up and subscribes, deactivate unsubscribes
-    and waits for the frame in work, cleanup gives the memory back.
+    and waits for the frame in work, cleanup gives the memory back. device_lost(): is called when the device answers
+    nothing any more in this process, which then has to end.
     """
 
-    def __init__(self, name: str = 'evict3r', context: Context | None = None) -> None:
+    def __init__(
+        self, name: str = 'evict3r', context: Context | None = None, device_lost: Callable[[], None] = lambda: None
+    ) -> None:
         Node.__init__(self, name, context=context)
+        self._device_lost = device_lost
         # Transitions take as long as weights take to load. In a group of their own, with an executor of several
         # threads, the rest is served meanwhile (LifecycleNode itself has no argument for the group).
         self.transitions = MutuallyExclusiveCallbackGroup()
@@ -69,6 +74,8 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._watch = ParentWatch(self, self._on_other_parent, status_group)
         self._reset = self.create_service(Trigger, '~/reset', self._on_reset)
         self._save = self.create_service(Trigger, '~/save', self._on_save, callback_group=saving)
+        self._unused = UnusedParameters(self, lambda text: self._log(False, text))
+        self._unused.tell(with_topics=False)
         # Steady, because with use_sim_time a paused bag would stop the status as well.
         self._timer = self.create_timer(
             self.get_parameter('status_period').value,
@@ -127,12 +134,14 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             action()
         except Exception as error:
             # What a user can mend, and a card that is too small, is one line; anything else is ours to find.
-            known = isinstance(error, UserError | torch.cuda.OutOfMemoryError)
-            text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            kind, text = explain(error)
+            known = isinstance(error, UserError) or kind == 'out_of_memory'
             self.get_logger().error(
                 f'cannot {what}: {text}' if known else f'cannot {what}: {traceback.format_exc().rstrip()}'
             )
             self._faults.last = text
+            if kind == 'device_lost':
+                self._give_up(text)
             return Done.FAILURE if known else Done.ERROR
         return None
 
@@ -152,6 +161,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         if self._configured is None:
             raise UserError('the node is not configured')
         self._active = Active(self, self._configured, self._static, self._faults, self._on_frame_error, self._counts)
+        self._unused.tell(with_topics=True)
 
     def _stop_listening(self) -> None:
         """Unsubscribe, and wait for the frame in work; its answer is not published."""
@@ -193,6 +203,9 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         """Count and log an exception that a callback did not handle; from any thread."""
         trace = ''.join(traceback.format_exception(error)).rstrip()
         self._faults.count('callback_failed', f'a callback failed: {error!r}', f'\n{trace}')
+        kind, text = explain(error)
+        if kind == 'device_lost':
+            self._give_up(text)
 
     def _on_frame_error(self, error: Exception) -> None:
         kind, text = explain(error)
@@ -200,6 +213,19 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         if kind == 'network_failed':
             trace = f'\n{"".join(traceback.format_exception(error)).rstrip()}'
         self._faults.count(kind, f'frame not answered: {text}', trace)
+        if kind == 'device_lost':
+            self._give_up(text)
+
+    def _give_up(self, reason: str) -> None:
+        """Tell that the device is lost, in the log and in the last status, and have the process ended."""
+        self.get_logger().fatal(
+            f'the device answers nothing any more in this process, which ends; start it anew: {reason}'
+        )
+        active = self._active
+        if active is not None:
+            active.worker.stopping.set()  # each further image would only fail again
+        self._publish_status()
+        self._device_lost()
 
     # Everything else, on the executor's threads
 

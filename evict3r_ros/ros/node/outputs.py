@@ -37,6 +37,7 @@ class Outputs:
             'confidence': (Image, '~/depth/confidence', qos.output),
             'info': (CameraInfo, '~/depth/camera_info', qos.output),
             'rgb': (Image, '~/rgb/image_rect', qos.output),
+            'rgb_info': (CameraInfo, '~/rgb/camera_info', qos.output),
             'odometry': (Odometry, '~/odometry', qos.output),
             'points': (PointCloud2, '~/points', qos.output),
             'path': (Path, '~/path', qos.latched),
@@ -59,7 +60,7 @@ class Outputs:
             self._watch.sending(answer.transform)
             # Before the rest: who gets the cloud can then already place it.
             publishers['tf'].publish(TFMessage(transforms=[answer.transform]))
-        for name in ('depth', 'confidence', 'info', 'odometry', 'rgb', 'points'):
+        for name in ('depth', 'confidence', 'info', 'odometry', 'rgb_info', 'rgb', 'points'):
             message = getattr(answer, name)
             if message is not None:
                 publishers[name].publish(message)

@@ -22,6 +22,7 @@ from rclpy.signals import SignalHandlerOptions
 from evict3r_ros.errors import UserError
 from evict3r_ros.ros.node.lifecycle_node import Evict3rNode
 
+DEVICE_LOST = 3  # exit code
 STOP_S = 0.8  # for the frame in the network
 EXIT_S = 1.5  # for everything, so that a signal ends the process within two seconds
 # How soon a thread that wants Python gets it from one that computes: its own 5 ms, several times an image, cost images.
@@ -32,9 +33,10 @@ _TOLD = 'evict3r_told'
 
 
 def spin(ros_arguments: list[str], autostart: bool) -> NoReturn:
-    """Run the node until SIGINT or SIGTERM (exit code 0), or until it fails to start by itself (exit code 2).
+    """Run the node until SIGINT or SIGTERM (exit code 0), or until it fails.
 
-    Ends the process. Raises UserError, before that, for arguments and parameters that cannot be.
+    Ends the process. Exit code 2: it cannot start by itself; DEVICE_LOST: a CUDA error after which every call fails;
+    1: rclpy fails. Raises UserError, before that, for arguments and parameters that cannot be.
     ros_arguments: what stands on the command line from --ros-args on. autostart: whether the node configures and
     activates itself. Has to be called from the main thread, where Python delivers signals.
     """
@@ -51,7 +53,7 @@ def spin(ros_arguments: list[str], autostart: bool) -> NoReturn:
     end = _End()
     _on_signal(lambda: end.request(0))
     try:
-        node = Evict3rNode()
+        node = Evict3rNode(device_lost=lambda: end.request(DEVICE_LOST))
     except (InvalidParameterTypeException, InvalidParameterValueException, UserError) as error:
         rclpy.shutdown()
         raise UserError(str(error)) from error

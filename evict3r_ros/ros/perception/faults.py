@@ -11,9 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
-import torch
-
 from evict3r_ros.errors import UserError
+from evict3r_ros.kernels.device_errors import is_device_lost, is_out_of_memory
 
 # kind -> (whether it is an error and not a warning, what it is called in a diagnostic)
 KINDS = {
@@ -32,6 +31,7 @@ KINDS = {
     'not_finite': (True, 'answers of the network that are not finite'),
     'out_of_memory': (True, 'frames for which the device had no memory'),
     'network_failed': (True, 'frames that failed inside the network'),
+    'device_lost': (True, 'a device that answers nothing any more'),
     'callback_failed': (True, 'callbacks that failed'),
     'not_saved': (True, 'things that could not be written to disk'),
 }
@@ -55,8 +55,10 @@ def explain(error: Exception) -> tuple[str, str]:
 def _kind(error: Exception) -> str:
     if isinstance(error, FrameRefused):
         return error.kind
-    if isinstance(error, torch.cuda.OutOfMemoryError):
+    if isinstance(error, RuntimeError) and is_out_of_memory(error):
         return 'out_of_memory'
+    if is_device_lost(error):
+        return 'device_lost'
     # What is wrong with a message, conversions.py tells by ValueError; UserError is one as well, but of settings.
     if isinstance(error, ValueError) and not isinstance(error, UserError):
         return 'broken_image'

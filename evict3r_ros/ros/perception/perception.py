@@ -24,6 +24,7 @@ from evict3r_ros import geometry
 from evict3r_ros.camera import health
 from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.io.stamps import nanoseconds
+from evict3r_ros.kernels.device_errors import is_out_of_memory
 from evict3r_ros.odometry.integrator import OdometryIntegrator, OdometryState
 from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.ros.messages import conversions
@@ -50,7 +51,8 @@ class Answer:
     transform: TransformStamped | None
     """None if the frame that it would move has another parent."""
     rgb: Image | None
-    """None if nobody asked for it, like points."""
+    """None if nobody asked for it, like its camera_info and points."""
+    rgb_info: CameraInfo | None
     points: PointCloud2 | None
     keep: Callable[[], None]
     """Adds the frame to what ~/save writes: to be called once the answer is published, because it takes its time."""
@@ -208,8 +210,9 @@ class Perception:
         self._failed = True  # until it is known not to have
         try:
             prediction = self._stream.step(image)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                torch.cuda.empty_cache()
             raise
         except ValueError as error:  # the image has been checked: it is the pose that makes no sense
             raise FrameRefused('not_finite', f'the network answered with no pose: {error}') from error
@@ -285,14 +288,16 @@ class Perception:
         if wants_rgb or wants_points or recorded:
             colours = image if at_camera else prediction.image.cpu().numpy()
         odom = Header(stamp=header.stamp, frame_id=settings.frames_odom)
+        info = conversions.info_from_K(maps.K, maps.depth.shape, header)
         transform = conversions.transform_from_pose(odometry.odom_from_child, odom, mount.child)
         return Answer(
             depth=conversions.image_from_map(maps.depth, header),
             confidence=conversions.image_from_map(maps.confidence, header),
-            info=conversions.info_from_K(maps.K, maps.depth.shape, header),
+            info=info,
             odometry=conversions.odometry_from_state(odometry, odom, mount.child),
             transform=None if mount.taken else transform,
             rgb=conversions.image_from_rgb(colours, header) if wants_rgb and colours is not None else None,
+            rgb_info=info if self._wants('rgb_info') else None,  # depth and colours are of one size
             points=self._cloud(maps, colours, header) if wants_points and colours is not None else None,
             keep=lambda: self._keep(maps, colours if recorded else None, odom_from_camera, stamp_ns),
         )

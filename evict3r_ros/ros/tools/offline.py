@@ -16,6 +16,7 @@ import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
 from tf2_msgs.msg import TFMessage
 
+from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import BagReader, BagWriter
 from evict3r_ros.io.bag_topics import InputTopics, copy_static_transforms
@@ -203,7 +204,12 @@ class OfflineReplay:
         try:
             answer = None if message is None else self._perception.process(message, threading.Event())
         except Exception as error:  # as in the node: a frame that fails costs itself and is counted
-            self._faults.count(*explain(error))
+            kind, text = explain(error)
+            if kind == 'device_lost':
+                raise UserError(
+                    f'{self._network.device} answers nothing any more in this process, start it anew: {text}'
+                ) from error
+            self._faults.count(kind, text)
             answer = None
         if answer is None:
             result.failed += 1
@@ -231,6 +237,7 @@ class OfflineReplay:
             (topics.confidence, answer.confidence),
             (topics.odometry, answer.odometry),
             (topics.rgb, answer.rgb),
+            (topics.rgb_info, answer.rgb_info),
             (topics.points, answer.points),
         ):
             if message is not None:
