@@ -33,7 +33,18 @@ pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 
 TOPICS, ANSWERS = CameraTopics(), AnswerTopics.of_node('/evict3r')
 SIZE, FRAMES, STEP_NS, START_NS = (60, 80), 6, 100_000_000, 10**18
-NODE = ['-p', 'weights:=random', '-p', 'preset:=nano', '-p', 'device:=cpu', '-p', 'cache.tokens:=512']
+NODE = [
+    '-p',
+    'weights:=random',
+    '-p',
+    'preset:=nano',
+    '-p',
+    'device:=cpu',
+    '-p',
+    'cache.tokens:=512',
+    '-p',
+    'publish_tf:=true',
+]
 
 
 def picture(index: int) -> np.ndarray:
@@ -332,7 +343,7 @@ def test_a_full_disk_is_one_line(bag, tmp_path):
 @pytest.mark.slow
 def test_live_plays_with_clock_into_a_node_of_its_own(bag, tmp_path):
     out = tmp_path / 'answer'
-    process = start(str(bag), '--live', '--rate', '0.5', '--out', str(out), *NODE, '-p', 'allow_untrained_tf:=true')
+    process = start(str(bag), '--live', '--rate', '0.5', '--out', str(out), *NODE)
     said = process.communicate(timeout=100)[0]
     assert process.returncode == 0, said
     assert f'{FRAMES} played' in said

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
             'preset': args.preset,
             'device': 'cpu',
             'cache.tokens': 1024,
-            'allow_untrained_tf': True,
+            'publish_tf': True,
             'startup_timeout': 0.0,
             'save.folder': folder,
         }

@@ -21,6 +21,8 @@ TINY, AUTO = 'tiny', 'auto'
 """This package's own weights, and the preset that follows the weights."""
 PRESET_KEY = 'evict3r_preset'
 """Where a .safetensors file's metadata name the preset."""
+DEMONSTRATION_KEY = 'evict3r_demonstration'
+"""Where they say 'true' if these weights are for demonstration, not for a robot."""
 OFFICIAL_REPOSITORY, OFFICIAL_FILE = 'lch01/StreamVGGT', 'checkpoints.pth'
 UNUSED = ('track_head.',)
 """Parts of the published weights that this project has no use for."""
@@ -44,9 +46,9 @@ def load_network(
     """Return a network in evaluation mode, on its device and in its precision.
 
     weights: ``tiny`` (this package's own), ``official`` (downloaded through huggingface_hub, with progress), ``random``
-    (by rule from ``seed``; marked ``untrained``), or the path of a ``.safetensors`` or ``.pth`` file. preset: see
-    ``preset_of``. dtype: float32, bfloat16 or float16. Raises UserError, in one line, for weights that are not this
-    network's.
+    (by rule from ``seed``; marked ``untrained``), or the path of a ``.safetensors`` or ``.pth`` file; those whose
+    metadata say so, and random ones, are marked ``demonstration``. preset: see ``preset_of``. dtype: float32, bfloat16
+    or float16. Raises UserError, in one line, for weights that are not this network's.
     """
     precision = torch_dtype(dtype)
     preset = preset_of(weights, preset)
@@ -62,12 +64,13 @@ def load_network(
             return random_tensor(key, shapes[key], seed, place)
 
         read: Reader = random
-        network.untrained = True
+        network.untrained = network.demonstration = True
         network.source = f'random weights, seed {seed} (UNTRAINED)'
     else:
         path = find_weights(weights)
         read = _checked(path, shapes, PRESETS[preset])
         network.source = f'{weights} ({path.name})' if weights in (TINY, 'official') else str(path)
+        network.demonstration = _metadata(path).get(DEMONSTRATION_KEY) == 'true'
     # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
     # gives is the file itself, mapped into memory, and who overwrites that would end this process with a bus error.
     copy = weights != 'random'
@@ -90,7 +93,7 @@ def preset_of(weights: str, preset: str = AUTO) -> str:
     own = {TINY: TINY, 'random': None, 'official': None}.get(weights, '')
     if own == '':
         path = find_weights(weights)
-        own = _metadata(path).get(PRESET_KEY) if path.suffix == '.safetensors' else None
+        own = _metadata(path).get(PRESET_KEY)
     if own is None:
         return preset if preset != AUTO else TINY if weights == 'random' else 'official'
     if own not in PRESETS:
@@ -199,7 +202,9 @@ def _open_safetensors(path: Path, size: int, expected: str) -> tuple[Shapes, Rea
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """Return a .safetensors file's metadata; nothing for a damaged file, which opening it will report."""
+    """Return a .safetensors file's metadata; nothing for other files, and for a damaged one, which opening reports."""
+    if path.suffix != '.safetensors':
+        return {}
     from safetensors import SafetensorError, safe_open
 
     try:

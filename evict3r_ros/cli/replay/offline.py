@@ -23,9 +23,7 @@ from evict3r_ros.ros.tools.offline import OfflineReplay, OfflineResult, Span
 def run_offline(args: argparse.Namespace) -> int:
     """Process the bag and print the results."""
     out = args.out or answer_folder(args.bag)
-    # A bag moves no robot, so untrained weights may write /tf; the user's parameters override this.
-    values = {'allow_untrained_tf': True, **read_parameters(args.params_file, args.param)}
-    settings = parameters.from_values(values)
+    settings = parameters.from_values(read_parameters(args.params_file, args.param))
     with BagReader(args.bag) as bag:
         check_scale_inputs(settings.scale_source, args)
         topics = choose_topics(bag, args.image, args.camera_info, args.odom, args.depth)
@@ -72,4 +70,6 @@ def _print(result: OfflineResult, total: int, out: Path) -> None:
         print('faults   ' + ', '.join(f'{kind} {count}' for kind, count in result.faults.items()))
     scale = f'{result.scale:.4g} metres per unit of the network' if result.is_metric else 'not metric'
     print(f'took     {1e3 * result.median_s:.0f} ms per image (median); scale: {scale}')
+    if result.tf_withheld:
+        print(f'no /tf   {result.tf_withheld}')
     print(f'written  {out}/')
