@@ -40,10 +40,11 @@ ARGUMENTS = (
     ('params_file', '', "a YAML file of one's own, which goes before the profile"),
     ('weights', '', "'tiny' (this package's own), 'official', the path of a checkpoint, or 'random'"),
     ('image_transport', '', 'raw or compressed'),
+    ('publish_tf', '', 'true, false, or auto: whether odom -> base goes to /tf, only if its lengths mean something'),
     ('rviz', 'true', 'false: no rviz2, and everything ends with the bag'),
 )
 # These go on to stream.launch.py as they are.
-PASSED_ON = ('image', 'camera_info', 'params_file', 'weights', 'image_transport', 'rviz')
+PASSED_ON = ('image', 'camera_info', 'params_file', 'weights', 'image_transport', 'publish_tf', 'rviz')
 
 
 def start(context: LaunchContext) -> list:

@@ -37,16 +37,22 @@ ARGUMENTS = (
     ('preset', '', 'size of the network, by default that of the weights'),
     ('image_transport', '', 'raw or compressed'),
     ('republish', '', "another transport, such as theora: image_transport's republish makes raw images of it"),
+    ('publish_tf', '', 'true, false, or auto: whether odom -> base goes to /tf, only if its lengths mean something'),
     ('require_metric', '', 'true: no cloud until the scale is metric'),
     ('use_sim_time', '', 'true: take the time from /clock'),
     ('rviz', 'false', 'true: start rviz2 with config/stream.rviz'),
     ('namespace', '', 'namespace of the node and of relative topics'),
+    (
+        'tf_namespaced',
+        'false',
+        "true: /tf and /tf_static are the namespace's own, for several robots that name their frames alike",
+    ),
     ('name', 'evict3r', 'name of the node'),
     ('autostart', 'true', 'false: leave the transitions to somebody else, such as a lifecycle manager'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
 )
 # Arguments and the parameters they set; an empty one leaves the files' value.
-OVERRIDES = {'weights': 'weights', 'preset': 'preset', 'image_transport': 'image_transport'}
+OVERRIDES = {name: name for name in ('weights', 'preset', 'image_transport', 'publish_tf')}
 SWITCHES = {'require_metric': 'points.require_metric', 'use_sim_time': 'use_sim_time'}
 # What config/stream.rviz shows, below the node's name.
 SHOWN = ('points', 'depth/image_rect', 'rgb/image_rect', 'odometry', 'path')
@@ -88,6 +94,7 @@ def perception(given: dict[str, str]) -> LifecycleNode:
             ('image', image),
             ('image/compressed', f'{image}/compressed'),
             *((topic, given[topic]) for topic in ('camera_info', 'odom_in', 'depth_in')),
+            *transforms(given),
         ],
         output='screen',
         emulate_tty=True,
@@ -122,8 +129,14 @@ def rviz(given: dict[str, str]) -> Node:
         name=f'{given["name"]}_rviz',
         arguments=['-d', str(CONFIG / 'stream.rviz')],
         parameters=[{'use_sim_time': is_true(given['use_sim_time'])}],
-        remappings=[(f'/evict3r/{topic}', f'{prefix}/{topic}') for topic in SHOWN],
+        namespace=given['namespace'] if is_true(given['tf_namespaced']) else None,
+        remappings=[*((f'/evict3r/{topic}', f'{prefix}/{topic}') for topic in SHOWN), *transforms(given)],
     )
+
+
+def transforms(given: dict[str, str]) -> list[tuple[str, str]]:
+    """Return the remappings that put the topics of tf2 below the namespace, if that is wished."""
+    return [('/tf', 'tf'), ('/tf_static', 'tf_static')] if is_true(given['tf_namespaced']) else []
 
 
 def is_true(text: str) -> bool:

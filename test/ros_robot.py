@@ -39,7 +39,8 @@ SMALL = {
     'preset': 'small',
     'device': 'cpu',
     'cache.tokens': 1024,
-    'allow_untrained_tf': True,
+    'publish_tf': True,
+    'startup_timeout': 1.0,
     'save.folder': '',
     'status_period': 0.2,
 }

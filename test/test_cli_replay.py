@@ -36,7 +36,18 @@ pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 
 TOPICS, ANSWERS = CameraTopics(), AnswerTopics.of_node('/evict3r')
 SIZE, FRAMES, STEP_NS, START_NS = (60, 80), 6, 100_000_000, 10**18
-NODE = ['-p', 'weights:=random', '-p', 'preset:=nano', '-p', 'device:=cpu', '-p', 'cache.tokens:=512']
+NODE = [
+    '-p',
+    'weights:=random',
+    '-p',
+    'preset:=nano',
+    '-p',
+    'device:=cpu',
+    '-p',
+    'cache.tokens:=512',
+    '-p',
+    'publish_tf:=true',
+]
 
 
 def picture(index: int) -> np.ndarray:
@@ -391,7 +402,7 @@ def test_live_plays_with_clock_into_a_node_of_its_own(bag, tmp_path):
     out = tmp_path / 'answer'
     file = tmp_path / 'parameters.yaml'
     file.write_text(
-        '/**/evict3r:\n  ros__parameters:\n    use_sim_time: false\n    allow_untrained_tf: true\n    qos_overrides:\n'
+        '/**/evict3r:\n  ros__parameters:\n    use_sim_time: false\n    publish_tf: true\n    qos_overrides:\n'
         f'      {ANSWERS.odometry}: {{publisher: {{reliability: best_effort}}}}\n'
     )
     process = start(str(bag), '--live', '--rate', '0.5', '--out', str(out), *NODE, '--params-file', str(file))

@@ -38,7 +38,6 @@ from tf2_msgs.msg import TFMessage
 from evict3r_ros.io.ply import read_ply
 from evict3r_ros.io.tum import read_tum
 from evict3r_ros.ros.messages.conversions import (
-    matrix_from_transform,
     path_from_poses,
     pose_from_odometry,
     rgb_from_image,
@@ -291,7 +290,7 @@ def test_a_frame_that_somebody_else_moves_is_left_to_them(live):
     tf = robot.node.create_publisher(TFMessage, '/tf', RELIABLE)
     robot.until(lambda: tf.get_subscription_count() >= 2, 'the node listens to /tf')
     header = Header(frame_id='wheel_odom')
-    header.stamp.sec, header.stamp.nanosec = divmod(stamp + 1, 1_000_000_000)
+    header.stamp.sec, header.stamp.nanosec = divmod(stamp, 1_000_000_000)  # of our image: a visual odometry as well
     tf.publish(TFMessage(transforms=[transform_from_pose(np.eye(4), header, 'base_link')]))
     robot.until_fault('second_parent')
     assert 'wheel_odom -> base_link' in robot.statuses[-1].last_error
@@ -299,4 +298,9 @@ def test_a_frame_that_somebody_else_moves_is_left_to_them(live):
     later = live.see()
     assert held not in robot.heard['tf'] and later in robot.heard['odometry']
     assert 'somebody else publishes wheel_odom -> base_link' in live.node.said()
-    matrix_from_transform(robot.heard['tf'][stamp][0].transform)  # what we sent before was a transform
+    robot.until(lambda: 'wheel_odom -> base_link' in robot.statuses[-1].tf_withheld, 'the status says why')
+    robot.until(
+        lambda: live.ask('reset').success and live.see() in robot.heard['tf'],
+        'TF after a reset, once the other is silent',
+    )
+    assert robot.fault('second_parent') == 1

@@ -11,7 +11,11 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
+import time
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,15 +26,18 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 import rclpy
 from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
-from ros_bench import START_NS
-from ros_robot import PATIENCE_S, SMALL, Robot, image_message, scene
+from ros_bench import START_NS, STEP_NS
+from ros_robot import PATIENCE_S, RELIABLE, SMALL, Robot, image_message, scene
+from tf2_msgs.msg import TFMessage
 
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.cli.main import main
 from evict3r_ros.network import PRESETS, preset_of
 from evict3r_ros.ros.node.lifecycle_node import Evict3rNode
+from evict3r_ros.ros.settings import parameters
 from evict3r_ros.ros.settings.parameters import PARAMETERS, Settings
 from evict3r_ros.ros.tools import middleware
+from evict3r_ros.ros.tools.session import Session
 from evict3r_ros.stream.planning import plan
 
 LAUNCH_FILE = middleware.shared_file('launch/stream.launch.py')
@@ -46,6 +53,20 @@ def flat(tree: dict, prefix: str = '') -> dict:
     for name, value in tree.items():
         answer.update(flat(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value})
     return answer
+
+
+@contextmanager
+def node_made(*words: str) -> Iterator[Evict3rNode]:
+    """Yield the node itself, in this process, as made by these words of a command line."""
+    context = Context()
+    rclpy.init(args=['--ros-args', *words], context=context)
+    node = Evict3rNode(context=context)
+    try:
+        yield node
+    finally:
+        node._release()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_parameter_file_holds_every_parameter_with_its_default():
@@ -114,16 +135,8 @@ def test_a_profile_is_taken_by_the_node_over_the_defaults(name):
     """The node itself, in this process, with the files as launch gives them."""
     profile = middleware.shared_file(f'config/{name}.yaml')
     wanted = flat(yaml.safe_load(profile.read_text())['/**']['ros__parameters'])
-    context = Context()
-    rclpy.init(
-        args=['--ros-args', '--params-file', str(PARAMETER_FILE), '--params-file', str(profile)], context=context
-    )
-    node = Evict3rNode(context=context)
-    try:
+    with node_made('--params-file', str(PARAMETER_FILE), '--params-file', str(profile)) as node:
         values = {name: node.get_parameter(name).value for name in {**DEFAULTS, **wanted}}
-    finally:
-        node.destroy_node()
-        rclpy.shutdown(context=context)
     assert values == {**DEFAULTS, **wanted}
     assert wanted and set(wanted) - {'use_sim_time'} <= set(DEFAULTS)
 
@@ -239,6 +252,48 @@ def test_stream_starts_the_node_alone_with_its_defaults(launched):
         'odom_in': 'odom_in',
         'depth_in': 'depth_in',
     }
+
+
+@pytest.mark.parametrize(
+    ('given', 'value', 'taken'),
+    [('true', True, 'true'), ('false', False, 'false'), ('auto', 'auto', 'auto'), ("'true'", 'true', 'true')],
+)
+def test_publish_tf_is_a_boolean_or_auto(launched, given, value, taken):
+    """What rcl makes of a word is a boolean, and what launch passes on may be a string."""
+    (node,) = launched(LAUNCH_FILE, publish_tf=given)
+    assert node.options['parameters'][-1] == {'publish_tf': given}
+    with node_made('-p', f'publish_tf:={given}') as node:
+        assert node.get_parameter('publish_tf').value == value
+        assert parameters.read(node).publish_tf == taken
+
+
+@pytest.mark.ros
+def test_two_robots_have_a_tf_of_their_own(launched):
+    """The remappings as launch gives them, and where the node's transform goes by them."""
+    (stream,) = launched(LAUNCH_FILE, namespace='robot1', tf_namespaced='true')
+    remapped = dict(stream.options['remappings'])
+    assert (remapped['/tf'], remapped['/tf_static']) == ('tf', 'tf_static')
+    given = {'weights': 'random', 'preset': 'nano', 'device': 'cpu', 'cache.tokens': 512, 'publish_tf': True}
+    given |= {'save.folder': '', 'startup_timeout': 0.0}
+    words = [word for name, value in given.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
+    words += [word for name in ('/tf', '/tf_static') for word in ('-r', f'{name}:={remapped[name]}')]
+    heard: dict[str, list[TFMessage]] = {'/tf': [], '/robot1/tf': []}
+    with node_made('-r', '__ns:=/robot1', *words) as node, Session('listener') as listener:
+        for topic, messages in heard.items():
+            listener.node.create_subscription(TFMessage, topic, messages.append, RELIABLE)
+        assert node._listener.topic_name == '/robot1/tf_static' and node._tf.topic_name == '/robot1/tf'
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        deadline = time.monotonic() + PATIENCE_S
+        while node.count_subscribers('/tf') == 0 or node.count_subscribers('/robot1/tf') < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        index = 0
+        while not heard['/robot1/tf']:
+            assert time.monotonic() < deadline
+            message = image_message(scene(index), START_NS + index * STEP_NS)
+            node._configured.publish(node._configured.perception.process(message, threading.Event()))
+            index += 1
+    assert heard['/robot1/tf'][0].transforms[0].header.frame_id == 'odom' and heard['/tf'] == []
 
 
 def test_stream_puts_files_and_values_in_their_order(launched, tmp_path):

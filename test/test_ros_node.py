@@ -40,9 +40,8 @@ def test_the_transform_is_published_before_all_else(monkeypatch):
     monkeypatch.setattr(
         qos, 'publish_on', lambda node, kind, topic, profile: SimpleNamespace(publish=lambda _: published.append(topic))
     )
-    watch = SimpleNamespace(other_parent=lambda: '', sending=lambda transform: None)
     answer = SimpleNamespace(transform=TransformStamped(), **dict.fromkeys(OUTPUTS, object()))
-    Outputs(None, watch).publish(answer, with_tf=True)
+    Outputs(None).publish(answer, with_tf=True)
     assert published[0] == '/tf' and '~/points' in published and len(published) == 1 + len(OUTPUTS)
 
 

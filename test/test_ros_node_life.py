@@ -167,16 +167,21 @@ class TestRunning:
 
 
 def test_untrained_weights_do_not_move_a_robot(tmp_path: Path):
-    with (
-        Robot() as robot,
-        NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'allow_untrained_tf': False}) as node,
-    ):
+    with Robot() as robot, NodeUnderTest(tmp_path / 'node.log', parameters={**SMALL, 'publish_tf': 'auto'}) as node:
         robot.mount_camera(MOUNT)
         robot.until_active()
         stamp = robot.show_and_wait(image_message(scene(0), START_NS))
         robot.until(lambda: stamp in robot.heard['points'], 'the cloud, which comes after TF')
         assert not robot.heard['tf']
-        assert 'UNTRAINED' in node.said() and 'nothing is sent to /tf' in node.said()
+        assert 'UNTRAINED' in node.said() and 'nothing is sent to /tf: publish_tf is auto' in node.said()
+        robot.until(lambda: 'the weights are untrained' in robot.statuses[-1].tf_withheld, 'the status says why')
+        # a boolean decides alone, and at any time
+        assert robot.set_parameter('publish_tf', True) == (True, '')
+        stamp = robot.show_and_wait(image_message(scene(1), START_NS + STEP_NS))
+        robot.until(lambda: stamp in robot.heard['tf'] and robot.statuses[-1].tf_withheld == '', 'TF')
+        assert (
+            robot.set_parameter('publish_tf', 'perhaps')[1] == "publish_tf: 'perhaps' is not one of auto, true, false"
+        )
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -11,12 +11,15 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
+from nav_msgs.msg import Odometry
 from ros_bench import NEVER, SIZE, START_NS, STEP_NS, Bench, info, pose
 from ros_robot import image_message, map_of, points_of, scene
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
 from evict3r_ros.network import load_network
 from evict3r_ros.ros.perception.camera_model import names_rectified_images
+from evict3r_ros.ros.perception.scale_inputs import ScaleInputs
+from evict3r_ros.ros.settings import parameters
 
 
 @pytest.fixture(scope='module')
@@ -289,6 +292,23 @@ def test_warming_up_leaves_no_trace(bench):
     bench.perception.begin()
     np.testing.assert_allclose(pose(bench.see(0)), np.eye(4), atol=1e-9)
     assert bench.perception.resets == 0 and bench.stream.stats().frames == 1
+
+
+@pytest.mark.parametrize('slashes', ['/', '//'])
+def test_a_frame_with_a_leading_slash_is_answered_without(network, slashes):
+    """tf2 refuses to look up such a frame; the mount, parameters and another odometry may have one as well."""
+    bench = Bench(network, scale_source='odometry')
+    answer = bench.see(0, frame=f'{slashes}cam0')
+    headers = [answer.depth, answer.confidence, answer.info, answer.rgb, answer.points]
+    assert {message.header.frame_id for message in headers} == {'cam0'} and bench.perception.camera_frame == 'cam0'
+    assert bench.perception.mount.from_tf and bench.told == []
+    bench.see(1)
+    assert bench.perception.resets == 0, 'the same frame as before'
+    given = parameters.from_values({'frames.odom': f'{slashes}odom', 'frames.base': f'{slashes}robot1/base_link'})
+    assert (given.frames_odom, given.frames_base) == ('odom', 'robot1/base_link')
+    scale = ScaleInputs(bench.perception.scale, bench.static, 'base_link', bench.faults)
+    scale.on_odometry(Odometry(header=answer.odometry.header, child_frame_id=f'{slashes}cam0'))
+    assert bench.told == []
 
 
 def test_an_image_without_a_frame_is_answered(bench):

@@ -159,11 +159,63 @@ def test_a_base_that_is_carried_does_not_get_a_second_parent():
     np.testing.assert_allclose(first_pose(mount), camera_on_base(), atol=1e-12)
 
 
-@pytest.mark.parametrize('world', ['odom', 'map'])
+WORLDS = ['odom', 'map', 'world', 'earth', 'Map', 'robot1/map', 'robot1/odom', 'tb3_0_map', 'wheel_odom', 'odom_frame']
+
+
+@pytest.mark.parametrize('world', WORLDS)
 def test_a_base_with_a_static_place_in_the_world_is_not_moved(world):
     transforms = heard(edge(world, 'base_link', np.eye(4)), edge('base_link', 'cam', camera_on_base()))
     mount = find_mount(transforms, 'odom', 'base_link', 'cam', 0.0, NEVER)
     assert mount.taken and 'no frame may have two parents' in mount.problem and mount.child == 'base_link'
+
+
+@pytest.mark.parametrize('world', WORLDS)
+def test_a_frame_of_the_world_is_no_part_of_a_robot(world):
+    """Without a base: a camera that is fixed in the world, with and without what carries it, gets no second parent."""
+    carried = geometry.transform(np.eye(3), np.array([0.0, 0.06, 0.0])) @ geometry.BODY_FROM_OPTICAL
+    chains = {
+        'cam': [edge(world, 'cam', pose(1))],
+        'camera_link': [edge(world, 'camera_link', pose(1)), edge('camera_link', 'cam', carried)],
+    }
+    for child, chain in chains.items():
+        for above in ([], [edge('site', world, pose(2))]):
+            mount = find_mount(heard(*chain, *above), 'odom', 'base_link', 'cam', 0.0, NEVER)
+            assert (mount.child, mount.taken, mount.from_tf) == (child, True, False)
+            assert f'below {world!r}, so odom -> {child} is not published' in mount.problem
+            np.testing.assert_allclose(first_pose(mount), geometry.BODY_FROM_OPTICAL, atol=1e-12)
+
+
+@pytest.mark.parametrize('frame', ['camera_map_link_2', 'mapper', 'worldcam', 'odometer', 'world_camera', 'base/front'])
+def test_a_frame_that_only_sounds_like_the_world_is_moved(frame):
+    mount = find_mount(heard(edge(frame, 'cam', pose(1))), 'odom', 'base_link', 'cam', 0.0, NEVER)
+    assert (mount.child, mount.taken) == (frame, False)
+
+
+def test_the_configured_odom_is_of_the_world_whatever_its_name():
+    mount = find_mount(heard(edge('start', 'cam', pose(1))), 'start', 'base_link', 'cam', 0.0, NEVER)
+    assert (mount.child, mount.taken) == ('cam', True) and "below 'start'" in mount.problem
+
+
+@pytest.mark.parametrize(('base', 'camera', 'child'), [('base_link', 'cam', 'hall'), ('base', 'cam', 'base')])
+def test_a_root_from_which_odom_hangs_as_well_is_not_moved(base, camera, child):
+    """With hall -> odom and hall -> cam, odom -> hall would close a circle."""
+    transforms = heard(edge('hall', 'odom', pose(1)), edge('hall', 'base', pose(2)), edge('base', 'cam', pose(3)))
+    mount = find_mount(transforms, 'odom', base, camera, 0.0, NEVER)
+    assert (mount.child, mount.taken) == (child, True) and "joins 'hall' with 'odom'" in mount.problem
+
+
+@pytest.mark.parametrize('frame', ['map', 'odom', 'robot1/world'])
+def test_images_that_name_a_frame_of_the_world_move_the_base(frame):
+    mount = find_mount(StaticTransforms(), 'odom', 'base_link', frame, 0.0, NEVER)
+    assert (mount.child, mount.from_tf, mount.taken) == ('base_link', False, False)
+    assert f'the images name the frame {frame!r}, which is one of the world' in mount.problem
+
+
+def test_images_without_a_frame_give_no_base_a_second_parent():
+    carried = find_mount(heard(edge('base_footprint', 'base_link', pose(1))), 'odom', 'base_link', '', 0.0, NEVER)
+    assert (carried.child, carried.taken) == ('base_footprint', False)
+    fixed = find_mount(heard(edge('map', 'base_link', pose(1))), 'odom', 'base_link', '', 0.0, NEVER)
+    assert (fixed.child, fixed.taken) == ('base_link', True)
 
 
 def test_an_image_without_a_frame_moves_the_base():

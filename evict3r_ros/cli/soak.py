@@ -135,6 +135,7 @@ def _node_arguments(args: argparse.Namespace, preset: str, folder: str) -> list[
         'dtype': args.dtype,
         'cache.tokens': args.tokens,
         'image_transport': args.transport,
+        'publish_tf': True,
         'startup_timeout': 0.0,
         'save.folder': '' if args.no_record else folder,
     }

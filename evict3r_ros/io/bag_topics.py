@@ -11,7 +11,7 @@ from evict3r_ros.io.bag import BagReader, BagWriter
 from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE
 
 COMPRESSED_IMAGE, ODOMETRY = 'sensor_msgs/msg/CompressedImage', 'nav_msgs/msg/Odometry'
-TF_STATIC = '/tf_static'
+TF, TF_STATIC = '/tf', '/tf_static'
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class FrameTree:
 
     def find(self, target: str, source: str) -> np.ndarray | None:
         """Return the (4, 4) matrix target_from_source over any chain, up and down, or None without one."""
-        target_to_root, source_to_root = self._to_root(bare(target)), self._to_root(bare(source))
+        target_to_root, source_to_root = self.carriers(target), self.carriers(source)
         for frame, frame_from_target in target_to_root.items():
             if frame in source_to_root:
                 target_from_source: np.ndarray = invert(frame_from_target) @ source_to_root[frame]
@@ -33,10 +33,11 @@ class FrameTree:
 
         A frame that nothing carries is its own root.
         """
-        return list(self._to_root(bare(frame)).items())[-1]
+        return list(self.carriers(frame).items())[-1]
 
-    def _to_root(self, frame: str) -> dict[str, np.ndarray]:
+    def carriers(self, frame: str) -> dict[str, np.ndarray]:
         """Return each frame from here to the root, nearest first, and the matrix from here to it. A loop ends it."""
+        frame = bare(frame)
         passed = {frame: np.eye(4)}
         while frame in self._parents and self._parents[frame][0] not in passed:
             parent, parent_from_frame = self._parents[frame]

@@ -20,6 +20,8 @@ TINY, AUTO = 'tiny', 'auto'
 """This package's own weights, and the preset that follows the weights."""
 PRESET_KEY = 'evict3r_preset'
 """Where a .safetensors file's metadata name the preset."""
+DEMONSTRATION_KEY = 'evict3r_demonstration'
+"""Where they say 'true' if these weights are for demonstration, not for a robot."""
 OFFICIAL_REPOSITORY, OFFICIAL_FILE = 'lch01/StreamVGGT', 'checkpoints.pth'
 UNUSED = ('track_head.', 'n_averaged')
 """What files hold that this project has no use for: a head of the published weights, the counter of an average."""
@@ -38,8 +40,9 @@ def load_network(
     """Return a network in evaluation mode, on its device and in its precision.
 
     weights: ``tiny`` (this package's own), ``official`` (downloaded through huggingface_hub, with progress), ``random``
-    (by rule from ``seed``; marked ``untrained``), or a path: see ``weights_file``. preset: see ``preset_of``. dtype:
-    float32, bfloat16 or float16. Raises UserError, in one line, for weights that are not this network's.
+    (by rule from ``seed``; marked ``untrained``), or a path: see ``weights_file``; those whose metadata say so, and
+    random ones, are marked ``demonstration``. preset: see ``preset_of``. dtype: float32, bfloat16 or float16. Raises
+    UserError, in one line, for weights that are not this network's.
     """
     precision = torch_dtype(dtype)
     preset = preset_of(weights, preset)
@@ -55,12 +58,13 @@ def load_network(
             return random_tensor(key, shapes[key], seed, place)
 
         read: Reader = random
-        network.untrained = True
+        network.untrained = network.demonstration = True
         network.source = f'random weights, seed {seed} (UNTRAINED)'
     else:
         path = find_weights(weights)
         read = _checked(path, shapes, PRESETS[preset])
         network.source = f'{weights} ({path.name})' if weights in (TINY, 'official') else str(path)
+        network.demonstration = metadata_of(path).get(DEMONSTRATION_KEY) == 'true'
     # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
     # gives is the file itself, mapped into memory, and who overwrites that would end this process with a bus error.
     copy = weights != 'random'

@@ -49,6 +49,8 @@ class StreamVGGT(nn.Module):
         self.preset = preset
         self.untrained = False
         """Set where the weights are random numbers, shown to users with the results."""
+        self.demonstration = False
+        """Set where the weights only show what the package does, by their own account: nobody vouches for lengths."""
         self.source = ''
         """Where the weights came from, in a few words for logs and status."""
         self.aggregator = Aggregator(preset)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
-from evict3r_ros.network.checkpoint import PRESET_KEY
+from evict3r_ros.network.checkpoint import DEMONSTRATION_KEY, PRESET_KEY
 from evict3r_ros.network.int8 import pack, unpacking
 from evict3r_ros.training import state
 
@@ -58,6 +58,8 @@ def export(shards: Path, out: Path, float16: bool = False) -> None:
     packed = {key: value.contiguous() for key, value in (weights if float16 else pack(weights)).items()}
     metadata = {
         PRESET_KEY: _PRESET,
+        # Small, and trained on worlds made by rule: its lengths move no robot unless something else knows metres.
+        DEMONSTRATION_KEY: 'true',
         'format': 'pt',
         'license': 'Apache-2.0',
         'source': 'evict3r_ros, trained from scratch on its own synthetic worlds; see docs/model_card.md',

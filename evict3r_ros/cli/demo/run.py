@@ -95,7 +95,7 @@ def _play(folder: RunFolder, frames: int, weights: str, policy: str, rate: float
         'weights': weights,
         'cache.policy': policy,
         'cache.tokens': _TOKENS,
-        'allow_untrained_tf': True,
+        'publish_tf': True,
         'use_sim_time': True,
         'save.folder': '',
     }

@@ -23,9 +23,7 @@ from evict3r_ros.ros.tools.offline import OfflineReplay, OfflineResult, Span
 def run_offline(args: argparse.Namespace) -> int:
     """Process the bag and print the results. Raises UserError for invalid input, and if nothing was answered."""
     out = args.out or answer_folder(args.bag)
-    # A bag moves no robot, so untrained weights may write /tf; the user's parameters override this.
-    values = {'allow_untrained_tf': True, **read_parameters(args.params_file, args.param).own}
-    settings = parameters.from_values(values)
+    settings = parameters.from_values(read_parameters(args.params_file, args.param).own)
     with BagReader(args.bag) as bag:
         told = print_notes(bag.notes)
         check_scale_inputs(settings.scale_source, args)
@@ -78,4 +76,6 @@ def _print(result: OfflineResult, total: int, out: Path) -> None:
         print('faults   ' + ', '.join(f'{kind} {count}' for kind, count in result.faults.items()))
     scale = f'{result.scale:.4g} metres per unit of the network' if result.is_metric else 'not metric'
     print(f'took     {1e3 * result.median_s:.0f} ms per image (median); scale: {scale}')
+    if result.tf_withheld:
+        print(f'no /tf   {result.tf_withheld}')
     print(f'written  {out}/')

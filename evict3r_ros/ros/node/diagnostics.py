@@ -63,6 +63,7 @@ def _values(status: StreamStatus, state: str) -> list[KeyValue]:
         'scale': f'{status.scale:.4g}',
         'scale deviation': f'{status.scale_stddev:.4g}',
         'scale source': status.scale_source,
+        'transform withheld': status.tf_withheld,
         'last error': status.last_error,
     }
     values.update((f'fault: {kind}', count) for kind, count in zip(status.faults, status.fault_counts, strict=True))

@@ -20,6 +20,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.timer import Timer
 from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.msg import StreamStatus
@@ -28,9 +29,9 @@ from evict3r_ros.ros.node.diagnostics import RECENT_S, diagnostics
 from evict3r_ros.ros.node.lifecycle_services import answer_questions_in, refuse_impossible_transitions
 from evict3r_ros.ros.node.states import Active, Configured
 from evict3r_ros.ros.node.status import status_message
-from evict3r_ros.ros.node.tf_watch import ParentWatch
 from evict3r_ros.ros.node.unused_parameters import UnusedParameters
 from evict3r_ros.ros.perception.faults import Faults, explain
+from evict3r_ros.ros.perception.other_movers import OtherMovers
 from evict3r_ros.ros.perception.transforms import StaticTransforms, listen
 from evict3r_ros.ros.perception.worker import Counts, Pace
 from evict3r_ros.ros.settings import parameters
@@ -63,6 +64,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._counts = Counts()  # of the last time that the node was active
         self._faults = Faults(self._log)
         self._static = StaticTransforms()
+        self._movers = OtherMovers()
         self._timer: Timer | None = None  # parameters are judged from their declaration on
         self._listener = listen(self, self._static, self.default_callback_group)
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -71,7 +73,9 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._diagnostics = qos.publish_on(self, DiagnosticArray, '/diagnostics', qos.diagnostics())
         # What takes its time must not keep images waiting: status, with a path of thousands of poses, and saving.
         status_group, saving = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
-        self._watch = ParentWatch(self, self._on_other_parent, status_group)
+        self._tf = self.create_subscription(
+            TFMessage, '/tf', self._movers.hear, qos.transforms(), callback_group=status_group, raw=True
+        )
         self._reset = self.create_service(Trigger, '~/reset', self._on_reset)
         self._save = self.create_service(Trigger, '~/save', self._on_save, callback_group=saving)
         self._unused = UnusedParameters(self, lambda text: self._log(False, text))
@@ -148,14 +152,11 @@ class Evict3rNode(LifecycleNodeMixin, Node):
     def _configure(self) -> None:
         self._counts = Counts()
         self._faults.clear()
-        self._configured = configured = Configured(self, self._static, self._watch, self._faults, self._log)
+        self._configured = configured = Configured(self, self._static, self._movers, self._faults, self._log)
         log = self.get_logger()
         log.info(describe(configured.settings, configured.network, configured.stream))
         if configured.network.untrained:
-            log.warning(
-                'UNTRAINED: these weights are random, what the node answers means nothing'
-                + ('' if configured.settings.allow_untrained_tf else '; nothing is sent to /tf')
-            )
+            log.warning('UNTRAINED: these weights are random, what the node answers means nothing')
 
     def _activate(self) -> None:
         if self._configured is None:
@@ -169,7 +170,6 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         if active is not None:
             self._counts = active.close()
             self._active = None
-        self._watch.watch('')
 
     def _release(self) -> None:
         """Give back everything that configure took."""
@@ -235,16 +235,6 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         else:
             self.get_logger().warning(text)
 
-    def _on_other_parent(self, parent: str) -> None:
-        configured = self._configured
-        mount = configured.perception.mount if configured is not None else None
-        if mount is not None:
-            self._faults.count(
-                'second_parent',
-                f'somebody else publishes {parent} -> {mount.child} in /tf: this node holds '
-                'its own back, because a frame has one parent (publish_tf: false if that is meant)',
-            )
-
     def _on_parameters(self, changed: list[RosParameter[Any]]) -> SetParametersResult:
         verdict = parameters.judge(changed, configured=self._state_label() != 'unconfigured')
         if not verdict.successful:
@@ -263,6 +253,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             response.message = 'the node is not active'
             return response
         configured.perception.ask_for_reset()
+        configured.forget_movers()
         response.success = True
         response.message = 'the next image begins a stream; the odometry goes on from the last pose'
         return response
@@ -297,6 +288,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         configured, active = self._configured, self._active
         conditions = active.inputs.conditions() if active is not None else []
         if configured is not None:
+            configured.gate.tell()
             conditions += self._conditions(configured)
         message = status_message(
             active.worker.counts() if active is not None else self._counts,
@@ -304,6 +296,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             self._faults,
             configured.network if configured is not None else None,
             configured.perception if configured is not None else None,
+            configured.gate if configured is not None else None,
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
@@ -326,6 +319,4 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             wrong.append('the images do not change')
         if mount is not None and mount.problem:
             wrong.append(mount.problem)
-        if mount is not None and (parent := self._watch.other_parent()):
-            wrong.append(f'somebody else publishes {parent} -> {mount.child}')
-        return wrong
+        return wrong + configured.gate.conditions()

@@ -14,18 +14,17 @@ from tf2_msgs.msg import TFMessage
 from evict3r_ros.odometry.integrator import OdometryIntegrator
 from evict3r_ros.ros.messages.path import PathMessages
 from evict3r_ros.ros.node import qos
-from evict3r_ros.ros.node.tf_watch import ParentWatch
 from evict3r_ros.ros.perception.perception import Answer
 
 
 class Outputs:
     """Publishers of everything that follows from a frame, from configure to cleanup.
 
-    watch: what may hold the transform back. Raises UserError for overrides of quality that cannot be.
+    Raises UserError for overrides of quality that cannot be.
     """
 
-    def __init__(self, node: Node, watch: ParentWatch) -> None:
-        self._node, self._watch = node, watch
+    def __init__(self, node: Node) -> None:
+        self._node = node
         self._telling = threading.Lock()  # the path is published by a timer, which a transition may come across
         self._publishers = {}
         self._paths = PathMessages()
@@ -54,10 +53,9 @@ class Outputs:
         return self._publishers[name].get_subscription_count() > 0
 
     def publish(self, answer: Answer, with_tf: bool) -> None:
-        """Publish an answer; the transform only if that is wished and nobody else moves the frame."""
+        """Publish an answer, its transform only if that is wished."""
         publishers = self._publishers
-        if with_tf and answer.transform is not None and not self._watch.other_parent():
-            self._watch.sending(answer.transform)
+        if with_tf and answer.transform is not None:
             # Before the rest: who gets the cloud can then already place it.
             publishers['tf'].publish(TFMessage(transforms=[answer.transform]))
         for name in ('depth', 'confidence', 'info', 'odometry', 'rgb_info', 'rgb', 'points'):

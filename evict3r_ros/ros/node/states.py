@@ -19,13 +19,14 @@ from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.ros.node.inputs import Inputs
 from evict3r_ros.ros.node.outputs import Outputs
-from evict3r_ros.ros.node.tf_watch import ParentWatch
 from evict3r_ros.ros.perception.faults import Faults, FrameRefused
+from evict3r_ros.ros.perception.other_movers import OtherMovers
 from evict3r_ros.ros.perception.perception import Answer, Perception
+from evict3r_ros.ros.perception.transform_gate import TransformGate
 from evict3r_ros.ros.perception.transforms import StaticTransforms
 from evict3r_ros.ros.perception.worker import Counts, Worker
 from evict3r_ros.ros.settings import parameters
-from evict3r_ros.ros.settings.assembly import moves_robot, open_stream
+from evict3r_ros.ros.settings.assembly import open_stream
 from evict3r_ros.ros.settings.parameters import Settings
 
 
@@ -40,16 +41,18 @@ class Configured:
         self,
         node: Node,
         transforms: StaticTransforms,
-        watch: ParentWatch,
+        movers: OtherMovers,
         faults: Faults,
         log: Callable[[bool, str], None],
     ) -> None:
         settings = parameters.read(node)
-        self._watch = watch
+        self._movers = movers
         with contextlib.ExitStack() as undo:
+            movers.start()
+            undo.callback(movers.stop)
             self.network, self.stream = open_stream(settings, log)
             undo.callback(self.stream.close)
-            self.outputs = Outputs(node, watch)
+            self.outputs = Outputs(node)
             undo.callback(self.outputs.close)
             self.record = _open_record(settings, faults)
             if self.record is not None:
@@ -64,6 +67,7 @@ class Configured:
                 self.record,
                 node.resolve_topic_name('image'),
             )
+            self.gate = TransformGate(self.perception, self.network, movers, faults, log)
             undo.pop_all()
 
     @property
@@ -73,13 +77,16 @@ class Configured:
 
     def publish(self, answer: Answer) -> None:
         """Publish an answer; its transform only if this node moves the robot."""
-        with_tf = moves_robot(self.settings, self.network)
-        self._watch.watch(answer.odometry.child_frame_id if with_tf else '')
-        self.outputs.publish(answer, with_tf)
+        self.outputs.publish(answer, with_tf=self.gate.admits(answer.transform))
         answer.keep()
+
+    def forget_movers(self) -> None:
+        """Let the transform go out again if those who moved its frame have been silent for a while."""
+        self._movers.forget(self.settings.startup_timeout)
 
     def close(self) -> None:
         """Give back everything that configure took."""
+        self._movers.stop()
         self.outputs.close()
         if self.record is not None:
             self.record.close()
@@ -107,9 +114,8 @@ class Active:
         perception.settings = parameters.read(node)  # what was changed while the weights were loading
         perception.warm_up()
         perception.begin()
-        self.worker: Worker[Image | CompressedImage, Answer] = Worker(
-            lambda message: perception.process(message, self.worker.stopping), self._publish, failed, before
-        )
+        configured.forget_movers()
+        self.worker: Worker[Image | CompressedImage, Answer] = Worker(self._answer, self._publish, failed, before)
         self.inputs = Inputs(node, configured.settings, perception, transforms, faults, self.worker.offer)
         self.worker.start()
 
@@ -118,6 +124,10 @@ class Active:
         self.inputs.close()
         self.worker.stop()
         return self.worker.counts()
+
+    def _answer(self, message: Image | CompressedImage) -> Answer:
+        self._configured.gate.wait(self.worker.stopping)
+        return self._configured.perception.process(message, self.worker.stopping)
 
     def _publish(self, answer: Answer) -> None:
         if self.inputs.overtook(nanoseconds(answer.depth.header.stamp)):

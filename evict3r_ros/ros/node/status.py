@@ -8,13 +8,19 @@ from evict3r_ros.msg import StreamStatus
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.ros.perception.faults import Faults
 from evict3r_ros.ros.perception.perception import Perception
+from evict3r_ros.ros.perception.transform_gate import TransformGate
 from evict3r_ros.ros.perception.worker import Counts, Pace
 
 
 def status_message(
-    counts: Counts, pace: Pace, faults: Faults, network: StreamVGGT | None, perception: Perception | None
+    counts: Counts,
+    pace: Pace,
+    faults: Faults,
+    network: StreamVGGT | None,
+    perception: Perception | None,
+    gate: TransformGate | None,
 ) -> StreamStatus:
-    """Return the status without stamp. network, perception: None while the node is not configured."""
+    """Return the status without stamp. network, perception, gate: None while the node is not configured."""
     faulty = faults.counts()
     message = StreamStatus(
         frames_received=counts.received,
@@ -43,4 +49,6 @@ def status_message(
         scale = perception.scale.state
         message.is_metric, message.scale, message.scale_stddev = scale.is_metric, scale.scale, scale.stddev
         message.scale_source = scale.source
+    if gate is not None:
+        message.tf_withheld = gate.withheld()
     return message

@@ -22,6 +22,7 @@ from std_msgs.msg import Header
 
 from evict3r_ros import geometry
 from evict3r_ros.camera import health
+from evict3r_ros.io.frame_tree import bare
 from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.kernels.device_errors import is_out_of_memory
@@ -42,7 +43,7 @@ MOST_FRAMES = 64  # names of camera frames that are remembered
 
 @dataclass(frozen=True)
 class Answer:
-    """The messages that answer one image, all of its stamp."""
+    """The messages that answer one image, all of its stamp; frames have no leading slash, which tf2 refuses."""
 
     depth: Image
     confidence: Image
@@ -174,21 +175,22 @@ class Perception:
 
         cancelled: set to end the waiting for transform and calibration that only a camera's first image does.
         """
-        stamp_ns = nanoseconds(message.header.stamp)
+        header = Header(stamp=message.header.stamp, frame_id=bare(message.header.frame_id))
+        stamp_ns = nanoseconds(header.stamp)
         set_back = self._stamps.check(stamp_ns)
         decode = conversions.rgb_from_image if isinstance(message, Image) else conversions.rgb_from_compressed
         image = decode(message)
         self._check_image(image)
-        mounted = self._follow_view(image.shape[:2], message.header.frame_id, set_back, cancelled)
+        mounted = self._follow_view(image.shape[:2], header.frame_id, set_back, cancelled)
         gap_s = self._stamps.accept(stamp_ns)
         if gap_s:
             self._faults.count('image_gap', f'no usable image for {gap_s:.1f} s by their stamps; the stream goes on')
         image = self.camera.rectify(image)
         prediction = self._predict(image)
-        self.camera_frame = message.header.frame_id
+        self.camera_frame = header.frame_id
         if time.monotonic() - self._stats_at > STATS_PERIOD_S:
             self.stats, self._stats_at = self._stream.stats(), time.monotonic()
-        return self._answer(mounted, prediction, image, message.header, stamp_ns)
+        return self._answer(mounted, prediction, image, header, stamp_ns)
 
     def _check_image(self, image: np.ndarray) -> None:
         height, width = image.shape[:2]

@@ -8,6 +8,8 @@ listener of our own, the same on a robot and without one.
 
 from __future__ import annotations
 
+import itertools
+import re
 import threading
 import time
 from collections.abc import Iterable
@@ -25,8 +27,9 @@ from evict3r_ros import geometry
 from evict3r_ros.io.frame_tree import FrameTree, bare
 from evict3r_ros.ros.messages.conversions import matrix_from_transform
 
-# Frames of REP-105 that a robot moves in: none of them is a part of it.
-WORLD_FRAMES = ('odom', 'map', 'earth', 'world')
+# Frames of REP-105 that a robot moves in: none of them is a part of it. With prefixes, as of several robots
+# (robot1/map) or several odometries (wheel_odom), and with the endings that drivers add.
+_WORLD_FRAME = re.compile(r'(.*[/_.-])?(odom|map|earth|world)([_-](frame|link|enu|ned|combined))?', re.IGNORECASE)
 
 
 class StaticTransforms:
@@ -73,6 +76,11 @@ class StaticTransforms:
                 return found
             with self._changed:
                 self._changed.wait(0.05)  # short, because a condition cannot wait for the event as well
+
+    def carriers(self, frame: str) -> dict[str, np.ndarray]:
+        """Return each frame from `frame` up to the root of its static chain, and the (4, 4) matrix from it to that."""
+        with self._changed:
+            return self._tree.carriers(frame)
 
     def root(self, frame: str) -> tuple[str, np.ndarray]:
         """Return the frame at the top of the static chain over `frame`, and the (4, 4) matrix root_from_frame."""
@@ -124,47 +132,59 @@ def find_mount(
     Without a static chain between the two, the camera is taken to be level at the first image and the odometry moves
     the camera's own frame. No frame gets a second parent, since that would tear the tree of frames apart: what is
     carried by another frame (a camera by its housing, a base_link by a base_footprint) moves with the one that
-    carries it.
+    carries it, and what is fixed in the world is not moved at all.
     """
-    upright = geometry.BODY_FROM_OPTICAL
-    if not camera:
-        return Mount(
-            base,
-            upright,
-            np.eye(4),
-            upright,
-            problem=(
-                f'the images name no frame: {odom} -> {base} is published, with the camera taken to be at {base!r}, '
-                'level'
-            ),
-        )
-    base_from_camera = transforms.wait(base, camera, timeout_s, cancelled)
-    if base_from_camera is None:
-        root, root_from_camera = transforms.root(camera)
-        return Mount(
-            root,
-            root_from_camera,
-            upright @ geometry.invert(root_from_camera),
-            upright,
-            problem=(
-                f'no static transform from {camera!r} to {base!r} within {timeout_s:g} s: {odom} -> {root} is '
-                'published instead, with the camera taken to be level at the first image'
-            ),
-        )
+    base_from_camera = transforms.wait(base, camera, timeout_s, cancelled) if camera else None
+    if base_from_camera is not None:
+        return _on_base(transforms, odom, base, base_from_camera, '')
+    if camera and not is_of_world(camera, odom):
+        return _of_camera(transforms, odom, base, camera, timeout_s)
+    named = f'the frame {camera!r}, which is one of the world' if camera else 'no frame'
+    assumed = f'the images name {named}: the camera is taken to be at {base!r}, level'
+    return _on_base(transforms, odom, base, geometry.BODY_FROM_OPTICAL, assumed)
+
+
+def is_of_world(frame: str, odom: str) -> bool:
+    """Return whether a frame is one that robots move in, by its name: odom itself, or map, robot1/map, odom_frame."""
+    return frame == odom or _WORLD_FRAME.fullmatch(frame) is not None
+
+
+def _on_base(transforms: StaticTransforms, odom: str, base: str, base_from_camera: np.ndarray, assumed: str) -> Mount:
+    """Return the mount on a base. assumed: what was, '' for a camera whose place is known."""
+    known = not assumed
+    if fixed := _fixed_in_the_world(transforms, odom, base)[1]:
+        problem = f'{fixed}: {odom} -> {base} is not published, because no frame may have two parents'
+        return Mount(base, base_from_camera, np.eye(4), base_from_camera, known, problem, taken=True)
     root, root_from_base = transforms.root(base)
-    if root in (bare(odom), *WORLD_FRAMES):
-        return Mount(
-            base,
-            base_from_camera,
-            np.eye(4),
-            base_from_camera,
-            from_tf=True,
-            taken=True,
-            problem=(
-                f'/tf_static already has {base!r} below {root!r}: {odom} -> {base} is not published, because no '
-                'frame may have two parents'
-            ),
-        )
+    problem = assumed and f'{assumed}; {odom} -> {root} is published'
     return Mount(
-        root, root_from_base @ base_from_camera, geometry.invert(root_from_base), base_from_camera, from_tf=True
+        root, root_from_base @ base_from_camera, geometry.invert(root_from_base), base_from_camera, known, problem
     )
+
+
+def _of_camera(transforms: StaticTransforms, odom: str, base: str, camera: str, timeout_s: float) -> Mount:
+    """Return the mount where nothing joins camera and base: what carries the camera is moved."""
+    upright = geometry.BODY_FROM_OPTICAL
+    child, fixed = _fixed_in_the_world(transforms, odom, camera)
+    child_from_camera = transforms.carriers(camera)[child]
+    problem = f'no static transform from {camera!r} to {base!r} within {timeout_s:g} s: '
+    if fixed:
+        problem += f'{fixed}, so {odom} -> {child} is not published, because no frame may have two parents'
+    else:
+        problem += f'{odom} -> {child} is published instead, with the camera taken to be level at the first image'
+    origin = upright @ geometry.invert(child_from_camera)
+    return Mount(child, child_from_camera, origin, upright, problem=problem, taken=bool(fixed))
+
+
+def _fixed_in_the_world(transforms: StaticTransforms, odom: str, frame: str) -> tuple[str, str]:
+    """Return the topmost carrier of a frame that is not of the world, and in words why it cannot move, or ''."""
+    names = list(transforms.carriers(frame))
+    for below, above in itertools.pairwise(names):
+        if is_of_world(above, odom):
+            return below, f'/tf_static has {below!r} below {above!r}'
+    if is_of_world(frame, odom):
+        return frame, f'{frame!r} is a frame of the world'
+    root = names[-1]
+    # A root by any other name, from which odom hangs as well: odom -> root would close a circle.
+    joined = transforms.find(root, odom) is not None
+    return root, f'/tf_static joins {root!r} with {odom!r}' if joined else ''

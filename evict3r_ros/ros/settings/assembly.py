@@ -24,6 +24,10 @@ def open_stream(settings: Settings, log: Callable[[bool, str], None]) -> tuple[S
 
     log(is_error, text): told what a user should know before.
     """
+    if not settings.frames_odom or not settings.frames_base or settings.frames_odom == settings.frames_base:
+        raise UserError(
+            f'frames.odom {settings.frames_odom!r} and frames.base {settings.frames_base!r} have to be two frames'
+        )
     device = resolve_device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     cache = CacheConfig(
@@ -42,11 +46,6 @@ def open_stream(settings: Settings, log: Callable[[bool, str], None]) -> tuple[S
         torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     network = load_network(settings.weights, settings.preset, device, dtype, settings.seed)
     return network, Stream(network, cache, image_width=settings.image_width or None)
-
-
-def moves_robot(settings: Settings, network: StreamVGGT) -> bool:
-    """Return whether the odometry goes to /tf: not from untrained weights, unless that is allowed."""
-    return settings.publish_tf and (not network.untrained or settings.allow_untrained_tf)
 
 
 def describe(settings: Settings, network: StreamVGGT, stream: Stream) -> str:

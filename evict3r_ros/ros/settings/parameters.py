@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter as RosParameter
 from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.cache.config import BUDGETS
 from evict3r_ros.errors import UserError
+from evict3r_ros.io.frame_tree import bare
 from evict3r_ros.network import PRESETS
 from evict3r_ros.network.checkpoint import AUTO, TINY
 from evict3r_ros.network.precision import DTYPES
@@ -39,11 +40,23 @@ class Parameter:
     choices: tuple[str, ...] = ()
     """The strings allowed; empty for any."""
     any_type: bool = False
-    """Whether it may be set to a value of another type than the default's."""
+    """Whether it may be set to a value of another type than the default's; where there are choices, a boolean."""
     step: int = 1
     """Integers are multiples of it."""
     live: bool = False
     """Whether a running node takes a change. The others are read by configure; a later change is rejected."""
+    is_frame: bool = False
+    """Whether it is the name of a frame."""
+
+    def offers(self, value: Any) -> bool:
+        """Return whether a value is among the choices, where there are any."""
+        return not self.choices or self.plain(value) in self.choices
+
+    def plain(self, value: Any) -> Any:
+        """Return a value as Settings has it: a boolean as the choice that it is, a frame without leading slashes."""
+        if self.choices and isinstance(value, bool):
+            return str(value).lower()
+        return bare(value) if self.is_frame else value
 
     def descriptor(self) -> ParameterDescriptor:
         """Return the ROS descriptor that tools show."""
@@ -76,9 +89,10 @@ def _parameter(
     any_type: bool = False,
     step: int = 1,
     live: bool = False,
+    is_frame: bool = False,
 ) -> Default:
     """Return the field of Settings that holds a parameter; arguments as in Parameter."""
-    row = Parameter(name, default, description, unit, bounds, choices, any_type, step, live)
+    row = Parameter(name, default, description, unit, bounds, choices, any_type, step, live, is_frame)
     return field(default=default, metadata={'parameter': row})
 
 
@@ -194,24 +208,28 @@ class Settings:
         'costmap hears of obstacles at distances that mean nothing.',
         live=True,
     )
-    publish_tf: bool = _parameter(
-        'publish_tf', True, 'Whether odom -> base is sent to /tf; off if something else localizes the robot.', live=True
+    publish_tf: str = _parameter(
+        'publish_tf',
+        'auto',
+        "Whether odom -> base is sent to /tf: true, false (something else localizes the robot), or 'auto', only "
+        'where somebody vouches for its lengths: while the scale is metric, or always with weights that are not for '
+        'demonstration.',
+        choices=('auto', 'true', 'false'),
+        any_type=True,
+        live=True,
     )
     publish_path: bool = _parameter('publish_path', True, 'Whether the path is published, with each status.', live=True)
     status_period: float = _parameter(
         'status_period', 1.0, 'Time between two messages on ~/status and /diagnostics.', 's', (0.05, 60.0), live=True
     )
-    allow_untrained_tf: bool = _parameter(
-        'allow_untrained_tf',
-        False,
-        'Whether untrained weights may move the robot in /tf; for demonstrations without a robot.',
-        live=True,
-    )
     frames_odom: str = _parameter(
-        'frames.odom', 'odom', 'Frame of the odometry: z up, origin at the first pose of the base.'
+        'frames.odom', 'odom', 'Frame of the odometry: z up, origin at the first pose of the base.', is_frame=True
     )
     frames_base: str = _parameter(
-        'frames.base', 'base_link', "Frame that the odometry moves; the camera's place on it is read from /tf_static."
+        'frames.base',
+        'base_link',
+        "Frame that the odometry moves; the camera's place on it is read from /tf_static.",
+        is_frame=True,
     )
     scale_source: str = _parameter(
         'scale.source',
@@ -258,7 +276,8 @@ class Settings:
         'startup_timeout',
         2.0,
         'How long the first image of a camera waits for the static transform from its '
-        'frame to the base, and for camera_info if that is published at all.',
+        'frame to the base, and for camera_info if that is published at all; and for others who would be heard on '
+        '/tf since configure, before odom -> base is sent there.',
         's',
         (0.0, 60.0),
     )
@@ -299,7 +318,7 @@ def from_values(values: Mapping[str, Value]) -> Settings:
 
 
 def _settings(values: Mapping[str, Any]) -> Settings:
-    return Settings(**{_FIELDS[name]: value for name, value in values.items()})
+    return Settings(**{_FIELDS[name]: _BY_NAME[name].plain(value) for name, value in values.items()})
 
 
 def _checked(parameter: Parameter, value: Value) -> Value:
@@ -308,7 +327,7 @@ def _checked(parameter: Parameter, value: Value) -> Value:
         value = float(value)
     if type(value) is not kind and not parameter.any_type:
         raise UserError(f'parameter {parameter.name}: {value!r} is no {kind.__name__}')
-    if parameter.choices and value not in parameter.choices:
+    if not parameter.offers(value):
         raise UserError(f'parameter {parameter.name}: {value!r} is not one of {", ".join(parameter.choices)}')
     if parameter.bounds is not None and isinstance(value, int | float):
         least, most = parameter.bounds
@@ -330,7 +349,7 @@ def judge(changed: Iterable[RosParameter[Any]], configured: bool) -> SetParamete
         parameter = _BY_NAME.get(ros_parameter.name)
         if parameter is None:
             continue
-        if parameter.choices and ros_parameter.value not in parameter.choices:
+        if not parameter.offers(ros_parameter.value):
             return SetParametersResult(
                 successful=False,
                 reason=(f'{parameter.name}: {ros_parameter.value!r} is not one of {", ".join(parameter.choices)}'),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections import deque
@@ -19,17 +20,19 @@ from tf2_msgs.msg import TFMessage
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import BagReader, BagWriter
-from evict3r_ros.io.bag_topics import InputTopics, copy_static_transforms
+from evict3r_ros.io.bag_topics import TF, InputTopics, copy_static_transforms
 from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.ros.messages.message_types import message_class
 from evict3r_ros.ros.messages.path import PathMessages
 from evict3r_ros.ros.node.status import status_message
 from evict3r_ros.ros.perception.faults import Faults, explain
+from evict3r_ros.ros.perception.other_movers import OtherMovers
 from evict3r_ros.ros.perception.perception import Answer, Perception
 from evict3r_ros.ros.perception.scale_inputs import ScaleInputs
+from evict3r_ros.ros.perception.transform_gate import TransformGate
 from evict3r_ros.ros.perception.transforms import StaticTransforms
 from evict3r_ros.ros.perception.worker import WINDOW, Counts, Pace
-from evict3r_ros.ros.settings.assembly import describe, moves_robot, open_stream
+from evict3r_ros.ros.settings.assembly import describe, open_stream
 from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.ros.tools.recorder import add_live_topic
 
@@ -89,6 +92,8 @@ class OfflineResult:
     scale: float = 1.0
     is_metric: bool = False
     untrained: bool = False
+    tf_withheld: str = ''
+    """Why nothing was sent to /tf at the end, '' if it was."""
 
 
 class OfflineReplay:
@@ -126,7 +131,9 @@ class OfflineReplay:
             topics.odometry: scale.on_odometry,
             topics.depth: scale.on_depth,
         }
-        self._moves_robot = moves_robot(settings, self._network)
+        self._time_s = -math.inf  # the bag's
+        self._movers = OtherMovers(lambda: self._time_s)
+        self._gate = TransformGate(self._perception, self._network, self._movers, self._faults, log)
         self._paths = PathMessages()
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._status_ns: int | None = None
@@ -140,6 +147,7 @@ class OfflineReplay:
             add_live_topic(output, topic, name)
         self._take_static_transforms(output)
         self._take_first_info(span)
+        self._listen_ahead(span)
         self._perception.warm_up()
         self._perception.begin()
 
@@ -149,13 +157,17 @@ class OfflineReplay:
 
         waiting: deque[tuple[int, bytes]] = deque()
         time_ns = 0
-        for topic, time_ns, raw in span.read(self._bag, self._topics.names(), self._topics.image):
+        tf = [TF] if TF in self._bag.topics else []
+        for topic, time_ns, raw in span.read(self._bag, [*self._topics.names(), *tf], self._topics.image):
+            self._time_s = time_ns / NANOSECONDS
             while waiting and waiting[0][0] + _LOOK_AHEAD_NS <= time_ns and not stopped():
                 image(*waiting.popleft())
             if stopped():
                 break
             if topic == self._topics.image:
                 waiting.append((time_ns, raw))
+            elif topic == TF:
+                self._movers.hear(raw)
             else:
                 self._other(topic, raw)
         while waiting and not stopped():
@@ -190,6 +202,14 @@ class OfflineReplay:
         for raw in itertools.chain(before, (raw for _, _, raw in later)):
             self._other(topic, raw)
             return
+
+    def _listen_ahead(self, span: Span) -> None:
+        """Know who moves frames in the first seconds of a span, as the node does by listening before it begins."""
+        self._movers.start()
+        seconds = self._settings.startup_timeout
+        if TF in self._bag.topics and seconds > 0.0:
+            for _, _, raw in Span(span.start_s, seconds).read(self._bag, [TF], ''):
+                self._movers.hear(raw)
 
     def _other(self, topic: str, raw: bytes) -> None:
         message = self._decode(topic, raw, 'broken_input')
@@ -229,7 +249,7 @@ class OfflineReplay:
 
     def _write(self, output: BagWriter, answer: Answer, time_ns: int) -> None:
         topics = self._answers
-        transform = TFMessage(transforms=[answer.transform]) if self._moves_robot and answer.transform else None
+        transform = TFMessage(transforms=[answer.transform]) if self._gate.admits(answer.transform) else None
         for topic, message in (
             (topics.tf, transform),
             (topics.depth, answer.depth),
@@ -250,6 +270,7 @@ class OfflineReplay:
         median, p99 = np.percentile(self._seconds, (50, 99)) if self._seconds else (np.nan, np.nan)
         result.median_s, result.faults, result.last_error = float(median), self._faults.counts(), self._faults.last
         result.scale, result.is_metric = perception.scale.state.scale, perception.scale.state.is_metric
+        result.tf_withheld = self._gate.withheld()
         perception.stats = self._stream.stats()
         status = status_message(
             Counts(result.read, result.answered, 0, result.failed),
@@ -257,6 +278,7 @@ class OfflineReplay:
             self._faults,
             self._network,
             perception,
+            self._gate,
         )
         status.header.stamp.sec, status.header.stamp.nanosec = divmod(time_ns, NANOSECONDS)
         output.write_raw(self._answers.status, time_ns, serialize_message(status))
