@@ -324,8 +324,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             wrong.append('UNTRAINED weights: the answers mean nothing')
         if perception.frozen:
             wrong.append('the images do not change')
-        if mount is not None and mount.problem:
-            wrong.append(mount.problem)
+        wrong += [problem for problem in (mount.problem if mount is not None else '', perception.axes_doubt) if problem]
         if mount is not None and (parent := self._watch.other_parent()):
             wrong.append(f'somebody else publishes {parent} -> {mount.child}')
         return wrong
