@@ -48,15 +48,14 @@ class Inputs:
         topics = [(CameraInfo, 'camera_info', perception.camera.on_camera_info)]
         self._image_silence = SilenceWatch('image', self.image_topic, lambda: self._images)
         self._scale_silence: SilenceWatch | None = None
+        if settings.scale_source == 'odometry':
+            topics.append((Odometry, 'odom_in', scale.on_odometry))
+        if settings.scale_source == 'depth':
+            topics.append((Image, 'depth_in', scale.on_depth))
         if settings.scale_source in ('odometry', 'depth'):
-            kind, name, callback = (
-                (Odometry, 'odom_in', scale.on_odometry)
-                if settings.scale_source == 'odometry'
-                else (Image, 'depth_in', scale.on_depth)
-            )
-            topics.append((kind, name, callback))
-            topic = node.resolve_topic_name(name)
-            self._scale_silence = SilenceWatch(f'{name} that can be used', topic, lambda: scale.used)
+            _, name, _ = topics[-1]
+            resolved = node.resolve_topic_name(name)
+            self._scale_silence = SilenceWatch(f'{name} that can be used', resolved, lambda: scale.used)
         topics.append((self._image_kind, self.image_topic, self._on_image))
         try:
             for kind, topic, callback in topics:
@@ -103,9 +102,7 @@ class Inputs:
         others = sorted({offer.topic_type for offer in offers} - {ours})
         if not others:
             return ''
-        return (
-            f': it is published as {", ".join(others)}, and image_transport asks for {message_name(self._image_kind)}'
-        )
+        return f': it is published as {", ".join(others)}, and image_transport asks for {ours}'
 
     def close(self) -> None:
         """Unsubscribe."""

@@ -64,7 +64,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._faults = Faults(self._log)
         self._static = StaticTransforms()
         self._timer: Timer | None = None  # parameters are judged from their declaration on
-        self._listener = listen(self, self._static, self.default_callback_group)
+        self._listeners = listen(self, self._static, self.default_callback_group)
         self.add_on_set_parameters_callback(self._on_parameters)
         parameters.declare(self)
         self._status = qos.publish_on(self, StreamStatus, '~/status', qos.output())
