@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from evict3r_ros.camera.calibration import Calibration
+from evict3r_ros.camera.calibration import Calibration, SensorWindow
 from evict3r_ros.camera.rectify import Rectifier
 
 SIZE = (240, 320)
@@ -87,7 +87,9 @@ def test_projection_matrix_of_the_calibration_is_the_new_camera_matrix():
         ((1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0, 0), 'focal length in P is 0.005'),
         ((100.0, 0, 79.0, 0, 0, 100.5, 60.5, 0, 0, 0, 1.0, 0), '0.5 times as large'),
         ((-1.0, *(0.0,) * 11), 'not a camera matrix'),
-        ((200.0, 0, 3000.0, 0, 0, 201.0, 121.0, 0, 0, 0, 1.0, 0), 'shows 0 % of what the camera sees'),
+        ((200.0, 0, 3000.0, 0, 0, 201.0, 121.0, 0, 0, 0, 1.0, 0), 'centre of P'),
+        # of half the size, and zoomed so that no black is left, as getOptimalNewCameraMatrix does
+        ((85.0, 0, 79.0, 0, 0, 85.0, 60.5, 0, 0, 0, 1.0, 0), 'centre of P'),
     ],
 )
 def test_a_projection_matrix_that_contradicts_the_camera_is_left_out(P, reason):
@@ -95,6 +97,39 @@ def test_a_projection_matrix_that_contradicts_the_camera_is_left_out(P, reason):
     np.testing.assert_array_equal(rectifier.K, K)
     assert reason in rectifier.assumed and 'K is used instead' in rectifier.assumed
     assert rectifier.valid is None or rectifier.valid.mean() > 0.9
+
+
+def test_a_projection_matrix_beside_no_distortion_is_left_out_unless_the_image_is_rectified():
+    """P of alpha 1 and D of zeros: there is nothing to rectify, only black to add; but a rectified image has that K."""
+    P = (150.0, 0, 160.0, 0, 0, 150.0, 120.0, 0, 0, 0, 1.0, 0)
+    given = calibration('plumb_bob', D=(0.0,) * 5, P=P)
+    rectifier = Rectifier(given)
+    np.testing.assert_array_equal(rectifier.K, K)
+    assert 'nothing to rectify' in rectifier.assumed and rectifier.valid is None
+    rectified = Rectifier(given.of_rectified_images())
+    assert (rectified.K[0, 0], rectified.assumed) == (150.0, '')
+    foreign = Rectifier(calibration('plumb_bob', P=(1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0, 0)).of_rectified_images())
+    np.testing.assert_array_equal(foreign.K, K)
+    assert not foreign.assumed and 'K is used instead' in foreign.calibration.assumed
+
+
+@pytest.mark.parametrize('model', MODELS)
+def test_a_distortion_that_leaves_nothing_of_the_image_does_not_cost_the_camera_matrix(model):
+    rectifier = Rectifier(calibration(model, D=(1e9, *MODELS[model][1:])))
+    np.testing.assert_array_equal(rectifier.K, K)
+    assert 'taken for undistorted' in rectifier.assumed and rectifier.valid is None
+
+
+@pytest.mark.parametrize(('across', 'width'), [(2, 160), (3, 106), (3, 107)])
+def test_a_binning_that_does_not_divide_the_size_is_rounded_either_way(across, width):
+    given = calibration('plumb_bob', window=SensorWindow((2, across)))
+    assert given.of_images((120, width)).K[0] == pytest.approx(200.0 / across)
+    assert given.of_images((120, width + 2)) is None
+
+
+def test_a_calibration_without_a_size_is_taken_for_that_of_the_images():
+    found = calibration('plumb_bob', size=(0, 0)).of_images(SIZE)
+    assert found.size == SIZE and found.K[0] == 200.0 and 'has no size' in found.assumed
 
 
 def test_corners_that_the_camera_did_not_see_are_not_valid():

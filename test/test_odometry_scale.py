@@ -200,6 +200,47 @@ def test_depth_of_another_time_or_another_scene_gives_no_scale():
             assert not scale.observe(frame(index, seen.depth / SCALE)).is_metric
 
 
+@pytest.mark.parametrize('behind', [1, 3, 40])
+def test_depth_that_comes_after_the_answer_is_waited_for(behind):
+    """A sensor with a latency longer than the network's: each map comes after `behind` more frames were answered."""
+    seen = room(1)[0][0]
+    scale = MetricScale(ScaleSettings('depth'))
+    for index in range(behind + 6):
+        if index >= behind:
+            scale.add_depth((index - behind) * FRAME_NS, seen.depth)
+        state = scale.observe(frame(index, seen.depth / SCALE))
+        assert state.is_metric == (index >= behind + 2)
+    assert abs(state.scale / SCALE - 1) < 0.01
+
+
+def test_a_frame_is_compared_with_the_depth_of_its_own_time_and_not_of_the_one_before():
+    """At 60 Hz the map before a frame is near enough to be taken for its own, until that has come."""
+    seen, nearer = room(1)[0][0], 0.5
+    scale = MetricScale(ScaleSettings('depth'))
+    for index in range(6):
+        scale.add_depth(2 * index * FRAME_NS - FRAME_NS // 2, nearer * seen.depth)
+        scale.observe(frame(2 * index, seen.depth / SCALE))
+        scale.add_depth(2 * index * FRAME_NS, seen.depth)
+    assert abs(scale.state.scale / SCALE - 1) < 0.01
+
+
+def test_depth_of_a_clock_that_was_set_back_is_compared_in_the_new_time():
+    seen = room(1)[0][0]
+    scale = MetricScale(ScaleSettings('depth'))
+    scale.add_depth(1000 * FRAME_NS, seen.depth)
+    for index in range(4):
+        scale.add_depth(index * FRAME_NS, seen.depth)
+        state = scale.observe(frame(index, seen.depth / SCALE))
+    assert state.is_metric and len(scale._estimator._maps) == 4 and not scale._estimator._waiting
+
+
+def test_frames_that_wait_for_depth_are_bounded():
+    scale = MetricScale(ScaleSettings('depth'))
+    for index in range(300):
+        scale.observe(frame(index))
+    assert len(scale._estimator._waiting) <= 64
+
+
 def test_a_portrait_image_that_was_cut_is_compared_where_it_was_cut():
     height = np.linspace(1.0, 5.0, 3 * SIZE[0], dtype=np.float32)
     whole = np.repeat(height[:, None], SIZE[1], axis=1)

@@ -12,21 +12,24 @@ from hypothesis import strategies as st
 
 pytest.importorskip('sensor_msgs.msg', reason='ROS 2 is not installed here')
 
-from ros_images import encode, rows_message
+from ros_images import encode, mosaic, rows_message
 from sensor_msgs.msg import CompressedImage
 
+from evict3r_ros.camera.tone import SteadyTone
 from evict3r_ros.errors import MessageError
 from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS
 from evict3r_ros.ros.messages import conversions
 
 # What keeps each pixel apart; bayer and yuv, which don't, are tested on their own.
-WHOLE = [name for name in COLOUR_ENCODINGS if not name.startswith(('bayer', 'yuv', 'uyvy', 'yuyv'))]
+WHOLE = [name for name in COLOUR_ENCODINGS if not name.startswith(('bayer', 'yuv', 'uyvy', 'yuyv', 'nv'))]
+PLANAR = ['nv12', 'nv21', 'nv24']
 
 
 def test_the_table_is_that_of_the_contract():
     wanted = {f'{name}{bits}' for name in ('rgb', 'bgr', 'rgba', 'bgra', 'mono') for bits in (8, 16)}
     wanted |= {f'bayer_{name}{bits}' for name in ('rggb', 'bggr', 'gbrg', 'grbg') for bits in (8, 16)}
-    assert set(COLOUR_ENCODINGS) == wanted | {'yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'}
+    wanted |= {f'{bits}UC{channels}' for bits in (8, 16) for channels in (1, 3, 4)}
+    assert set(COLOUR_ENCODINGS) == wanted | {'yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *PLANAR}
 
 
 @settings(max_examples=200, deadline=None)
@@ -40,7 +43,7 @@ def test_the_table_is_that_of_the_contract():
 )
 def test_every_encoding_comes_back_as_rgb(encoding, height, width, padding, big, seed):
     rgb = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    wanted = rgb[..., :1].repeat(3, 2) if encoding.startswith('mono') else rgb
+    wanted = rgb[..., :1].repeat(3, 2) if encoding.startswith('mono') or encoding.endswith('C1') else rgb
     message = encode(rgb, encoding, big, padding)
     answer = conversions.rgb_from_image(message)
     assert answer.dtype == np.uint8 and answer.flags.c_contiguous
@@ -67,9 +70,36 @@ def test_yuv_in_both_orders(encoding, padding):
     assert np.abs(answer.astype(int) - rgb).max() <= 3
 
 
+@pytest.mark.parametrize('encoding', PLANAR)
+@pytest.mark.parametrize('padding', [0, 6])
+@pytest.mark.parametrize('counts_colour', [False, True])
+def test_colour_in_a_plane_of_its_own(encoding, padding, counts_colour):
+    """The height is the picture's (sensor_msgs), or, from some drivers, that of both planes."""
+    rgb = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8).repeat(2, axis=1).repeat(2, axis=0)
+    message = encode(rgb, encoding, padding=padding)
+    message.height = len(message.data) // message.step if counts_colour else message.height
+    answer = conversions.rgb_from_image(message)
+    assert answer.shape == rgb.shape and np.abs(answer.astype(int) - rgb).max() <= 3
+
+
+@pytest.mark.parametrize('written', ['RGB8', 'Bgr8', 'MONO8', '8uc3', 'BAYER_RGGB8'])
+def test_the_case_of_an_encoding_means_nothing(written):
+    rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    name = written.upper() if written.startswith('8') else written.lower()
+    message, plain = encode(rgb, name), encode(rgb, name)
+    message.encoding = written
+    np.testing.assert_array_equal(conversions.rgb_from_image(message), conversions.rgb_from_image(plain))
+
+
 @pytest.mark.parametrize('encoding', sorted(COLOUR_ENCODINGS))
 @pytest.mark.parametrize('size', [(1, 2), (2, 2), (3, 4)])
 def test_the_smallest_images_keep_their_size(encoding, size):
+    if encoding in ('nv12', 'nv21') and size[0] % 2:
+        message = rows_message(np.zeros(((3 * size[0] + 1) // 2, size[1]), np.uint8), encoding, size[1])
+        message.height = size[0]
+        with pytest.raises(MessageError, match='rows in pairs'):
+            conversions.rgb_from_image(message)
+        return
     assert conversions.rgb_from_image(encode(np.full((*size, 3), 9, np.uint8), encoding)).shape == (*size, 3)
 
 
@@ -174,10 +204,68 @@ def test_a_png_whose_chunk_claims_a_gigabyte_is_refused_at_once():
         conversions.rgb_from_compressed(CompressedImage(format='png', data=bytes(data)))
 
 
-def test_other_formats_are_refused():
-    data = cv2.imencode('.bmp', np.zeros((4, 4, 3), np.uint8))[1].tobytes()
-    with pytest.raises(MessageError, match='neither JPEG nor PNG'):
-        conversions.rgb_from_compressed(CompressedImage(format='bmp', data=data))
+@pytest.mark.parametrize(
+    ('written', 'start', 'name'),
+    [
+        ('16UC1; compressedDepth png', bytes(12) + b'\x89PNG\r\n\x1a\n', 'compressedDepth'),
+        ('32FC1; compressedDepth rvl', bytes(12), 'compressedDepth'),
+        ('theora', b'', 'Theora'),
+        ('h264', b'\x00\x00\x00\x01\x67', r'H\.264'),
+        ('', b'\x00\x00\x00\x01\x67', r'H\.264 or H\.265'),
+        ('rgb8; hevc compressed', b'\x00', r'H\.265'),
+        ('AV1', b'\x00', 'AV1'),
+        ('ffmpeg', b'\x00', 'FFmpeg'),
+        ('', b'\x28\xb5\x2f\xfd', 'zstd'),
+        ('draco', b'DRACO', 'Draco'),
+        ('rgb8; jxl compressed rgb8', b'\xff\x0a', 'JPEG XL'),
+        ('', b'RIFF1234WEBP', 'WebP'),
+        ('rgb8; tiff compressed', b'II*\x00', 'TIFF'),
+        ('bmp', b'BM', 'BMP'),
+        ('something else', b'\x01', "neither JPEG nor PNG .its format says 'something else'"),
+    ],
+)
+def test_other_kinds_are_refused_by_their_name(written, start, name):
+    with pytest.raises(MessageError, match=f'compressed image .* is {name}'):
+        conversions.rgb_from_compressed(CompressedImage(format=written, data=start + bytes(30)))
+
+
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+@pytest.mark.parametrize(
+    ('written', 'extension', 'bits', 'channels'),
+    [
+        ('bayer_{}8; jpeg compressed ', '.jpg', 8, 1),
+        ('bayer_{}8; jpeg compressed bgr8', '.jpg', 8, 3),
+        ('bayer_{}8; png compressed ', '.png', 8, 1),
+        ('bayer_{}16; png compressed ', '.png', 16, 1),
+    ],
+)
+def test_a_mosaic_inside_a_compressed_image_gets_its_colours(pattern, written, extension, bits, channels):
+    """image_transport compresses what the sensor saw as one channel, and only its format says so."""
+    rgb = np.zeros((32, 32, 3), np.uint8)
+    rgb[...] = (200, 90, 30)
+    sensor = mosaic(rgb, pattern) if bits == 8 else mosaic(rgb, pattern).astype(np.uint16) * 257
+    stored = sensor if channels == 1 else sensor[..., None].repeat(3, 2)
+    finest = [cv2.IMWRITE_JPEG_QUALITY, 100] if extension == '.jpg' else []
+    data = cv2.imencode(extension, stored, finest)[1].tobytes()
+    message = CompressedImage(format=written.format(pattern), data=data)
+    answer = conversions.rgb_from_compressed(message)
+    assert np.abs(answer[4:-4, 4:-4].astype(int) - rgb[4:-4, 4:-4]).max() <= 8
+
+
+def test_a_mosaic_that_was_turned_into_colours_before_is_left_alone():
+    y, x = np.mgrid[:48, :64]
+    bgr = np.stack([y * 4, x * 3, (x + y) * 2], 2).astype(np.uint8)
+    data = cv2.imencode('.png', bgr)[1].tobytes()
+    answer = conversions.rgb_from_compressed(CompressedImage(format='bayer_rggb8; png compressed bgr8', data=data))
+    np.testing.assert_array_equal(answer, bgr[..., ::-1])
+
+
+def test_sixteen_bits_inside_a_png_are_kept_for_the_tone():
+    """A thermal camera's 400 counts are one or two shades once each pixel has lost its lower 8 bits."""
+    counts = np.linspace(7800, 8200, 64 * 64).reshape(64, 64).astype(np.uint16)
+    message = CompressedImage(format='mono16; png compressed ', data=cv2.imencode('.png', counts)[1].tobytes())
+    assert np.ptp(conversions.rgb_from_compressed(message)) <= 2
+    assert np.ptp(conversions.rgb_from_compressed(message, SteadyTone())) > 200
 
 
 def test_a_jpeg_is_not_turned_by_its_exif():

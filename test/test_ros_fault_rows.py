@@ -33,9 +33,10 @@ from ros_robot import (
     parameter_value,
     scene,
 )
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from evict3r_ros.ros.messages.conversions import matrix_from_transform
+from evict3r_ros.ros.tools.session import Session
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
@@ -100,8 +101,23 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     ):
         robot.mount_camera(MOUNT)
         robot.until_active()
+        robot.until_fault('silent_input')  # counted once, before any test counts
         yield Live(robot, node)
         assert 'Traceback' not in node.said()
+
+
+def test_a_silent_odom_in_or_depth_in_is_told_of(live):
+    """While it lasts, and counted once; broken messages are no reason to fall silent about it."""
+    robot = live.robot
+    robot.listen('silence', DiagnosticArray, '/diagnostics')
+    words = 'no depth_in that can be used ever on /depth_in'
+    robot.until(
+        lambda: any(words in heard[0].status[0].message for heard in list(robot.heard['silence'].values())),
+        'a diagnostic',
+    )
+    live.see()
+    live.settle()
+    assert robot.fault('silent_input') == 1
 
 
 def test_a_silent_camera_is_told_of(live):
@@ -114,6 +130,17 @@ def test_a_silent_camera_is_told_of(live):
         ),
         'a diagnostic',
     )
+    other = Session('other')  # a participant has one type for a topic
+    other.node.create_publisher(CompressedImage, 'image', BEST_EFFORT)
+    robot.until(
+        lambda: any(
+            'published as sensor_msgs/msg/CompressedImage, and image_transport' in messages[0].status[0].message
+            for messages in list(robot.heard['diagnostics'].values())
+        ),
+        'the other type',
+    )
+    other.close()
+    robot.until(lambda: robot.node.count_publishers('/image') == 1, 'it is gone')
     live.see()
     live.settle()
     assert 'no image' not in list(robot.heard['diagnostics'].values())[-1][0].status[0].message

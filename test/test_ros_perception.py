@@ -16,8 +16,11 @@ from ros_bench import NEVER, SIZE, START_NS, STEP_NS, Bench, info, pose
 from ros_robot import image_message, map_of, points_of, scene
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
+from evict3r_ros import geometry
 from evict3r_ros.network import load_network
+from evict3r_ros.ros.messages.conversions import transform_from_pose
 from evict3r_ros.ros.perception.camera_model import names_rectified_images
+from evict3r_ros.ros.perception.faults import FrameRefused
 from evict3r_ros.ros.perception.scale_inputs import ScaleInputs
 from evict3r_ros.ros.settings import parameters
 
@@ -172,6 +175,9 @@ def test_a_projection_matrix_of_something_else_is_told_and_left_out(bench, P):
         ('/left/image_rect_color', True),
         ('/zed/zed_node/rgb/color/rect/image', True),
         ('/cam/rectified/image/compressed', True),
+        ('/camera/infra1/image_rect_raw', True),
+        ('/camera/image_undistorted', True),
+        ('/rectify_node/image', False),
         ('/camera/image_raw', False),
         ('/direct/image', False),
         ('/unrectified/image', False),
@@ -315,3 +321,50 @@ def test_an_image_without_a_frame_is_answered(bench):
     answer = bench.see(0, frame='')
     assert answer.depth.header.frame_id == '' and answer.transform.child_frame_id == 'base_link'
     assert 'name no frame' in bench.told[0]
+
+
+def sixteen_bits(index: int, low: float, high: float):
+    """Return the scene as mono16 whose counts go from low to high."""
+    counts = (low + scene(index, SIZE)[..., 0] * ((high - low) / 255.0)).astype(np.uint16)
+    message = image_message(scene(index, SIZE), START_NS + index * STEP_NS)
+    message.encoding, message.step = 'mono16', 2 * SIZE[1]
+    message.data = type(message.data)('B', counts.tobytes())
+    return message
+
+
+@pytest.mark.parametrize(('low', 'high'), [(7800, 8200), (0, 1023), (500, 4095), (0, 65535)])
+def test_a_thermal_camera_is_answered_with_its_contrast_stretched(bench, low, high):
+    for index in range(3):
+        answer = bench.perception.process(sixteen_bits(index, low, high), NEVER)
+        seen = np.frombuffer(answer.rgb.data, np.uint8)
+        assert np.percentile(seen, 95) - np.percentile(seen, 5) > 150
+    assert bench.told == []
+
+
+def test_sixteen_bits_without_contrast_are_still_blank(bench):
+    with pytest.raises(FrameRefused) as caught:
+        bench.perception.process(sixteen_bits(0, 8000, 8004), NEVER)
+    assert caught.value.kind == 'blank_image'
+
+
+def test_an_encoding_that_leaves_its_colours_open_is_answered_and_told_once(bench):
+    for index in range(3):
+        message = image_message(scene(index, SIZE), START_NS + index * STEP_NS)
+        message.encoding = '8UC3'
+        answer = bench.perception.process(message, NEVER)
+    plain = image_message(scene(2, SIZE), START_NS + 3 * STEP_NS)
+    plain.encoding = 'bgr8'
+    np.testing.assert_array_equal(answer.rgb.data, bench.perception.process(plain, NEVER).rgb.data)
+    assert len(bench.told) == 1 and '8UC3' in bench.told[0] and 'bgr8' in bench.told[0]
+    assert bench.faults.counts() == {'encoding_assumed': 1}
+
+
+def test_a_camera_frame_with_the_axes_of_a_body_is_told_of_once(bench):
+    header = image_message(scene(0, SIZE), 0).header
+    header.frame_id = 'base_link'
+    bench.static.update([transform_from_pose(geometry.transform(np.eye(3), np.ones(3)), header, 'camera_link')])
+    for index in range(3):
+        bench.see(index, frame='camera_link')
+    assert bench.faults.counts() == {'not_optical': 1} and 'points up' in bench.perception.axes_doubt
+    bench.see(3, frame='cam0')
+    assert bench.perception.axes_doubt == ''

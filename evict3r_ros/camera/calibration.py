@@ -21,6 +21,8 @@ _LARGEST = 1e6
 """Pixels: numbers of a camera matrix beyond are broken."""
 _LEAST_FOCAL, _MOST_FOCAL = 0.2, 5.0
 """Of P over that of K: beyond, the rectified image would show next to nothing."""
+_MOST_MOVED = 0.2
+"""Of the image's sides, from the centre of K to that of P."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,16 @@ class Calibration:
 
         A driver that shrinks or crops images may also say the size that it sends, with K for that.
         """
+        if not all(self.size):
+            assumed = f'it has no size, and is taken for that of images of {size[1]} x {size[0]} pixels'
+            return replace(
+                self, size=size, window=WHOLE_SENSOR, assumed='; '.join(filter(None, (self.assumed, assumed)))
+            )
         (down, across), (top, left) = self.window.binning, self.window.offset
         height, width = (region or whole for region, whole in zip(self.window.region, self.size, strict=True))
-        if self.window == WHOLE_SENSOR or (height // down, width // across) != size:
+        # Sizes that binning does not divide are rounded either way.
+        is_window = abs(height / down - size[0]) < 1.0 and abs(width / across - size[1]) < 1.0
+        if self.window == WHOLE_SENSOR or not is_window:
             return replace(self, window=WHOLE_SENSOR) if self.size == size else None
         # A pixel's centre is that of the sensor pixels in it.
         shift = np.array(
@@ -82,11 +91,13 @@ class Calibration:
     def of_rectified_images(self) -> Calibration:
         """Return the calibration of what somebody else has rectified by this one: P is its K, and nothing distorts."""
         P = np.reshape(self.P, (3, 4))[:, :3]
-        K = P.ravel().tolist() if P.any() and not self.foreign_P() else self.K
-        return replace(self, K=tuple(K), D=(), P=(0.0,) * 12)
+        foreign = self.foreign_P()
+        K = P.ravel().tolist() if P.any() and not foreign else self.K
+        assumed = '; '.join(filter(None, (self.assumed, foreign and f'{foreign}: K is used instead')))
+        return replace(self, K=tuple(K), D=(), P=(0.0,) * 12, assumed=assumed)
 
     def foreign_P(self) -> str:
-        """Return why P cannot be that of these images, '' if it can: it is set, and contradicts K."""
+        """Return why P cannot be that of these images once rectified, '' if it can: it is set, and contradicts K."""
         P, K = np.reshape(self.P, (3, 4))[:, :3], np.reshape(self.K, (3, 3))
         if not P.any() or not is_camera_matrix(K):
             return ''
@@ -99,7 +110,17 @@ class Calibration:
         scale = ratios.mean()
         alike = np.abs(np.concatenate([ratios, centres]) / scale - 1.0).max() < _SAME_RATIO
         # A wider or narrower view keeps its centre; where that shrinks as well, the whole image is another.
-        return f'P is of images {scale:.2g} times as large' if alike and abs(scale - 1.0) > 2 * _SAME_RATIO else ''
+        if alike and abs(scale - 1.0) > 2 * _SAME_RATIO:
+            return f'P is of images {scale:.2g} times as large'
+        moved = np.abs(P[:2, 2] - K[:2, 2]) / np.maximum((self.size[1], self.size[0]), 1)
+        return 'the centre of P is not that of the images' if moved.max() > _MOST_MOVED else ''
+
+    def needless_P(self) -> str:
+        """Return why P would only shrink or crop these images, '' if there is something to rectify or P is K."""
+        P, K = np.reshape(self.P, (3, 4))[:, :3], np.reshape(self.K, (3, 3))
+        if any(self.D) or not P.any() or np.abs(P[:2] - K[:2]).max() <= _SAME_RATIO * K[0, 0]:
+            return ''
+        return 'P differs from K, and without distortion there is nothing to rectify'
 
     def pixels_apart(self, other: Calibration) -> float:
         """Return by how many pixels at most the two place what is seen differently, before and after rectification."""

@@ -15,7 +15,7 @@ from evict3r_ros.camera.calibration import Calibration, is_camera_matrix
 from evict3r_ros.camera.lens import COEFFICIENTS, EQUIDISTANT
 
 _LEAST_SEEN = 0.1
-"""Share of a rectified image that must show something, or P is not of this camera."""
+"""Share of a rectified image that must show something, or P is not of this camera, or D of no lens."""
 
 
 class Rectifier:
@@ -23,7 +23,8 @@ class Rectifier:
 
     K: (3, 3) camera matrix of the rectified image. valid: (h, w) bool, False where the rectified image shows
     nothing the camera saw, or None where all of it is valid. assumed: what had to be, in words: K stands in for a P
-    that contradicts it. Raises ValueError for a calibration that cannot be.
+    that contradicts it, and a D that leaves nothing of the image is left out. Raises ValueError for a calibration that
+    cannot be.
     """
 
     def __init__(self, calibration: Calibration) -> None:
@@ -33,16 +34,21 @@ class Rectifier:
             raise ValueError(f'K = {K.ravel().tolist()} is not a camera matrix')
         P = np.array(calibration.P, np.float64).reshape(3, 4)[:, :3]
         D = _coefficients(calibration)
-        foreign = calibration.foreign_P()
+        foreign = calibration.foreign_P() or calibration.needless_P()
         self.K = P if P.any() and not foreign else K
         self._map(K, D)
-        if self.valid is not None and self.valid.mean() < _LEAST_SEEN and not np.array_equal(self.K, K):
-            foreign = f'with P a rectified image shows {100 * self.valid.mean():.0f} % of what the camera sees'
+        if self._shows_nothing() and not np.array_equal(self.K, K):
+            foreign = 'with P a rectified image shows next to nothing of what the camera sees'
             self.K = K
             self._map(K, D)
-        if self.valid is not None and not self.valid.any():
-            raise ValueError(f'calibration of {calibration.model} maps every pixel outside the image')
-        self.assumed = f'{foreign}: K is used instead' if foreign else ''
+        assumed = [f'{foreign}: K is used instead'] if foreign else []
+        if self._shows_nothing():
+            assumed.append('its distortion maps the image outside of itself: the image is taken for undistorted')
+            self._map(K, np.zeros_like(D))
+        self.assumed = '; '.join(assumed)
+
+    def _shows_nothing(self) -> bool:
+        return self.valid is not None and bool(self.valid.mean() < _LEAST_SEEN)
 
     def _map(self, K: np.ndarray, D: np.ndarray) -> None:
         """Compute where each pixel of the rectified image comes from."""

@@ -16,7 +16,7 @@ from evict3r_ros.errors import MessageError, UserError
 from evict3r_ros.geometry import matrix_from_quaternion, transform, transform_points
 from evict3r_ros.io.bag import BagReader, header_stamp_ns
 from evict3r_ros.io.contact_sheet import SheetRow
-from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_of, rgb_by_opencv
+from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, encoding_name, pixels_of, rgb_by_opencv
 from evict3r_ros.io.frame_tree import FrameTree
 from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE, TF
 from evict3r_ros.io.ply import VoxelCloud
@@ -128,10 +128,10 @@ def image_array(message: Any) -> np.ndarray:
     try:
         if message.encoding == '32FC1':
             return pixels_of(message, DEPTH_ENCODINGS)
-        pixels = pixels_of(message, COLOUR_ENCODINGS)
+        pixels, encoding = pixels_of(message, COLOUR_ENCODINGS), encoding_name(message.encoding, COLOUR_ENCODINGS)
     except MessageError as error:
         raise UserError(f'images of encoding {message.encoding!r} cannot be shown: {error}') from error
-    return pixels if message.encoding == 'mono8' else rgb_by_opencv(pixels, message.encoding)
+    return pixels if encoding == 'mono8' else rgb_by_opencv(pixels, encoding)
 
 
 def write_trajectory(path: str | Path, recorded: BagReader, topics: AnswerTopics) -> int:

@@ -24,6 +24,10 @@ class Encoding:
     """Numpy's name of a channel's type, without its byte order."""
     to_rgb: int | None = None
     """OpenCV's code of the conversion to RGB; None where it is RGB, or no colour."""
+    chroma_rows: float = 0.0
+    """How many rows of interleaved colour lie behind each row of brightness; 0 where both are in one pixel."""
+    assumed: str = ''
+    """What its name leaves open, and is taken for."""
 
 
 # The first pair of letters in OpenCV's names is that of the second row, from the second pixel on.
@@ -33,6 +37,8 @@ _BAYER = {
     'gbrg': cv2.COLOR_BayerGR2RGB,
     'grbg': cv2.COLOR_BayerGB2RGB,
 }
+_NV24 = np.array([[1.164, 0.0, 1.596], [1.164, -0.392, -0.813], [1.164, 2.017, 0.0]], np.float32)
+"""RGB of Y - 16, U - 128, V - 128: ITU-R BT.601 in studio range, as OpenCV has it for its other YUV codes."""
 _COLOUR = {
     'rgb': (3, None),
     'bgr': (3, cv2.COLOR_BGR2RGB),
@@ -53,6 +59,17 @@ COLOUR_ENCODINGS: dict[str, Encoding] = {
     'uyvy': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_UYVY),
     'yuv422_yuy2': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_YUYV),
     'yuyv': Encoding(2, 'u1', cv2.COLOR_YUV2RGB_YUYV),
+    # A plane of brightness and behind it one of colour, for 2 x 2 pixels (nv12, nv21) or for each (nv24).
+    'nv12': Encoding(1, 'u1', cv2.COLOR_YUV2RGB_NV12, 0.5),
+    'nv21': Encoding(1, 'u1', cv2.COLOR_YUV2RGB_NV21, 0.5),
+    'nv24': Encoding(1, 'u1', None, 2.0),
+    # What cv_bridge makes of a cv::Mat or an array without being told more.
+    '8UC1': Encoding(1, 'u1', cv2.COLOR_GRAY2RGB, assumed='mono8'),
+    '8UC3': Encoding(3, 'u1', cv2.COLOR_BGR2RGB, assumed='bgr8, the order of OpenCV'),
+    '8UC4': Encoding(4, 'u1', cv2.COLOR_BGRA2RGB, assumed='bgra8, the order of OpenCV'),
+    '16UC1': Encoding(1, 'u2', cv2.COLOR_GRAY2RGB, assumed='mono16; a depth image belongs on depth_in'),
+    '16UC3': Encoding(3, 'u2', cv2.COLOR_BGR2RGB, assumed='bgr16, the order of OpenCV'),
+    '16UC4': Encoding(4, 'u2', cv2.COLOR_BGRA2RGB, assumed='bgra16, the order of OpenCV'),
 }
 """What a colour or grey image may be."""
 
@@ -60,19 +77,30 @@ DEPTH_ENCODINGS = {'16UC1': Encoding(1, 'u2'), 'mono16': Encoding(1, 'u2'), '32F
 """What a depth image may be (REP-118): integers are millimetres, floats metres."""
 
 
+def encoding_name(written: str, encodings: dict[str, Encoding]) -> str:
+    """Return the name in `encodings` that a message means, whatever its case. Raises MessageError for others."""
+    for name in (written, written.lower(), written.upper()):
+        if name in encodings:
+            return name
+    raise MessageError(f'encoding {written[:40]!r} is not supported (known: {", ".join(encodings)})')
+
+
 def pixels_of(message: Any, encodings: dict[str, Encoding]) -> np.ndarray:
     """Return the pixels of an Image as (h, w) or (h, w, channels), in this machine's byte order.
 
-    They share the message's memory where they can, which is where rows have no padding and bytes their order. Raises
-    MessageError with the reason when the encoding is not one of `encodings` or the sizes don't agree with each other.
+    They share the message's memory where they can, which is where rows have no padding and bytes their order. Rows of
+    colour that lie behind those of brightness are rows of the answer. Raises MessageError with the reason when the
+    encoding is not one of `encodings` or the sizes don't agree with each other.
     """
-    encoding = encodings.get(message.encoding)
-    if encoding is None:
-        raise MessageError(f'encoding {message.encoding[:40]!r} is not supported (known: {", ".join(encodings)})')
+    encoding = encodings[encoding_name(message.encoding, encodings)]
     height, width, step = message.height, message.width, message.step
     check_size(height, width)
-    if encoding.channels == 2 and width % 2:
+    if (encoding.channels == 2 or encoding.chroma_rows == 0.5) and width % 2:
         raise MessageError(f'{message.encoding} has pixels in pairs, but a row has {width}')
+    if encoding.chroma_rows:
+        height = _planar_rows(message, encoding.chroma_rows)
+        if height % 3:
+            raise MessageError(f'{message.encoding} has rows in pairs, but the image has {message.height}')
     item = np.dtype(encoding.dtype).itemsize
     row = width * encoding.channels * item
     if step < row:
@@ -86,14 +114,30 @@ def pixels_of(message: Any, encodings: dict[str, Encoding]) -> np.ndarray:
     return rows if encoding.channels == 1 else rows.reshape(height, width, encoding.channels)
 
 
+def _planar_rows(message: Any, chroma_rows: float) -> int:
+    """Return the rows of both planes: some drivers give these as the height, others, as they should, the picture's."""
+    rows = round(message.height * (1.0 + chroma_rows))
+    return int(message.height) if len(message.data) == message.height * message.step else rows
+
+
 def rgb_by_opencv(pixels: np.ndarray, encoding: str) -> np.ndarray:
-    """Return pixels of one of COLOUR_ENCODINGS as (h, w, 3) uint8 RGB.
+    """Return pixels of one of COLOUR_ENCODINGS, as `pixels_of` has them, as (h, w, 3) uint8 RGB.
 
     The whole range of 16 bits is white, as in cv_bridge: a camera of 12 bits has to fill it or comes out dark.
     """
-    code = COLOUR_ENCODINGS[encoding].to_rgb
-    rgb = pixels if code is None else cv2.cvtColor(pixels, code)
+    layout = COLOUR_ENCODINGS[encoding]
+    if layout.chroma_rows == 2.0:
+        return _rgb_from_nv24(pixels)
+    rgb = pixels if layout.to_rgb is None else cv2.cvtColor(pixels, layout.to_rgb)
     return rgb if rgb.dtype == np.uint8 else cv2.convertScaleAbs(rgb, alpha=255.0 / 65535.0)
+
+
+def _rgb_from_nv24(rows: np.ndarray) -> np.ndarray:
+    height, width = len(rows) // 3, rows.shape[1]
+    chroma = rows[height:].reshape(height, width, 2)
+    yuv = np.dstack([rows[:height], chroma]).astype(np.float32)
+    rgb = cv2.transform(yuv - np.array([16, 128, 128], np.float32), _NV24)
+    return np.asarray(rgb.clip(0, 255).round().astype(np.uint8))
 
 
 def check_size(height: int, width: int) -> None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 
@@ -14,12 +16,44 @@ _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8'
 _JPEG_END = b'\xff\xd9'
 _PADDING = 1024  # what drivers append to a JPEG at most
+_OTHERS = {
+    'compressedDepth': ('compresseddepth', 'rvl'),
+    'Theora': ('theora',),
+    'H.264': ('h264', 'x264', 'avc'),
+    'H.265': ('h265', 'hevc', 'x265'),
+    'AV1': ('av1',),
+    'VP8 or VP9': ('vp8', 'vp9'),
+    'FFmpeg': ('ffmpeg',),
+    'zstd': ('zstd', 'zlib', 'lz4'),
+    'Draco': ('draco',),
+    'JPEG XL': ('jxl', 'jpegxl'),
+    'JPEG 2000': ('jp2', 'jpeg2000'),
+    'WebP': ('webp',),
+    'AVIF': ('avif',),
+    'TIFF': ('tiff', 'tif'),
+    'QOI': ('qoi',),
+    'BMP': ('bmp',),
+}
+_SIGNATURES = {
+    b'\x28\xb5\x2f\xfd': 'zstd',
+    b'\x00\x00\x00\x01': 'H.264 or H.265',
+    b'\x00\x00\x01': 'H.264 or H.265',
+    b'DRACO': 'Draco',
+    b'OggS': 'Theora',
+    b'RIFF': 'WebP',
+    b'II*\x00': 'TIFF',
+    b'MM\x00*': 'TIFF',
+    b'BM': 'BMP',
+}
+"""What the bytes of other kinds begin with."""
 
 
-def decode(data: np.ndarray) -> np.ndarray:
-    """Return the image in JPEG or PNG bytes (n,) uint8 as (h, w, 3) uint8 RGB; raises MessageError with the reason.
+def decode(data: np.ndarray, written: str = '') -> tuple[np.ndarray, str]:
+    """Return the image in JPEG or PNG bytes (n,) uint8 as pixels, and their encoding, one of COLOUR_ENCODINGS.
 
-    The bytes say what they are; `format` is free text that image_transport and drivers fill differently.
+    The bytes say what they are. written: the message's `format`, free text that image_transport and drivers fill
+    differently ('bayer_rggb8; jpeg compressed '): it is asked only whether one channel is a Bayer mosaic, and for the
+    name of what is neither JPEG nor PNG. Raises MessageError with the reason.
     """
     # What OpenCV would do first is to allocate what the headers say, be it gigabytes.
     head = data[: len(_PNG)].tobytes()
@@ -28,15 +62,36 @@ def decode(data: np.ndarray) -> np.ndarray:
     elif head.startswith(_JPEG):
         check_size(*_jpeg_size(data))
     else:
-        raise MessageError(f'compressed image ({data.size} bytes) is neither JPEG nor PNG')
+        raise MessageError(f'compressed image ({data.size} bytes) is {_kind(head, written)}')
     # IGNORE_ORIENTATION: an EXIF turn would move pixels away from where camera_info says they are.
     try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise MessageError(f'compressed image cannot be decoded: {error.err}') from error
-    if bgr is None:
+    if pixels is None:
         raise MessageError(f'compressed image ({data.size} bytes) cannot be decoded')
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    bits = 8 * pixels.itemsize
+    pattern = re.search(r'bayer_(rggb|bggr|gbrg|grbg)', written.lower())
+    if pattern is not None and pixels.ndim == 3 and _is_grey(pixels):
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    if pixels.ndim == 3:
+        return pixels, f'bgr{bits}'
+    return pixels, f'mono{bits}' if pattern is None else f'{pattern[0]}{bits}'
+
+
+def _is_grey(bgr: np.ndarray) -> bool:
+    """Return whether all channels are the same: one channel that an encoder wrote three times."""
+    return bool((bgr == bgr[..., :1]).all())
+
+
+def _kind(head: bytes, written: str) -> str:
+    """Return what an image that is neither JPEG nor PNG is, as far as its format or its first bytes say."""
+    words = set(re.findall(r'[a-z0-9]+', written.lower()))
+    kind = next((name for name, signs in _OTHERS.items() if words.intersection(signs)), '')
+    kind = kind or next((name for start, name in _SIGNATURES.items() if head.startswith(start)), '')
+    if not kind:
+        return f'neither JPEG nor PNG (its format says {written[:60]!r})'
+    return f'{kind}, and neither JPEG nor PNG: let image_transport republish it as raw, or the driver send JPEG'
 
 
 def _png_size(data: np.ndarray) -> tuple[int, int]:

@@ -34,8 +34,9 @@ from std_msgs.msg import Header
 
 from evict3r_ros.camera.calibration import Calibration, SensorWindow
 from evict3r_ros.camera.lens import distortion_of
+from evict3r_ros.camera.tone import SteadyTone
 from evict3r_ros.errors import MessageError
-from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, pixels_of
+from evict3r_ros.io.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, encoding_name, pixels_of
 from evict3r_ros.io.stamps import NANOSECONDS
 from evict3r_ros.odometry.integrator import OdometryState
 from evict3r_ros.ros.messages.compressed import decode
@@ -50,24 +51,33 @@ FARTHEST = 1e9  # metres: positions beyond are broken messages
 MOST_COEFFICIENTS = 14  # of any of OpenCV's distortion models; K and P have fewer numbers
 
 
-def rgb_from_image(message: Image) -> np.ndarray:
+def rgb_from_image(message: Image, tone: SteadyTone | None = None) -> np.ndarray:
     """Return the pixels of a raw image as (height, width, 3) uint8 RGB.
 
-    The array may share the message's memory (rgb8 without padding costs nothing). Raises MessageError with the reason
-    when the encoding is not one of COLOUR_ENCODINGS or the message's sizes don't agree with each other.
+    The array may share the message's memory (rgb8 without padding costs nothing). tone: makes 8 bits of 16; without
+    it, the whole range of 16 bits is white. Raises MessageError with the reason when the encoding is not one of
+    COLOUR_ENCODINGS or the message's sizes don't agree with each other.
     """
-    pixels = pixels_of(message, COLOUR_ENCODINGS)
+    return _rgb(pixels_of(message, COLOUR_ENCODINGS), encoding_name(message.encoding, COLOUR_ENCODINGS), tone)
+
+
+def rgb_from_compressed(message: CompressedImage, tone: SteadyTone | None = None) -> np.ndarray:
+    """Return a JPEG or PNG image as (height, width, 3) uint8 RGB, as `rgb_from_image` does.
+
+    Raises MessageError, with the name of what it is, when it cannot be decoded.
+    """
+    return _rgb(*decode(np.frombuffer(message.data, np.uint8), message.format), tone)
+
+
+def _rgb(pixels: np.ndarray, encoding: str, tone: SteadyTone | None) -> np.ndarray:
+    if tone is not None and pixels.dtype == np.uint16:
+        is_grey = pixels.ndim == 2 and not encoding.startswith('bayer')
+        pixels, encoding = tone.grey(pixels) if is_grey else tone.colour(pixels), encoding.replace('16', '8')
     try:
-        return rgb_from_pixels(pixels, message.encoding)
+        return rgb_from_pixels(pixels, encoding)
     except (cv2.error, RuntimeError) as error:  # the latter is cv_bridge's
-        raise MessageError(
-            f'image of {message.width} x {message.height} pixels of {message.encoding} cannot be converted: {error}'
-        ) from error
-
-
-def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
-    """Return a JPEG or PNG image as (height, width, 3) uint8 RGB; raises MessageError when it cannot be decoded."""
-    return decode(np.frombuffer(message.data, np.uint8))
+        height, width = pixels.shape[:2]
+        raise MessageError(f'image of {width} x {height} pixels of {encoding} cannot be converted: {error}') from error
 
 
 def depth_from_image(message: Image) -> np.ndarray:

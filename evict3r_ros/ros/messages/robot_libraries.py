@@ -28,14 +28,16 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from evict3r_ros import geometry
-from evict3r_ros.io.encodings import rgb_by_opencv
+from evict3r_ros.io.encodings import COLOUR_ENCODINGS, rgb_by_opencv
 
 _NAMES_BEFORE_IRON = {'uyvy': 'yuv422', 'yuyv': 'yuv422_yuy2'}
 
 
 def rgb_from_pixels(pixels: np.ndarray, encoding: str) -> np.ndarray:
     """Return pixels of one of COLOUR_ENCODINGS as (h, w, 3) uint8 RGB; what is RGB already is not copied."""
-    convert = _cv_bridge() if encoding != 'rgb8' else None
+    layout = COLOUR_ENCODINGS[encoding]
+    is_ours = encoding == 'rgb8' or layout.chroma_rows or layout.assumed  # no colour to cv_bridge, or not the same one
+    convert = None if is_ours else _cv_bridge()
     if convert is not None:
         try:
             return convert(pixels, _NAMES_BEFORE_IRON.get(encoding, encoding), 'rgb8')

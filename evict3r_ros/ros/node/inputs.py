@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from nav_msgs.msg import Odometry
@@ -12,15 +11,15 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from evict3r_ros.io.stamps import nanoseconds
+from evict3r_ros.ros.messages.message_types import message_name
 from evict3r_ros.ros.node import qos
+from evict3r_ros.ros.node.silence import SilenceWatch
 from evict3r_ros.ros.perception.faults import Faults
 from evict3r_ros.ros.perception.perception import Perception
 from evict3r_ros.ros.perception.scale_inputs import ScaleInputs
 from evict3r_ros.ros.perception.stamps import CLOCK_JUMP_NS
 from evict3r_ros.ros.perception.transforms import StaticTransforms
 from evict3r_ros.ros.settings.parameters import Settings
-
-SILENCE_S = 3.0  # without images, before it is told
 
 
 class Inputs:
@@ -40,18 +39,24 @@ class Inputs:
     ) -> None:
         self._node, self._faults, self._offer = node, faults, offer
         compressed = settings.image_transport == 'compressed'
+        self._image_kind = CompressedImage if compressed else Image
         self.image_topic = node.resolve_topic_name('image/compressed' if compressed else 'image')
-        self._newest_ns = 0
-        self._arrived = self._began = time.monotonic()
+        self._newest_ns = self._images = 0
         self._most_publishers = 1
         self._subscriptions = []
         scale = ScaleInputs(perception.scale, transforms, settings.frames_base, faults)
         topics = [(CameraInfo, 'camera_info', perception.camera.on_camera_info)]
+        self._image_silence = SilenceWatch('image', self.image_topic, lambda: self._images)
+        self._scale_silence: SilenceWatch | None = None
         if settings.scale_source == 'odometry':
             topics.append((Odometry, 'odom_in', scale.on_odometry))
         if settings.scale_source == 'depth':
             topics.append((Image, 'depth_in', scale.on_depth))
-        topics.append((CompressedImage if compressed else Image, self.image_topic, self._on_image))
+        if settings.scale_source in ('odometry', 'depth'):
+            _, name, _ = topics[-1]
+            resolved = node.resolve_topic_name(name)
+            self._scale_silence = SilenceWatch(f'{name} that can be used', resolved, lambda: scale.used)
+        topics.append((self._image_kind, self.image_topic, self._on_image))
         try:
             for kind, topic, callback in topics:
                 self._subscriptions.append(qos.subscribe_to(node, kind, topic, callback, qos.sensor()))
@@ -67,12 +72,20 @@ class Inputs:
         return stamp_ns - self._newest_ns > CLOCK_JUMP_NS
 
     def conditions(self) -> list[str]:
-        """Return what is wrong at the moment, in words; several publishers are counted when there are more of them."""
+        """Return what is wrong at the moment, in words.
+
+        An odom_in or depth_in that is silent is counted when that begins, several publishers when there are more.
+        """
         wrong = []
-        silent = time.monotonic() - self._arrived
-        if silent > SILENCE_S:
-            ever = 'no image' if self._arrived != self._began else 'no image ever'
-            wrong.append(f'{ever} on {self.image_topic} for {silent:.0f} s')
+        silence, _ = self._image_silence.update()
+        if silence:
+            wrong.append(f'{silence}{self._other_types()}')
+        if self._scale_silence is not None:
+            silence, is_new = self._scale_silence.update()
+            if silence:
+                wrong.append(f'{silence}: without it nothing becomes metric')
+            if is_new:
+                self._faults.count('silent_input', wrong[-1])
         publishers = self._node.count_publishers(self.image_topic)
         if publishers > 1:
             text = f'{publishers} publishers on {self.image_topic}: two cameras in one stream make no sense'
@@ -82,6 +95,15 @@ class Inputs:
         self._most_publishers = max(1, publishers)
         return wrong
 
+    def _other_types(self) -> str:
+        """Return, in words, as what the image topic is published that this node does not read there; '' if nothing."""
+        offers = self._node.get_publishers_info_by_topic(self.image_topic)
+        ours = message_name(self._image_kind)
+        others = sorted({offer.topic_type for offer in offers} - {ours})
+        if not others:
+            return ''
+        return f': it is published as {", ".join(others)}, and image_transport asks for {ours}'
+
     def close(self) -> None:
         """Unsubscribe."""
         for subscription in self._subscriptions:
@@ -90,5 +112,5 @@ class Inputs:
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._newest_ns = nanoseconds(message.header.stamp) or self._newest_ns
-        self._arrived = time.monotonic()
+        self._images += 1
         self._offer(message)

@@ -66,7 +66,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._static = StaticTransforms()
         self._movers = OtherMovers()
         self._timer: Timer | None = None  # parameters are judged from their declaration on
-        self._listener = listen(self, self._static, self.default_callback_group)
+        self._listeners = listen(self, self._static, self.default_callback_group)
         self.add_on_set_parameters_callback(self._on_parameters)
         parameters.declare(self)
         self._status = qos.publish_on(self, StreamStatus, '~/status', qos.output())
@@ -317,6 +317,5 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             wrong.append('UNTRAINED weights: the answers mean nothing')
         if perception.frozen:
             wrong.append('the images do not change')
-        if mount is not None and mount.problem:
-            wrong.append(mount.problem)
+        wrong += [problem for problem in (mount.problem if mount is not None else '', perception.axes_doubt) if problem]
         return wrong + configured.gate.conditions()

@@ -26,11 +26,14 @@ _SAME_PIXELS = 0.05
 _RESTART_SHARE = 0.01
 """Of the image's width: things that have moved by more than that since a stream began are seen by another camera."""
 _MOST_TOLD = 32
-_RECTIFIED = re.compile(r'(?<![a-z])(image_)?rect(ified)?(?![a-z])')
+_RECTIFIED = re.compile(r'(?<![a-z])(rect(ified)?|undist(orted)?)(?![a-z])')
 
 
 def names_rectified_images(topic: str) -> bool:
-    """Return whether a topic's name says that its images are rectified: image_rect, image_rect_color, rect/image."""
+    """Return whether a topic's name says that its images are rectified.
+
+    As image_proc, ZED and RealSense have it: image_rect, image_rect_color, rect/image, image_rect_raw.
+    """
     return _RECTIFIED.search(topic.lower()) is not None
 
 

@@ -17,6 +17,7 @@ from evict3r_ros.kernels.device_errors import is_device_lost, is_out_of_memory
 # kind -> (whether it is an error and not a warning, what it is called in a diagnostic)
 KINDS = {
     'broken_image': (False, 'image messages that cannot be read'),
+    'encoding_assumed': (False, 'encodings that do not say what their pixels are'),
     'bad_stamp': (False, 'images whose stamp is zero, repeated or out of order'),
     'blank_image': (False, 'images without any contrast'),
     'frozen_image': (False, 'runs of identical images'),
@@ -25,8 +26,10 @@ KINDS = {
     'image_changed': (False, 'changes of image size or camera frame'),
     'calibration': (False, 'camera_info that cannot be used, or that changed'),
     'no_transform': (False, 'cameras without a static transform to the base'),
+    'not_optical': (False, 'camera frames that do not look like optical ones'),
     'second_parent': (True, 'frames that somebody else moves as well'),
     'two_publishers': (False, 'several publishers on one input topic'),
+    'silent_input': (False, 'an odom_in or depth_in that is silent'),
     'broken_input': (False, 'odom_in or depth_in messages that cannot be used'),
     'not_finite': (True, 'answers of the network that are not finite'),
     'out_of_memory': (True, 'frames for which the device had no memory'),

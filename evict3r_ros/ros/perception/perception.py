@@ -31,6 +31,8 @@ from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.ros.messages import conversions
 from evict3r_ros.ros.perception.camera_model import CameraModel, names_rectified_images
 from evict3r_ros.ros.perception.faults import Faults, FrameRefused
+from evict3r_ros.ros.perception.image_reader import ImageReader
+from evict3r_ros.ros.perception.optical_frame import doubt_about_axes
 from evict3r_ros.ros.perception.stamps import StampOrder
 from evict3r_ros.ros.perception.transforms import Mount, StaticTransforms, find_mount
 from evict3r_ros.ros.settings.parameters import Settings
@@ -124,6 +126,8 @@ class Perception:
         )
         self._mounted: _Mounted | None = None
         self.frozen = False
+        self.axes_doubt = ''
+        """Why the camera's frame does not look like an optical one, '' if it does."""
         self._last_cloud: PointCloud2 | None = None
         self._stream, self._transforms, self._faults = stream, transforms, faults
         self._wants, self._expects_info, self._record = wants, expects_info, record
@@ -154,9 +158,10 @@ class Perception:
         self._stream.reset()
         self.scale.restart()
         self._mounted = None
-        self.frozen = False
+        self.frozen, self.axes_doubt = False, ''
         self._view: _View | None = None
         self._stamps = StampOrder()
+        self._reader = ImageReader(lambda text: self._faults.count('encoding_assumed', text))
         self._frozen_watch = health.FrozenWatch()
         self._waited_for: set[str] = set()
         self._mounted_by = -1  # version of the static transforms that the mount is from
@@ -178,8 +183,7 @@ class Perception:
         header = Header(stamp=message.header.stamp, frame_id=bare(message.header.frame_id))
         stamp_ns = nanoseconds(header.stamp)
         set_back = self._stamps.check(stamp_ns)
-        decode = conversions.rgb_from_image if isinstance(message, Image) else conversions.rgb_from_compressed
-        image = decode(message)
+        image = self._reader.read(message)
         self._check_image(image)
         mounted = self._follow_view(image.shape[:2], header.frame_id, set_back, cancelled)
         gap_s = self._stamps.accept(stamp_ns)
@@ -264,6 +268,10 @@ class Perception:
         self._mounted_by = transforms.version
         if len(self._waited_for) < MOST_FRAMES:
             self._waited_for.add(frame)
+        doubt = doubt_about_axes(frame, mount.base_from_camera if mount.from_tf else None)
+        if doubt and doubt != self.axes_doubt:
+            self._faults.count('not_optical', doubt)
+        self.axes_doubt = doubt
         if before is not None and not mount.differs(before.mount):
             return before
         if mount.problem:

@@ -20,6 +20,8 @@ class ScaleInputs:
 
     def __init__(self, scale: MetricScale, transforms: StaticTransforms, base: str, faults: Faults) -> None:
         self._scale, self._transforms, self._base, self._faults = scale, transforms, base, faults
+        self.used = 0
+        """How many messages could be used."""
 
     def on_odometry(self, message: Odometry) -> None:
         """Take in a pose, of the base or of a frame that static transforms join with it."""
@@ -34,6 +36,7 @@ class ScaleInputs:
             self._faults.count('broken_input', f'odom_in is not used: {error}')
             return
         self._scale.add_odometry(nanoseconds(message.header.stamp), matrix @ child_from_base)
+        self.used += 1
 
     def on_depth(self, message: Image) -> None:
         """Take in a depth image, registered to the camera's."""
@@ -43,3 +46,4 @@ class ScaleInputs:
             self._faults.count('broken_input', f'depth_in is not used: {error}')
             return
         self._scale.add_depth(nanoseconds(message.header.stamp), depth)
+        self.used += 1

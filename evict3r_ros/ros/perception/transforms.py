@@ -88,16 +88,25 @@ class StaticTransforms:
             return self._tree.root(frame)
 
 
-def listen(node: Node, transforms: StaticTransforms, group: CallbackGroup) -> Subscription[TFMessage]:
-    """Subscribe `transforms` to /tf_static on `node`; returns the subscription, to be destroyed with the node."""
+def listen(node: Node, transforms: StaticTransforms, group: CallbackGroup) -> list[Subscription[TFMessage]]:
+    """Subscribe `transforms` to /tf_static on `node`; returns the subscriptions, to be destroyed with the node."""
 
     def receive(message: TFMessage) -> None:
         for reason in transforms.update(message.transforms):
             node.get_logger().warning(reason)
 
-    # One broadcaster sends one message and is silent for ever: only transient local hears those from before.
-    qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    return node.create_subscription(TFMessage, '/tf_static', receive, qos, callback_group=group)
+    # One broadcaster sends one message and is silent for ever: only transient local hears those from before. A bag
+    # that is played without that quality is heard only by who does not ask for it.
+    return [
+        node.create_subscription(
+            TFMessage,
+            '/tf_static',
+            receive,
+            QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=durability),
+            callback_group=group,
+        )
+        for durability in (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE)
+    ]
 
 
 @dataclass(frozen=True)
