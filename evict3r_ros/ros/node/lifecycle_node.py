@@ -298,6 +298,8 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             wrong.append('UNTRAINED weights: the answers mean nothing')
         if perception.frozen:
             wrong.append('the images do not change')
+        elif self._active is not None and perception.tracking_state == StreamStatus.COASTING:
+            wrong.append('no usable image: the odometry says the last pose again')
         if mount is not None and mount.problem:
             wrong.append(mount.problem)
         if mount is not None and (parent := self._watch.other_parent()):

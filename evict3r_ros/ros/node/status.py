@@ -25,7 +25,7 @@ def status_message(
         latency_p50_ms=pace.latency_p50_ms,
         latency_p99_ms=pace.latency_p99_ms,
         is_metric=False,
-        scale=1.0,
+        scale=float('nan'),
         scale_stddev=float('nan'),
         faults=list(faulty),
         fault_counts=list(faulty.values()),
@@ -41,6 +41,8 @@ def status_message(
         message.tokens, message.budget = perception.stats.tokens, perception.stats.budget
         message.cache_bytes = perception.stats.cache_bytes
         scale = perception.scale.state
-        message.is_metric, message.scale, message.scale_stddev = scale.is_metric, scale.scale, scale.stddev
-        message.scale_source = scale.source
+        if scale.is_metric:
+            message.is_metric, message.scale, message.scale_stddev = True, scale.scale, scale.stddev
+            message.scale_source = scale.source
+        message.tracking_state = perception.tracking_state
     return message

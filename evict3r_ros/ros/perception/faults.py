@@ -18,11 +18,12 @@ from evict3r_ros.errors import UserError
 # kind -> (whether it is an error and not a warning, what it is called in a diagnostic)
 KINDS = {
     'broken_image': (False, 'image messages that cannot be read'),
-    'bad_stamp': (False, 'images whose stamp is zero, repeated or out of order'),
+    'bad_stamp': (False, 'images whose stamp is zero, negative, repeated, or not of its time'),
     'blank_image': (False, 'images without any contrast'),
     'frozen_image': (False, 'runs of identical images'),
     'image_gap': (False, 'gaps between images'),
     'clock_set_back': (False, 'clocks set back'),
+    'clock_set_forward': (False, 'clocks set forward'),
     'image_changed': (False, 'changes of image size or camera frame'),
     'calibration': (False, 'camera_info that cannot be used, or that changed'),
     'no_transform': (False, 'cameras without a static transform to the base'),

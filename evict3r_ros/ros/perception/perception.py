@@ -21,22 +21,22 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from evict3r_ros import geometry
-from evict3r_ros.camera import health
 from evict3r_ros.camera.rectify import Calibration
 from evict3r_ros.io.scene_record import SceneRecord
-from evict3r_ros.io.stamps import nanoseconds
+from evict3r_ros.io.stamps import NANOSECONDS, nanoseconds
+from evict3r_ros.msg import StreamStatus
 from evict3r_ros.odometry.integrator import OdometryIntegrator, OdometryState
 from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.ros.messages import conversions
 from evict3r_ros.ros.perception.camera_model import CameraModel
 from evict3r_ros.ros.perception.faults import Faults, FrameRefused
-from evict3r_ros.ros.perception.stamps import StampOrder
+from evict3r_ros.ros.perception.image_check import ImageCheck
+from evict3r_ros.ros.perception.stamps import Moment, StampOrder
 from evict3r_ros.ros.perception.transforms import Mount, StaticTransforms, find_mount
 from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.stream import Prediction, Stream, StreamStats
 
 STATS_PERIOD_S = 0.5  # StreamStats reads from the device, which stalls it: not for every frame
-FROZEN_AFTER = 30  # identical images in a row: a second of a usual camera
 MOST_FRAMES = 64  # names of camera frames that are remembered
 
 
@@ -53,6 +53,10 @@ class Answer:
     rgb: Image | None
     """None if nobody asked for it, like points."""
     points: PointCloud2 | None
+    moment: Moment
+    """When the image was taken."""
+    state: OdometryState
+    """What odometry and transform say, as arrays."""
     keep: Callable[[], None]
     """Adds the frame to what ~/save writes: to be called once the answer is published, because it takes its time."""
 
@@ -86,6 +90,8 @@ class _Maps:
 class Perception:
     """Turn images into answers with a stream. `process` belongs to one thread; the rest may be called from any.
 
+    `stamps` judges images as they arrive.
+
     faults: takes what goes wrong. wants(output): whether 'points' or 'rgb' are worth their time. expects_info():
     whether somebody publishes camera_info, so that the first image waits for it. record: what ~/save writes, or None.
     Raises UserError for settings of the scale that cannot be.
@@ -116,7 +122,6 @@ class Perception:
         )
         self.camera = CameraModel(lambda text: faults.count('calibration', text))
         self._mounted: _Mounted | None = None
-        self.frozen = False
         self._last_cloud: PointCloud2 | None = None
         self._stream, self._transforms, self._faults = stream, transforms, faults
         self._wants, self._expects_info, self._record = wants, expects_info, record
@@ -135,6 +140,24 @@ class Perception:
         mounted = self._mounted
         return None if mounted is None else mounted.odometry
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the camera shows the same bytes again and again."""
+        return self._check.frozen
+
+    @property
+    def tracking_state(self) -> int:
+        """Whether the odometry follows the camera: a constant of StreamStatus."""
+        if self._moment is None:
+            return int(StreamStatus.INITIALISING)
+        return int(StreamStatus.COASTING if self._coasting else StreamStatus.TRACKING)
+
+    def pause(self) -> None:
+        """Know that for a while no image will be processed, whatever the camera sees."""
+        self._coasting = True
+        if self.odometry is not None:
+            self.odometry.interrupt()
+
     def warm_up(self) -> None:
         """Run one frame that means nothing, so that the first real one does not pay for allocations."""
         width = self._stream.image_width
@@ -147,58 +170,63 @@ class Perception:
         self._stream.reset()
         self.scale.restart()
         self._mounted = None
-        self.frozen = False
+        self._check = ImageCheck(self._faults)
         self._view: _View | None = None
-        self._stamps = StampOrder()
-        self._frozen_watch = health.FrozenWatch()
+        self.stamps = StampOrder(self._faults)
+        self._moment: Moment | None = None  # of the last image that was answered
+        self._shift_ns = 0  # by how much the odometry knows that the clock was set forward
+        self._coasting = False
         self._waited_for: set[str] = set()
         self._mounted_by = -1  # version of the static transforms that the mount is from
         self._failed = False
         self._stats_at = 0.0
         self._reset_wanted.clear()
-        if self._record is not None:
-            self._record.restart()
+        self._restart_record()
 
     def ask_for_reset(self) -> None:
         """Let the next image begin a stream; the odometry goes on from its last pose."""
         self._reset_wanted.set()
 
-    def process(self, message: Image | CompressedImage, cancelled: threading.Event) -> Answer:
+    def coast(self, moment: Moment) -> Odometry | None:
+        """Return the last pose once more, less sure than it was, for an image of no use or in place of one.
+
+        None before the first answer, and where the clock has been set since the last one.
+        """
+        mounted, last = self._mounted, self._moment
+        if mounted is None or last is None or (moment.era, moment.shift_ns) != (last.era, self._shift_ns):
+            return None
+        state = mounted.odometry.coast(moment.stamp_ns)
+        if state is None:
+            return None
+        self._coasting = True
+        header = Header(frame_id=self.settings.frames_odom)
+        header.stamp.sec, header.stamp.nanosec = divmod(moment.stamp_ns, NANOSECONDS)
+        return conversions.odometry_from_state(state, header, mounted.mount.child)
+
+    def process(
+        self, message: Image | CompressedImage, cancelled: threading.Event, moment: Moment | None = None
+    ) -> Answer:
         """Return the answer to an image. Raises FrameRefused or ValueError, with the reason, for one of no use.
 
-        cancelled: set to end the waiting for transform and calibration that only a camera's first image does.
+        cancelled: set to end the waiting for transform and calibration that only a camera's first image does. moment:
+        what `stamps` said of it as it arrived; None if it arrives only now.
         """
-        stamp_ns = nanoseconds(message.header.stamp)
-        set_back = self._stamps.check(stamp_ns)
+        if moment is None:
+            moment = self.stamps.admit(nanoseconds(message.header.stamp), time.monotonic_ns())
+        set_back = self._moment is not None and moment.era != self._moment.era
         decode = conversions.rgb_from_image if isinstance(message, Image) else conversions.rgb_from_compressed
         image = decode(message)
-        self._check_image(image)
+        self._check.look_at(image)
         mounted = self._follow_view(image.shape[:2], message.header.frame_id, set_back, cancelled)
-        gap_s = self._stamps.accept(stamp_ns)
-        if gap_s:
-            self._faults.count('image_gap', f'no usable image for {gap_s:.1f} s by their stamps; the stream goes on')
+        self._follow_clock(mounted, moment)
         image = self.camera.rectify(image)
         prediction = self._predict(image)
         self.camera_frame = message.header.frame_id
         if time.monotonic() - self._stats_at > STATS_PERIOD_S:
             self.stats, self._stats_at = self._stream.stats(), time.monotonic()
-        return self._answer(mounted, prediction, image, message.header, stamp_ns)
-
-    def _check_image(self, image: np.ndarray) -> None:
-        height, width = image.shape[:2]
-        if not health.has_usable_shape(height, width):
-            raise FrameRefused('broken_image', f'an image of {width} x {height} pixels shows nothing')
-        contrast = health.contrast(image)
-        if contrast < health.LEAST_CONTRAST:
-            raise FrameRefused(
-                'blank_image',
-                f'an image without contrast (mean {image.mean():.0f}, deviation '
-                f'{contrast:.1f} of 255): is the lens covered, or the exposure wrong?',
-            )
-        repeats = self._frozen_watch.update(image)
-        if repeats == FROZEN_AFTER:
-            self._faults.count('frozen_image', f'{repeats} images in a row are the same: has the camera stopped?')
-        self.frozen = repeats >= FROZEN_AFTER
+        answer = self._answer(mounted, prediction, image, message.header, moment)
+        self._moment, self._coasting = moment, self._check.frozen
+        return answer
 
     def _predict(self, image: np.ndarray) -> Prediction:
         self._failed = True  # until it is known not to have
@@ -241,8 +269,9 @@ class Perception:
         self._stream.reset()
         self.scale.restart()
         mounted.odometry.restart(keep=not set_back)
-        if set_back and self._record is not None:
-            self._record.restart()
+        if set_back:
+            self._moment = None
+            self._restart_record()
         self._failed = False
         return mounted
 
@@ -265,13 +294,27 @@ class Perception:
         else:
             odometry, keep = before.odometry, mount.child == before.mount.child
             odometry.remount(mount.child_from_camera, mount.odom_from_child, keep=keep)
+            if not keep:
+                self._restart_record()
         self._mounted = mounted = _Mounted(mount, odometry)
         return mounted
 
+    def _restart_record(self) -> None:
+        """Let the record begin anew with the odometry: what it holds is of one frame."""
+        if self._record is not None:
+            self._record.restart()
+
+    def _follow_clock(self, mounted: _Mounted, moment: Moment) -> None:
+        """Tell the odometry what happened to time since the last answer."""
+        mounted.odometry.shift_clock(moment.shift_ns - self._shift_ns)
+        self._shift_ns = moment.shift_ns
+        if moment.after_gap:
+            mounted.odometry.interrupt()
+
     def _answer(
-        self, mounted: _Mounted, prediction: Prediction, image: np.ndarray, header: Header, stamp_ns: int
+        self, mounted: _Mounted, prediction: Prediction, image: np.ndarray, header: Header, moment: Moment
     ) -> Answer:
-        settings, mount = self.settings, mounted.mount
+        settings, mount, stamp_ns = self.settings, mounted.mount, moment.stamp_ns
         at_camera = settings.depth_size == 'camera'
         maps, odometry = self._place(mounted, prediction, at_camera, stamp_ns)
         odom_from_camera = odometry.odom_from_child @ mount.child_from_camera
@@ -291,6 +334,8 @@ class Perception:
             transform=None if mount.taken else transform,
             rgb=conversions.image_from_rgb(colours, header) if wants_rgb and colours is not None else None,
             points=self._cloud(maps, colours, header) if wants_points and colours is not None else None,
+            moment=moment,
+            state=odometry,
             keep=lambda: self._keep(maps, colours if recorded else None, odom_from_camera, stamp_ns),
         )
 
@@ -319,7 +364,12 @@ class Perception:
             )
         )
         typical = float(np.nanmedian(confidence[::8, ::8]))
-        odometry = mounted.odometry.advance(stamp_ns, prediction.world_from_camera, scale, typical)
+        # Whether a camera that shows the same bytes again and again stands still, or is stuck, nobody can tell.
+        held = mounted.odometry.coast(stamp_ns, prediction.world_from_camera) if self._check.frozen else None
+        if held is not None:
+            odometry = held
+        else:
+            odometry = mounted.odometry.advance(stamp_ns, prediction.world_from_camera, scale, typical)
         return _Maps(depth * np.float32(scale.scale), confidence, K), odometry
 
     def _cloud(self, maps: _Maps, colours: np.ndarray, header: Header) -> PointCloud2:
