@@ -22,14 +22,15 @@ from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from ros_bench import MOUNT, START_NS
+from ros_bench import MOUNT, START_NS, STEP_NS
 from ros_robot import PATIENCE_S, RELIABLE, SMALL, Robot, image_message, scene
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from evict3r_ros.ros.messages.conversions import transform_from_pose
+from evict3r_ros.ros.messages.conversions import pose_from_odometry, transform_from_pose
 from evict3r_ros.ros.node import process
 from evict3r_ros.ros.node.lifecycle_node import Evict3rNode
 from evict3r_ros.ros.tools.node_process import wait_until_active
@@ -259,3 +260,33 @@ def test_a_node_that_never_answers_is_given_up():
         began = time.monotonic()
         assert not wait_until_active(tool.node, '/evict3r', 1.0, tool.check)
         assert time.monotonic() - began < 5.0
+
+
+def test_a_clock_topic_that_goes_back_is_believed_at_once(served):
+    robot, node = served.robot, served.node
+    node.go_on.set()
+    node.set_parameters([Parameter('use_sim_time', value=True)])
+    clock = robot.node.create_publisher(Clock, '/clock', RELIABLE)
+    assert robot.change_state(Transition.TRANSITION_CONFIGURE) and robot.change_state(Transition.TRANSITION_ACTIVATE)
+    robot.mount_camera(MOUNT)
+    robot.until_watched()
+
+    def at(seconds: int) -> None:
+        """Let the simulation's time be that for the node."""
+
+        def told() -> bool:
+            message = Clock()
+            message.clock.sec = seconds
+            clock.publish(message)
+            return node.get_clock().now().nanoseconds == seconds * 10**9
+
+        robot.until(told, 'the time')
+
+    at(100)
+    for i in range(3):
+        robot.show_and_wait(image_message(scene(i), 100 * 10**9 + i * STEP_NS))
+    at(10)
+    again = robot.show_and_wait(image_message(scene(0), 10 * 10**9))
+    np.testing.assert_allclose(pose_from_odometry(robot.heard['odometry'][again][0]), np.eye(4), atol=1e-9)
+    robot.until_fault('clock_set_back')
+    assert robot.fault('bad_stamp') == 0

@@ -194,6 +194,8 @@ def test_broken_images_cost_themselves_only(tmp_path: Path):
         stamps.append(robot.show_and_wait(jpeg(3)))
         assert status.frames_failed == 2 and status.resets == 0 and 'that of the last image' in status.last_error
         assert 'frame not answered' in node.said() and 'Traceback' not in node.said()
+        held = robot.heard['odometry'].pop(START_NS + STEP_NS)[0]  # the last pose, in place of an answer
+        assert held.pose.pose == robot.heard['odometry'][stamps[0]][0].pose.pose
         check_answers(robot, stamps)
 
 

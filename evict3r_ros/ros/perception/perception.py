@@ -193,9 +193,10 @@ class Perception:
         None before the first answer, and where the clock has been set since the last one.
         """
         mounted, last = self._mounted, self._moment
-        if mounted is None or last is None or (moment.era, moment.shift_ns) != (last.era, self._shift_ns):
+        if mounted is None or last is None or moment.shift_ns != self._shift_ns:
             return None
-        state = mounted.odometry.coast(moment.stamp_ns)
+        of_now = moment.era == last.era == self.stamps.era
+        state = mounted.odometry.coast(moment.stamp_ns) if of_now else None
         if state is None:
             return None
         self._coasting = True
@@ -366,10 +367,7 @@ class Perception:
         typical = float(np.nanmedian(confidence[::8, ::8]))
         # Whether a camera that shows the same bytes again and again stands still, or is stuck, nobody can tell.
         held = mounted.odometry.coast(stamp_ns, prediction.world_from_camera) if self._check.frozen else None
-        if held is not None:
-            odometry = held
-        else:
-            odometry = mounted.odometry.advance(stamp_ns, prediction.world_from_camera, scale, typical)
+        odometry = held or mounted.odometry.advance(stamp_ns, prediction.world_from_camera, scale, typical)
         return _Maps(depth * np.float32(scale.scale), confidence, K), odometry
 
     def _cloud(self, maps: _Maps, colours: np.ndarray, header: Header) -> PointCloud2:
