@@ -118,6 +118,23 @@ def constant_twist(motion: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, turn])
 
 
+def motion_of_twist(twist: np.ndarray) -> np.ndarray:
+    """Return the (4, 4) rigid motion that a (6,) linear and angular twist makes in one unit of time.
+
+    In the axes of the moving frame: the exponential of SE(3) (Lynch and Park, Modern Robotics, eq. 3.88), the inverse
+    of ``constant_twist``.
+    """
+    turn = np.asarray(twist[3:], dtype=np.float64)
+    angle = float(np.linalg.norm(turn))
+    cross = skew(turn)
+    # (1 - cos angle) / angle^2 and (angle - sin angle) / angle^3, with their limits at no rotation.
+    small = angle < 1e-4
+    first = 0.5 if small else (1.0 - math.cos(angle)) / angle**2
+    second = 1.0 / 6.0 if small else (angle - math.sin(angle)) / angle**3
+    along = np.eye(3) + first * cross + second * cross @ cross
+    return transform(rotation_from_vector(turn), along @ np.asarray(twist[:3], dtype=np.float64))
+
+
 def world_from_camera(pose_encoding: np.ndarray) -> np.ndarray:
     """Return the (4, 4) pose of a camera in the world, which is the stream's first camera.
 

@@ -69,9 +69,21 @@ class Bench:
             self.see(*arguments, **options)
         return explain(caught.value)[0]
 
-    def see(self, index: int, size: tuple[int, int] = SIZE, stamp_ns: int | None = None, frame: str = 'cam0'):
-        stamp_ns = START_NS + index * STEP_NS if stamp_ns is None else stamp_ns
-        answer = self.perception.process(image_message(scene(index, size), stamp_ns, frame), NEVER)
+    def see(
+        self,
+        index: int,
+        size: tuple[int, int] = SIZE,
+        stamp_ns: int | None = None,
+        frame: str = 'cam0',
+        pixels: np.ndarray | None = None,
+    ):
+        """Return the answer to an image that arrives at the time of its index, whatever its stamp says."""
+        arrived_ns = START_NS + index * STEP_NS
+        stamp_ns = arrived_ns if stamp_ns is None else stamp_ns
+        moment = self.perception.stamps.admit(stamp_ns, arrived_ns)
+        self.moment = moment
+        message = image_message(scene(index, size) if pixels is None else pixels, stamp_ns, frame)
+        answer = self.perception.process(message, NEVER, moment)
         answer.keep()
         return answer
 

@@ -110,7 +110,8 @@ class Robot:
     """A participant of its own: a camera, its static transform, and readers of all that the node answers.
 
     heard[topic][stamp_ns] is the list of messages with that stamp. Topics: depth, depth_best_effort, confidence,
-    info, points, odometry, tf; statuses is the list of all status messages.
+    info, points, odometry, tf, and coasting: odometry of stamps that no image had that was shown; statuses is the list
+    of all status messages.
     """
 
     def __init__(self, compressed: bool = False, points: bool = True, image: str = 'image') -> None:
@@ -120,6 +121,7 @@ class Robot:
         self.arrived: dict[str, dict[int, float]] = defaultdict(dict)
         self.statuses: list[StreamStatus] = []
         self.order: list[tuple[str, int]] = []
+        self.shown: set[int] = set()
         self._transitions: Client | None = None
         kind, topic = (CompressedImage, f'{image}/compressed') if compressed else (Image, image)
         self.image = node.create_publisher(kind, topic, BEST_EFFORT)
@@ -152,6 +154,8 @@ class Robot:
 
     def _hear(self, name: str, header: Header, message: object) -> None:
         stamp = nanoseconds(header)
+        if name == 'odometry' and stamp not in self.shown:
+            name = 'coasting'
         self.arrived[name][stamp] = time.monotonic()
         self.order.append((name, stamp))
         self.heard[name][stamp].append(message)
@@ -178,6 +182,7 @@ class Robot:
         """Publish an image, and its camera_info just before."""
         if info is not None:
             self.info.publish(info)
+        self.shown.add(nanoseconds(message.header))
         self.image.publish(message)
 
     def show_and_wait(self, message: Image | CompressedImage, info: CameraInfo | None = None) -> int:

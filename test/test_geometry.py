@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import expm
 from scipy.spatial.transform import Rotation, Slerp
 
 from evict3r_ros import geometry
@@ -133,3 +134,15 @@ def test_transform_points():
     points = geometry.transform_points(matrix, np.array([[[1.0, 0.0, 0.0]]], dtype=np.float32))
     np.testing.assert_allclose(points, [[[1.0, 3.0, 3.0]]], atol=1e-6)
     assert points.dtype == np.float32
+
+
+@pytest.mark.parametrize('turn', [0.0, 1e-6, 1e-3, 0.5, 3.0])
+def test_a_twist_makes_the_motion_that_it_was_taken_from(turn):
+    random = np.random.default_rng(7)
+    axis = random.normal(size=3)
+    twist = np.concatenate([random.normal(size=3), turn * axis / np.linalg.norm(axis)])
+    generator = np.zeros((4, 4))
+    generator[:3, :3], generator[:3, 3] = geometry.skew(twist[3:]), twist[:3]
+    motion = geometry.motion_of_twist(twist)
+    np.testing.assert_allclose(motion, expm(generator), atol=1e-9)
+    np.testing.assert_allclose(geometry.constant_twist(motion), twist, atol=1e-7)

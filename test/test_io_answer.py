@@ -155,6 +155,36 @@ def recorded(tmp_path):
         yield bag
 
 
+def test_the_last_pose_said_again_is_no_part_of_the_trajectory(tmp_path):
+    """Odometry that nothing else of its stamp came with: the image was of no use, or there was none."""
+    region = make('sensor_msgs/msg/RegionOfInterest', x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    with BagWriter(tmp_path / 'coasting') as bag:
+        for topic in (TOPICS.odometry, TOPICS.depth_info):
+            bag.add_topic(topic, TOPICS.types()[topic])
+        for index in range(FRAMES):
+            bag.write(TOPICS.odometry, stamp_of(index), odometry(index))
+            if index % 2 == 0:
+                info = make(
+                    'sensor_msgs/msg/CameraInfo',
+                    header=header(stamp_of(index), 'cam0'),
+                    height=6,
+                    width=8,
+                    distortion_model='plumb_bob',
+                    d=np.zeros(0),
+                    k=np.eye(3).ravel(),
+                    r=np.eye(3).ravel(),
+                    p=np.eye(3, 4).ravel(),
+                    binning_x=0,
+                    binning_y=0,
+                    roi=region,
+                )
+                bag.write(TOPICS.depth_info, stamp_of(index), info)
+    with BagReader(tmp_path / 'coasting') as bag:
+        assert write_trajectory(tmp_path / 'path.tum', bag, TOPICS) == (FRAMES + 1) // 2
+    path = read_tum(tmp_path / 'path.tum')
+    assert path.stamps_ns.tolist() == [stamp_of(index) for index in range(0, FRAMES, 2)]
+
+
 def test_trajectory(tmp_path, recorded):
     assert write_trajectory(tmp_path / 'path.tum', recorded, TOPICS) == FRAMES
     path = read_tum(tmp_path / 'path.tum')

@@ -238,3 +238,46 @@ def test_the_default_path_holds_so_many(most):
     for index, base in enumerate(line(3 * most, step=0.03)):
         path.add(index, base)
     assert most // 2 <= len(path) <= most
+
+
+def test_a_robot_that_is_not_seen_is_where_it_was_or_as_far_as_it_may_have_gone():
+    metric = ScaleState(1.0, 0.01, True, 'depth')
+    unseen, seen = OdometryIntegrator(CAMERA), OdometryIntegrator(CAMERA)
+    assert unseen.coast(5) is None
+    last = along(unseen, line(11), metric)[-1]
+    along(seen, line(11), metric)
+    held = [unseen.coast(last.stamp_ns + seconds * 10**9) for seconds in (0, 1, 2, 40)]
+    for state in held:
+        np.testing.assert_array_equal(state.odom_from_child, last.odom_from_child)
+        assert not state.twist.any() and state.twist_covariance[0, 0] >= 1000
+        assert np.linalg.eigvalsh(state.pose_covariance).min() > 0
+    grown = [math.sqrt(state.pose_covariance[0, 0] - last.pose_covariance[0, 0]) for state in held]
+    np.testing.assert_allclose(grown[1:3], [1.0, 2.0], rtol=0.02)
+    assert 15.0 < grown[3] < 25.0, 'not straight on for ever'
+    # what was not seen stays uncertain once the robot is seen again; what was seen without a break does not
+    again, steady = (along(one, line(13)[12:], metric, first=12)[0] for one in (unseen, seen))
+    np.testing.assert_allclose(again.odom_from_child, steady.odom_from_child, atol=1e-9)
+    assert again.pose_covariance[0, 0] > steady.pose_covariance[0, 0] + 0.03, '1 m/s for 0.2 s'
+    after = along(unseen, line(14)[13:], metric, first=13)[0]
+    assert after.pose_covariance[0, 0] < again.pose_covariance[0, 0] + 0.01
+
+
+def test_an_interruption_of_seconds_leaves_the_twist_unknown_and_a_short_one_does_not():
+    for first, known in ((11, True), (31, False)):
+        trajectory = OdometryIntegrator(CAMERA)
+        along(trajectory, line(11), METRIC, scale=2.0)
+        trajectory.interrupt()
+        state = along(trajectory, line(12)[11:], METRIC, scale=2.0, first=first)[0]
+        assert (state.twist_covariance[0, 0] < 1000) == known
+
+
+def test_a_clock_set_forward_changes_neither_twist_nor_covariance():
+    shifted, steady = OdometryIntegrator(CAMERA), OdometryIntegrator(CAMERA)
+    along(shifted, line(11), METRIC)
+    shifted.shift_clock(50 * STEP_NS)
+    state = along(shifted, line(12)[11:], METRIC, first=61)[0]
+    expected = along(steady, line(12), METRIC)[-1]
+    np.testing.assert_allclose(state.twist, expected.twist, atol=1e-9)
+    np.testing.assert_allclose(state.pose_covariance, expected.pose_covariance, atol=1e-12)
+    held = shifted.coast(62 * STEP_NS)
+    assert held.pose_covariance[0, 0] < state.pose_covariance[0, 0] + 0.1

@@ -15,18 +15,23 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 import rclpy
 import torch
+from evict3r_ros.msg import StreamStatus
 from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from ros_bench import MOUNT, NEVER, SIZE, START_NS, STEP_NS, Bench, pose
-from ros_robot import image_message, map_of, points_of, rgb_of, scene
+from ros_robot import image_message, map_of, nanoseconds, points_of, rgb_of, scene
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from evict3r_ros.io.scene_record import SceneRecord
+from evict3r_ros.io.tum import read_tum
 from evict3r_ros.network import load_network
 from evict3r_ros.profiling.soak import living_tensor_bytes
 from evict3r_ros.ros.messages.conversions import transform_from_pose
 from evict3r_ros.ros.node.lifecycle_node import Evict3rNode
+from evict3r_ros.ros.node.status import status_message
+from evict3r_ros.ros.perception.image_check import FROZEN_AFTER
+from evict3r_ros.ros.perception.worker import Counts, Pace
 from evict3r_ros.ros.settings import assembly
 
 
@@ -152,15 +157,22 @@ def test_five_hundred_frozen_images_are_answered_and_told_once(network):
     bench = Bench(network, image_width=42)
     bench.see(0)
     held = None
+    answers = []
     for i in range(1, 501):
         answer = bench.perception.process(image_message(scene(0, SIZE), START_NS + i * STEP_NS), NEVER)
         assert np.isfinite(pose(answer)).all()
+        answers.append((pose(answer), spread(answer.odometry)))
         if i == 50:
             held = living_tensor_bytes()
     assert bench.faults.counts() == {'frozen_image': 1} and bench.perception.frozen
     assert living_tensor_bytes() <= held
+    # the pose is held, and less and less sure
+    assert bench.perception.tracking_state == StreamStatus.COASTING
+    assert all(np.array_equal(later, answers[FROZEN_AFTER][0]) for later, _ in answers[FROZEN_AFTER:])
+    spreads = [value for _, value in answers[FROZEN_AFTER:]]
+    assert spreads == sorted(set(spreads))
     bench.see(501)
-    assert not bench.perception.frozen
+    assert not bench.perception.frozen and bench.perception.tracking_state == StreamStatus.TRACKING
 
 
 def test_an_image_of_8k_is_answered_at_the_networks_size(bench):
@@ -259,5 +271,90 @@ def test_a_clock_set_back_empties_the_record(network, tmp_path: Path):
     bench = Bench(network, record=record)
     for i in range(3):
         bench.see(i)
-    bench.see(3, stamp_ns=START_NS - 30 * 10**9)
+    back_ns = START_NS - 30 * 10**9
+    for i in (3, 4):
+        assert bench.refuse(i, stamp_ns=back_ns + i * STEP_NS) == 'bad_stamp'
+    bench.see(5, stamp_ns=back_ns + 5 * STEP_NS)
     assert record.save().poses == 1
+
+
+def test_a_mount_that_comes_late_begins_the_record_anew(network, tmp_path: Path):
+    """What is saved is of one frame; another place on the same base is no other frame."""
+    record = SceneRecord(tmp_path, 10_000)
+    bench = Bench(network, record=record, startup_timeout=0.0)
+    for i in range(3):
+        bench.see(i, frame='late_cam')
+    bench.static.update([transform_from_pose(MOUNT, Header(frame_id='base_link'), 'late_cam')])
+    answers = [bench.see(i, frame='late_cam') for i in (3, 4)]
+    assert record.save().poses == 2
+    moved = MOUNT.copy()
+    moved[2, 3] += 0.5
+    bench.static.update([transform_from_pose(moved, Header(frame_id='base_link'), 'late_cam')])
+    bench.see(5, frame='late_cam')
+    saved = record.save()
+    assert saved.poses == 3
+    trajectory = read_tum(saved.folder / 'trajectory.tum')
+    np.testing.assert_allclose(trajectory.positions[1], (pose(answers[1]) @ MOUNT)[:3, 3], atol=1e-6)
+
+
+def spread(odometry) -> float:
+    return float(np.trace(np.reshape(odometry.pose.covariance, (6, 6))))
+
+
+def test_a_blank_camera_lets_odometry_say_the_last_pose_less_and_less_surely(bench):
+    perception, black = bench.perception, np.zeros((*SIZE, 3), np.uint8)
+    assert bench.refuse(0, pixels=black) == 'blank_image'
+    assert perception.coast(bench.moment) is None and perception.tracking_state == StreamStatus.INITIALISING
+    for i in (1, 2):
+        last = bench.see(i)
+    held = []
+    for i in (3, 4, 50):
+        assert bench.refuse(i, pixels=black) == 'blank_image'
+        held.append(perception.coast(bench.moment))
+        assert perception.tracking_state == StreamStatus.COASTING
+        assert nanoseconds(held[-1].header) == START_NS + i * STEP_NS
+    assert all(odometry.pose.pose == last.odometry.pose.pose for odometry in held)
+    assert (held[0].header.frame_id, held[0].child_frame_id) == ('odom', 'base_link')
+    spreads = [spread(odometry) for odometry in (last.odometry, *held)]
+    assert spreads == sorted(set(spreads)) and held[-1].twist.covariance[0] >= 1000
+    again = bench.see(51)
+    assert perception.tracking_state == StreamStatus.TRACKING
+    assert spread(again.odometry) > spreads[-1], 'where the robot went meanwhile nobody saw'
+
+
+def test_a_pause_keeps_stream_odometry_and_record(network, tmp_path: Path):
+    record = SceneRecord(tmp_path, 10_000)
+    bench, steady = Bench(network, record=record), Bench(network)
+    for i in range(3):
+        last = bench.see(i)
+        steady.see(i)
+    bench.perception.pause()
+    assert bench.perception.tracking_state == StreamStatus.COASTING
+    after, expected = bench.see(103), steady.see(103)
+    assert bench.perception.tracking_state == StreamStatus.TRACKING
+    np.testing.assert_allclose(pose(after), pose(expected), atol=1e-9)
+    assert bench.stream.stats().frames == 4 and record.save().poses == 4 and bench.perception.resets == 0
+    assert spread(after.odometry) > spread(last.odometry)
+    assert after.state.twist_covariance[0, 0] >= 1000, 'a motion of ten seconds is no twist'
+
+
+def test_a_reset_clears_the_scale_of_the_status(network):
+    bench = Bench(network, scale_source='depth')
+
+    def status() -> StreamStatus:
+        return status_message(Counts(), Pace(), bench.faults, network, bench.perception)
+
+    def see(index: int) -> None:
+        depth = np.full((60, 80), 7.0, np.float32)
+        bench.perception.scale.add_depth(START_NS + index * STEP_NS, depth)
+        bench.see(index)
+
+    assert np.isnan(status().scale) and not status().is_metric
+    for i in range(20):
+        see(i)
+    assert status().is_metric and status().scale > 0.0 and status().scale_source == 'depth'
+    bench.perception.ask_for_reset()
+    bench.see(20)
+    cleared = status()
+    assert np.isnan(cleared.scale) and np.isnan(cleared.scale_stddev) and not cleared.is_metric
+    assert cleared.scale_source == '' and cleared.tracking_state == StreamStatus.TRACKING

@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 from diagnostic_msgs.msg import DiagnosticArray
+from evict3r_ros.msg import StreamStatus
 from rcl_interfaces.msg import Parameter
 from rcl_interfaces.srv import SetParameters
 from rclpy.serialization import serialize_message
@@ -36,6 +37,7 @@ from ros_robot import (
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from evict3r_ros.ros.messages.conversions import matrix_from_transform
+from evict3r_ros.ros.perception.stamps import AGREE
 from evict3r_ros.ros.tools.session import Session
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
@@ -168,15 +170,16 @@ def test_odometry_and_depth_that_cannot_be_used(live):
 
 
 def test_clock_set_back_by_a_bag_that_loops(live):
-    """The first image of the new time is answered at odom's origin, and nothing of the old time comes after it."""
+    """The third image of the new time is answered at odom's origin, and nothing of the old time comes after it."""
     live.since()
-    robot, counted = live.robot, live.robot.fault('clock_set_back')
+    robot, counted, refused = live.robot, live.robot.fault('clock_set_back'), live.robot.fault('bad_stamp')
     for _ in range(3):
         live.see()
-    old = live.image()
-    robot.image.publish(old)
-    first = live.image(after_ns=-30 * SECOND)
-    stamp = robot.show_and_wait(first)
+    robot.show(live.image(after_ns=-30 * SECOND))
+    robot.until_fault('bad_stamp', refused + 1)
+    robot.show(live.image())
+    robot.until_fault('bad_stamp', refused + 2)
+    stamp = robot.show_and_wait(live.image())
     robot.until(lambda: stamp in robot.heard['tf'], 'TF in the new time')
     np.testing.assert_allclose(live.pose(stamp), np.eye(4), atol=1e-9)
     live.see()
@@ -186,29 +189,59 @@ def test_clock_set_back_by_a_bag_that_loops(live):
     robot.until_fault('clock_set_back', counted + 1)
 
 
-def test_stamps_that_repeat_or_go_back_or_are_zero(live):
+def test_stamps_that_are_wrong_cost_their_images_only(live):
+    """Repeated, back by a little or by much, zero, negative, an hour ahead: each alone."""
     counted = live.since('bad_stamp')
-    for back in (0, 1_000_000):
-        live.robot.show(live.image(after_ns=-back))
-        live.stamp_ns += back
-        time.sleep(0.1)
-    zero = live.image()
-    zero.header.stamp.sec = zero.header.stamp.nanosec = 0
-    live.robot.show(zero)
-    counted(3)
-    resets = live.robot.statuses[-1].resets
+    robot, refused = live.robot, live.robot.fault('bad_stamp')
+    resets, before = robot.statuses[-1].resets, live.pose(live.see())
+    depth = set(robot.heard['depth'])
+    for number, after_ns in enumerate((0, -1_000_000, -5 * SECOND, 3600 * SECOND, None, -(2**40) * SECOND), start=1):
+        wrong = live.image(after_ns=0)
+        seconds = 0 if after_ns is None else max(-5, (live.stamp_ns + after_ns) // SECOND)
+        nanosec = 0 if seconds <= 0 else (live.stamp_ns + after_ns) % SECOND
+        wrong.header.stamp.sec, wrong.header.stamp.nanosec = seconds, nanosec
+        robot.show(wrong)
+        robot.until_fault('bad_stamp', refused + number)
+        if number % 2 == 0:
+            depth.add(live.see())  # between two of them time goes on
+    counted(6)
+    after = live.see()
+    assert robot.statuses[-1].resets == resets and not np.allclose(live.pose(after), np.eye(4), atol=1e-9)
+    assert set(robot.heard['depth']) <= depth | {after}
+    assert np.linalg.norm(live.pose(after)[:3, 3] - before[:3, 3]) > 0.0
+
+
+def test_a_clock_that_is_set_forward(live):
+    counted = live.since('bad_stamp', 'clock_set_forward')
+    robot, refused = live.robot, live.robot.fault('bad_stamp')
+    resets = robot.statuses[-1].resets
+    for number, after_ns in ((1, 3600 * SECOND), (2, STEP_NS)):
+        robot.show(live.image(after_ns=after_ns))
+        robot.until_fault('bad_stamp', refused + number)
+    first = live.see()
+    second = live.see()
+    counted(2, 1)
+    assert 'set forward by 3' in robot.statuses[-1].last_error and robot.statuses[-1].resets == resets
+    assert not np.array_equal(live.pose(first), live.pose(second))  # the same stream goes on
+
+
+def test_images_that_fall_silent_leave_the_pose_that_was(live):
+    """Odometry says it again and again, less and less surely, and the status that it does; /tf says nothing."""
+    live.since()
+    robot = live.robot
+    last = live.see()
+    robot.heard['coasting'].clear()
+    robot.until(lambda: len(robot.heard['coasting']) > 3, 'odometry without images')
+    held = [messages[0] for messages in robot.heard['coasting'].values()]
+    stamps = [nanoseconds(message.header) for message in held]
+    assert last + SECOND // 2 < stamps[0] and stamps == sorted(set(stamps))
+    assert all(message.pose.pose == robot.heard['odometry'][last][0].pose.pose for message in held)
+    spreads = [message.pose.covariance[0] for message in (robot.heard['odometry'][last][0], *held)]
+    assert spreads == sorted(set(spreads))
+    robot.until(lambda: robot.statuses[-1].tracking_state == StreamStatus.COASTING, 'coasting')
+    assert max(robot.heard['tf']) == last
     live.see()
-    live.settle()
-    assert live.robot.statuses[-1].resets == resets
-
-
-def test_a_gap_of_ten_seconds(live):
-    counted = live.since('image_gap')
-    before = live.see()
-    after = live.see(after_ns=10 * SECOND)
-    counted(1)
-    assert 'no usable image for 10.0 s' in live.robot.statuses[-1].last_error
-    assert not np.array_equal(live.pose(before), live.pose(after))  # the same stream goes on
+    robot.until(lambda: robot.statuses[-1].tracking_state == StreamStatus.TRACKING, 'tracking')
 
 
 def test_resolution_encoding_and_frame_change_in_mid_stream(live):
@@ -281,7 +314,13 @@ def test_black_and_white_images(live):
         live.robot.show(message)
         time.sleep(0.1)
     counted(2)
-    assert 'is the lens covered' in live.robot.statuses[-1].last_error
+    robot = live.robot
+    assert 'is the lens covered' in robot.statuses[-1].last_error
+    robot.until(lambda: live.stamp_ns in robot.heard['odometry'], 'the last pose, said again')
+    held = robot.heard['odometry'][live.stamp_ns][0]
+    assert held.pose.covariance[0] > robot.heard['odometry'][live.stamp_ns - STEP_NS][0].pose.covariance[0]
+    assert live.stamp_ns not in robot.heard['depth'] and live.stamp_ns not in robot.heard['tf']
+    robot.until(lambda: robot.statuses[-1].tracking_state == StreamStatus.COASTING, 'coasting')
 
 
 def test_a_frozen_camera(live):
@@ -464,6 +503,9 @@ def test_five_hundred_mutated_messages(live):
     live.stamp_ns = min(live.stamp_ns, (2**31 - 10**6) * SECOND)
     live.robot.info.publish(CameraInfo())
     time.sleep(0.5)
+    for _ in range(AGREE - 1):
+        robot.show(live.image())
+        time.sleep(0.1)
     live.see()
     live.settle()
     status = robot.statuses[-1]

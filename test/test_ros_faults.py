@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Faults counted and told without flooding the log, stamps judged, and what diagnostics make of it."""
+"""Faults counted and told without flooding the log, and what diagnostics make of it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.kernels.device_errors import is_device_lost
 from evict3r_ros.ros.node.diagnostics import diagnostics
 from evict3r_ros.ros.perception.faults import KINDS, THROTTLE_S, Faults, FrameRefused, explain
-from evict3r_ros.ros.perception.stamps import StampOrder
 
-SECOND = 1_000_000_000
 TESTS = Path(__file__).parent
 DOCS = TESTS.parent / 'docs' / 'faults.md'
 
@@ -87,22 +85,6 @@ def test_an_exception_without_words_has_a_name():
     assert explain(RuntimeError())[1] == 'RuntimeError'
 
 
-def test_stamps():
-    order = StampOrder()
-    for bad in (0,):
-        with pytest.raises(FrameRefused, match='zero'):
-            order.check(bad)
-    assert not order.check(50 * SECOND)
-    assert order.accept(50 * SECOND) == 0.0
-    for late in (50 * SECOND, 50 * SECOND - 1_000_000, 49 * SECOND):
-        with pytest.raises(FrameRefused) as caught:
-            order.check(late)
-        assert caught.value.kind == 'bad_stamp'
-    assert order.check(20 * SECOND)
-    assert order.accept(20 * SECOND) == 0.0
-    assert order.accept(30 * SECOND) == 10.0 and order.accept(31 * SECOND) == 0.0
-
-
 def test_diagnostics_follow_what_went_wrong_lately():
     status = StreamStatus(faults=['bad_stamp'], fault_counts=[3], rate_hz=12.0)
     status.header.frame_id = 'cam0'
@@ -120,6 +102,9 @@ def test_diagnostics_follow_what_went_wrong_lately():
     assert {value.key: value.value for value in entry().values}['fault: bad_stamp'] == '3'
     assert entry(recent=['bad_stamp']).level == DiagnosticStatus.WARN
     assert entry(recent=['bad_stamp', 'not_finite']).level == DiagnosticStatus.ERROR
+    for state, word in ((StreamStatus.INITIALISING, 'initialising'), (StreamStatus.COASTING, 'coasting')):
+        status.tracking_state = state
+        assert {value.key: value.value for value in entry().values}['tracking'] == word
     silent = entry(conditions=['no image for 4 s'])
     assert (silent.level, silent.message) == (DiagnosticStatus.WARN, 'no image for 4 s')
     assert entry(state='inactive').message == 'inactive'

@@ -100,6 +100,18 @@ def test_an_exception_of_the_delivery_is_counted_as_well():
     assert worker.counts() == Counts(received=1, failed=1) and isinstance(errors[0], OSError)
 
 
+def test_what_is_refused_before_any_work_is_counted_and_told(bench):
+    assert bench.worker.is_idle()
+    bench.worker.refuse(ValueError('its stamp'))
+    assert [str(error) for error in bench.errors] == ['its stamp'] and bench.worker.is_idle()
+    bench.worker.offer(1)
+    bench.begun.get(timeout=PATIENCE_S)
+    assert not bench.worker.is_idle()
+    bench.go_on.release()
+    bench.until(bench.worker.is_idle)
+    assert bench.worker.counts() == Counts(received=2, processed=1, failed=1)
+
+
 def test_nothing_is_delivered_after_stop(bench):
     bench.worker.offer(1)
     bench.begun.get(timeout=PATIENCE_S)

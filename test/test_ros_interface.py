@@ -35,9 +35,11 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
+from evict3r_ros.geometry import motion_of_twist
 from evict3r_ros.io.ply import read_ply
 from evict3r_ros.io.tum import read_tum
 from evict3r_ros.ros.messages.conversions import (
+    matrix_from_transform,
     path_from_poses,
     pose_from_odometry,
     rgb_from_image,
@@ -81,6 +83,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         'scale.baseline': 0.01,
         'qos_overrides./evict3r/points.publisher.reliability': 'best_effort',
         'qos_overrides./evict3r/points.publisher.depth': 5,
+        'tf_prediction_rate': 40.0,
     }
     with (
         Robot(points=False) as robot,
@@ -137,6 +140,31 @@ def test_odometry_has_twist_and_growing_covariance(live):
     # of the attitude: that of the position shrinks where a robot comes back, by a scale that is wrong both ways
     turned = [np.trace(np.reshape(message.pose.covariance, (6, 6))[3:, 3:]) for message in (first, last)]
     assert turned[1] > turned[0]
+
+
+def test_a_transform_is_predicted_between_images(live):
+    """Where publish_tf allows transforms, and up to a second; the measured ones come as ever."""
+    robot = live.robot
+    last = [live.see() for _ in range(3)][-1]
+    # those before it were predicted from an earlier image
+    answered = robot.order.index(('odometry', last))
+    robot.until(lambda: sum(name == 'tf' for name, _ in robot.order[answered:]) > 8, 'predictions')
+    twist, start = robot.heard['odometry'][last][0].twist.twist, live.pose(last)
+    vector = np.array([getattr(part, axis) for part in (twist.linear, twist.angular) for axis in 'xyz'])
+    for stamp in [stamp for name, stamp in robot.order[answered + 1 :] if name == 'tf'][2:]:
+        assert 0 < stamp - last <= 1_000_000_000 and stamp % 1000 == 1
+        predicted = start @ motion_of_twist(vector * (stamp - last) * 1e-9)
+        np.testing.assert_allclose(matrix_from_transform(robot.heard['tf'][stamp][0].transform), predicted, atol=1e-6)
+    assert robot.set_parameter('publish_tf', False) == (True, '')
+    forbidden = live.see()
+    robot.until(lambda: any(stamp > forbidden for stamp in robot.heard['coasting']), 'more than a second')
+    assert max(robot.heard['tf']) < forbidden + STEP_NS or max(robot.heard['tf']) <= last + 1_000_000_000
+    assert robot.set_parameter('publish_tf', True) == (True, '')
+    measured = live.see()
+    robot.until(lambda: measured in robot.heard['tf'], 'TF')
+    np.testing.assert_allclose(
+        matrix_from_transform(robot.heard['tf'][measured][0].transform), live.pose(measured), atol=1e-9
+    )
 
 
 def test_who_comes_late_gets_the_path(live):

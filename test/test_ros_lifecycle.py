@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
@@ -16,12 +17,20 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 import rclpy
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import GetAvailableStates, GetAvailableTransitions, GetState
+from nav_msgs.msg import Odometry
 from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from ros_robot import PATIENCE_S, SMALL, Robot
+from ros_bench import MOUNT, START_NS, STEP_NS
+from ros_robot import PATIENCE_S, RELIABLE, SMALL, Robot, image_message, scene
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
 
+from evict3r_ros.ros.messages.conversions import pose_from_odometry, transform_from_pose
 from evict3r_ros.ros.node import process
 from evict3r_ros.ros.node.lifecycle_node import Evict3rNode
 from evict3r_ros.ros.tools.node_process import wait_until_active
@@ -33,16 +42,16 @@ SOON_S = 0.2
 
 
 class SlowNode(Evict3rNode):
-    """A node whose configure takes as long as the test wants."""
+    """A node whose transitions take as long as the test wants."""
 
     def __init__(self, context: Context) -> None:
-        self.configuring, self.go_on = threading.Event(), threading.Event()
+        self.in_transition, self.go_on = threading.Event(), threading.Event()
         super().__init__(context=context)
 
-    def _configure(self) -> None:
-        self.configuring.set()
+    def _failure(self, what: str, action: Callable[[], None]) -> TransitionCallbackReturn | None:
+        self.in_transition.set()
         assert self.go_on.wait(PATIENCE_S)
-        super()._configure()
+        return super()._failure(what, action)
 
 
 @pytest.fixture
@@ -79,7 +88,7 @@ def test_questions_are_answered_while_configure_runs(served):
     clients = {name: robot.client(kind, name, kind.Request()) for name, kind in kinds.items()}
     transition = threading.Thread(target=robot.change_state, args=(Transition.TRANSITION_CONFIGURE,))
     transition.start()
-    assert node.configuring.wait(PATIENCE_S)
+    assert node.in_transition.wait(PATIENCE_S)
     for name, client in clients.items():
         took = []
         for _ in range(5):
@@ -94,6 +103,85 @@ def test_questions_are_answered_while_configure_runs(served):
     node.go_on.set()
     transition.join(PATIENCE_S)
     assert robot.state() == State.PRIMARY_STATE_INACTIVE
+
+
+def test_the_state_is_told_in_every_transition(served):
+    robot, node = served.robot, served.node
+    client = robot.client(GetState, 'get_state', GetState.Request())
+    for request, transitional in (
+        (Transition.TRANSITION_CONFIGURE, State.TRANSITION_STATE_CONFIGURING),
+        (Transition.TRANSITION_ACTIVATE, State.TRANSITION_STATE_ACTIVATING),
+        (Transition.TRANSITION_DEACTIVATE, State.TRANSITION_STATE_DEACTIVATING),
+        (Transition.TRANSITION_CLEANUP, State.TRANSITION_STATE_CLEANINGUP),
+        (Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, State.TRANSITION_STATE_SHUTTINGDOWN),
+    ):
+        node.go_on.clear()
+        node.in_transition.clear()
+        transition = threading.Thread(target=robot.change_state, args=(request,))
+        transition.start()
+        assert node.in_transition.wait(PATIENCE_S)
+        took = []
+        for _ in range(5):
+            began = time.monotonic()
+            assert robot.ask(client, GetState.Request()).current_state.id == transitional
+            took.append(time.monotonic() - began)
+        assert sorted(took)[2] < SOON_S, transitional
+        node.go_on.set()
+        transition.join(PATIENCE_S)
+    assert robot.state() == State.PRIMARY_STATE_FINALIZED
+
+
+def test_a_save_during_cleanup_says_so(served, tmp_path):
+    robot, node = served.robot, served.node
+    node.go_on.set()
+    node.set_parameters([Parameter('save.folder', value=str(tmp_path))])
+    assert robot.change_state(Transition.TRANSITION_CONFIGURE) and robot.change_state(Transition.TRANSITION_ACTIVATE)
+    robot.mount_camera(MOUNT)
+    robot.until_watched()
+    robot.show_and_wait(image_message(scene(0), START_NS))
+    assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
+    reached, closed, record = threading.Event(), threading.Event(), node._configured.record
+    save = record.save
+
+    def saved_late():
+        reached.set()
+        assert closed.wait(PATIENCE_S)
+        return save()
+
+    record.save = saved_late
+    answer = robot.node.create_client(Trigger, '/evict3r/save').call_async(Trigger.Request())
+    assert reached.wait(PATIENCE_S)
+    assert robot.change_state(Transition.TRANSITION_CLEANUP)
+    closed.set()
+    robot.until(answer.done, 'an answer')
+    assert not answer.result().success and 'the node was cleaned up' in answer.result().message
+    assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED and served.end.exit_code is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_messages_with_negative_stamps_end_nothing(served):
+    """On every topic that the node hears; images are refused."""
+    robot, node = served.robot, served.node
+    node.go_on.set()
+    node.set_parameters([Parameter('scale.source', value='odometry')])
+    assert robot.change_state(Transition.TRANSITION_CONFIGURE) and robot.change_state(Transition.TRANSITION_ACTIVATE)
+    robot.mount_camera(MOUNT)
+    robot.until_watched()
+    header = Header(frame_id='cam0')
+    header.stamp.sec = -7
+    odom_in, tf = (
+        robot.node.create_publisher(kind, name, RELIABLE) for kind, name in ((Odometry, 'odom_in'), (TFMessage, '/tf'))
+    )
+    robot.until(lambda: odom_in.get_subscription_count() and tf.get_subscription_count() > 1, 'the node listens')
+    odometry = Odometry(header=header, child_frame_id='base_link')
+    odometry.pose.pose.orientation.w = 1.0
+    odom_in.publish(odometry)
+    tf.publish(TFMessage(transforms=[transform_from_pose(np.eye(4), header, 'wheel')]))
+    image = image_message(scene(0), -7 * 10**9)
+    robot.show(image, CameraInfo(header=image.header))
+    robot.until_fault('bad_stamp')
+    robot.show_and_wait(image_message(scene(1), START_NS))
+    assert robot.fault('callback_failed') == 0 and served.end.exit_code is None
 
 
 def test_a_transition_that_the_state_does_not_allow_is_refused(served):
@@ -172,3 +260,33 @@ def test_a_node_that_never_answers_is_given_up():
         began = time.monotonic()
         assert not wait_until_active(tool.node, '/evict3r', 1.0, tool.check)
         assert time.monotonic() - began < 5.0
+
+
+def test_a_clock_topic_that_goes_back_is_believed_at_once(served):
+    robot, node = served.robot, served.node
+    node.go_on.set()
+    node.set_parameters([Parameter('use_sim_time', value=True)])
+    clock = robot.node.create_publisher(Clock, '/clock', RELIABLE)
+    assert robot.change_state(Transition.TRANSITION_CONFIGURE) and robot.change_state(Transition.TRANSITION_ACTIVATE)
+    robot.mount_camera(MOUNT)
+    robot.until_watched()
+
+    def at(seconds: int) -> None:
+        """Let the simulation's time be that for the node."""
+
+        def told() -> bool:
+            message = Clock()
+            message.clock.sec = seconds
+            clock.publish(message)
+            return node.get_clock().now().nanoseconds == seconds * 10**9
+
+        robot.until(told, 'the time')
+
+    at(100)
+    for i in range(3):
+        robot.show_and_wait(image_message(scene(i), 100 * 10**9 + i * STEP_NS))
+    at(10)
+    again = robot.show_and_wait(image_message(scene(0), 10 * 10**9))
+    np.testing.assert_allclose(pose_from_odometry(robot.heard['odometry'][again][0]), np.eye(4), atol=1e-9)
+    robot.until_fault('clock_set_back')
+    assert robot.fault('bad_stamp') == 0

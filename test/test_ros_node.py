@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
+from evict3r_ros.msg import StreamStatus
 from geometry_msgs.msg import TransformStamped
 from ros_bench import MOUNT, START_NS, STEP_NS, info
 from ros_robot import LATCHED, SMALL, NodeUnderTest, Robot, image_message, map_of, points_of, scene
@@ -119,7 +120,8 @@ def test_fifty_real_images(tmp_path: Path, euroc_dir: Path):
         assert (status.preset, status.policy, status.device) == ('small', 'random', 'cpu')
         assert len(status.tokens) == len(status.budget) == 4 and status.cache_bytes > 0
         assert status.rate_hz > 0 and 0 < status.latency_p50_ms <= status.latency_p99_ms
-        assert (status.is_metric, status.scale, status.last_error) == (False, 1.0, '')
+        assert (status.is_metric, status.last_error) == (False, '') and np.isnan(status.scale)
+        assert status.tracking_state == StreamStatus.TRACKING
 
     view = ImageView.of((camera.height, camera.width), SMALL_WIDTH)
     wanted = view.to_network_K(camera.P[:, :3] if camera.P.any() else camera.K)
@@ -160,7 +162,10 @@ def test_synthetic_images_of_a_moving_size_and_encoding(tmp_path: Path):
         # odom does not jump: a new stream begins where the last one ended
         np.testing.assert_allclose(base_pose(robot, resized), base_pose(robot, stamps[-1]), atol=1e-9)
 
-        again = robot.show_and_wait(image_message(scene(0, (160, 120)), START_NS - 30 * STEP_NS))
+        for i in range(2):
+            robot.show(image_message(scene(i, (160, 120)), START_NS - (30 - i) * STEP_NS))
+            robot.until_fault('bad_stamp', i + 1)
+        again = robot.show_and_wait(image_message(scene(2, (160, 120)), START_NS - 28 * STEP_NS))
         robot.until(lambda: robot.statuses[-1].resets == 2, 'the reset is counted')
         assert 'clock' in robot.statuses[-1].last_error
         robot.until(lambda: again in robot.heard['tf'], 'TF in the new time')
@@ -190,6 +195,8 @@ def test_broken_images_cost_themselves_only(tmp_path: Path):
         stamps.append(robot.show_and_wait(jpeg(3)))
         assert status.frames_failed == 2 and status.resets == 0 and 'that of the last image' in status.last_error
         assert 'frame not answered' in node.said() and 'Traceback' not in node.said()
+        held = robot.heard['odometry'].pop(START_NS + STEP_NS)[0]  # the last pose, in place of an answer
+        assert held.pose.pose == robot.heard['odometry'][stamps[0]][0].pose.pose
         check_answers(robot, stamps)
 
 

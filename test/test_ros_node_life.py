@@ -17,12 +17,15 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
+from evict3r_ros.msg import StreamStatus
 from lifecycle_msgs.msg import State, Transition
 from ros_bench import MOUNT, START_NS, STEP_NS
 from ros_robot import PATIENCE_S, SMALL, NodeUnderTest, Robot, image_message, scene
 from safetensors.torch import save_file
+from std_srvs.srv import Trigger
 
 from evict3r_ros.network import load_network
+from evict3r_ros.ros.messages.conversions import matrix_from_transform
 from evict3r_ros.ros.node.process import DEVICE_LOST
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
@@ -66,9 +69,10 @@ def test_a_device_that_is_lost_ends_the_process_with_a_reason(tmp_path: Path):
 
 
 def test_every_transition_twice(tmp_path: Path):
-    """Nothing is answered unless active; each activation begins a stream; a second configure takes new settings."""
+    """Nothing is answered unless active; what deactivate ended activate goes on with; configure begins anew."""
     log = tmp_path / 'node.log'
-    with Robot() as robot, NodeUnderTest(log, '--no-autostart', parameters={**SMALL, 'weights': ''}) as node:
+    parameters = {**SMALL, 'weights': '', 'save.folder': str(tmp_path / 'maps')}
+    with Robot() as robot, NodeUnderTest(log, '--no-autostart', parameters=parameters) as node:
         robot.mount_camera(MOUNT)
         assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
         assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
@@ -80,16 +84,23 @@ def test_every_transition_twice(tmp_path: Path):
             assert robot.set_parameter('cache.policy', policy) == (True, '')
             assert robot.change_state(Transition.TRANSITION_CONFIGURE)
             assert robot.state() == State.PRIMARY_STATE_INACTIVE and robot.image.get_subscription_count() == 0
-            for _ in range(2):
+            poses = []
+            for activation in range(2):
                 assert robot.change_state(Transition.TRANSITION_ACTIVATE)
                 robot.until_watched()
-                for _ in range(2):
+                for image in range(2):
                     stamp += STEP_NS
-                    robot.show_and_wait(image_message(scene(0), stamp))
-                robot.until(lambda stamp=stamp: stamp in robot.heard['tf'], 'TF')
+                    robot.show_and_wait(image_message(scene(5 * image), stamp))
+                    robot.until(lambda stamp=stamp: stamp in robot.heard['tf'], 'TF')
+                    poses.append(matrix_from_transform(robot.heard['tf'][stamp][0].transform))
+                saved = robot.call(Trigger, 'save', Trigger.Request()).message
+                assert f' {2 + 2 * activation} poses' in saved, 'the record goes on as well'
                 assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
                 robot.until(lambda: robot.image.get_subscription_count() == 0, 'the node listens no more')
+                robot.until(lambda: robot.statuses[-1].tracking_state == StreamStatus.COASTING, 'coasting')
                 robot.show(image_message(scene(0), stamp + 1))
+            np.testing.assert_allclose(poses[0], np.eye(4), atol=1e-9)
+            assert not np.allclose(poses[2], np.eye(4), atol=1e-9), 'the odometry goes on after a pause'
             status = robot.until_counted(4)
             assert (status.policy, status.frames_processed, status.resets) == (policy, 4, 0)
             assert robot.change_state(Transition.TRANSITION_CLEANUP)

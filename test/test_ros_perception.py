@@ -11,12 +11,14 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
+from evict3r_ros.msg import StreamStatus
 from nav_msgs.msg import Odometry
 from ros_bench import NEVER, SIZE, START_NS, STEP_NS, Bench, info, pose
 from ros_robot import image_message, map_of, points_of, scene
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
 from evict3r_ros import geometry
+from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.network import load_network
 from evict3r_ros.ros.messages.conversions import transform_from_pose
 from evict3r_ros.ros.perception.camera_model import names_rectified_images
@@ -254,11 +256,55 @@ def test_another_size_begins_a_stream_and_odom_goes_on(bench):
 def test_a_clock_that_is_set_back_begins_a_stream_at_the_origin(bench):
     for i in range(3):
         bench.see(i)
-    again = bench.see(3, stamp_ns=START_NS - 30 * 10**9)
+    assert bench.perception.tracking_state == StreamStatus.TRACKING
+    back_ns = START_NS - 30 * 10**9
+    for i in (3, 4):
+        assert bench.refuse(i, stamp_ns=back_ns + i * STEP_NS) == 'bad_stamp'
+    assert bench.refuse(5, stamp_ns=back_ns + 5 * STEP_NS, pixels=np.zeros((*SIZE, 3), np.uint8)) == 'blank_image'
+    assert bench.perception.coast(bench.moment) is None, 'the pose of before is not said in the new time'
+    again = bench.see(6, stamp_ns=back_ns + 6 * STEP_NS)
     assert bench.perception.resets == 1 and 'clock' in bench.told[0]
     np.testing.assert_allclose(pose(again), np.eye(4), atol=1e-9)
-    bench.see(4, stamp_ns=START_NS - 29 * 10**9)
+    bench.see(7, stamp_ns=back_ns + 7 * STEP_NS)
     assert bench.perception.resets == 1
+
+
+@pytest.mark.parametrize('off_s', [3600, -5])
+def test_one_wrong_stamp_costs_its_image_only(network, tmp_path, off_s):
+    record = SceneRecord(tmp_path, 10_000)
+    bench = Bench(network, record=record)
+    for i in range(3):
+        before = bench.see(i)
+    assert bench.refuse(3, stamp_ns=START_NS + 3 * STEP_NS + off_s * 10**9) == 'bad_stamp'
+    after = bench.see(4)
+    assert not np.allclose(pose(after), np.eye(4), atol=1e-9)
+    assert np.trace(after.state.pose_covariance) > np.trace(before.state.pose_covariance)
+    assert bench.perception.resets == 0 and bench.stream.stats().frames == 4 and record.save().poses == 4
+
+
+def test_a_clock_set_forward_leaves_stream_odometry_and_record(network, tmp_path):
+    """An answer that fails in between does not let the odometry hear of it twice."""
+    bench, steady = (Bench(network, record=SceneRecord(tmp_path / name, 10_000)) for name in 'ab')
+    for i in range(3):
+        bench.see(i)
+        steady.see(i)
+    ahead_ns = START_NS + 3600 * 10**9
+    for i in (3, 4):
+        assert bench.refuse(i, stamp_ns=ahead_ns + i * STEP_NS) == 'bad_stamp'
+    hook = bench.stream.network.camera_head.register_forward_pre_hook(lambda *_: 1 / 0)
+    assert bench.refuse(5, stamp_ns=ahead_ns + 5 * STEP_NS) == 'network_failed'
+    hook.remove()
+    bench.see(6, stamp_ns=ahead_ns + 6 * STEP_NS)
+    moved = bench.see(7, stamp_ns=ahead_ns + 7 * STEP_NS)
+    steady.perception.stamps.admit(START_NS + 3 * STEP_NS, START_NS + 3 * STEP_NS)
+    steady.perception.ask_for_reset()  # the frame that failed begins a stream
+    steady.see(6)
+    expected = steady.see(7)
+    np.testing.assert_allclose(pose(moved), pose(expected), atol=1e-9)
+    np.testing.assert_allclose(moved.state.twist, expected.state.twist, atol=1e-9)
+    assert np.trace(moved.state.pose_covariance) < 2 * np.trace(expected.state.pose_covariance)
+    assert bench.faults.counts()['clock_set_forward'] == 1 and 'clock_set_back' not in bench.faults.counts()
+    assert bench.perception._record.save().poses == 5
 
 
 @pytest.mark.parametrize('behind_ns', [0, 1_000_000, 999_999_999])
@@ -266,7 +312,7 @@ def test_a_frame_out_of_order_is_refused_and_the_stream_goes_on(bench, behind_ns
     bench.see(0)
     with pytest.raises(ValueError, match='the last'):
         bench.see(1, stamp_ns=START_NS - behind_ns)
-    bench.see(1)
+    bench.see(2)
     assert bench.perception.resets == 0 and bench.stream.stats().frames == 2
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class AnswerTopics:
         }
 
     def of_every_frame(self) -> set[str]:
-        """Return the topics with one message per processed frame, with the image's stamp."""
+        """Return the topics with a message for each answered image, with the image's stamp."""
         return {self.depth, self.depth_info, self.points, self.odometry}
 
 
@@ -135,9 +135,9 @@ def image_array(message: Any) -> np.ndarray:
 
 
 def write_trajectory(path: str | Path, recorded: BagReader, topics: AnswerTopics) -> int:
-    """Write the odometry as a TUM trajectory, and return the number of poses."""
+    """Write the odometry of the answered images as a TUM trajectory, and return the number of poses."""
     with TumWriter(path) as writer:
-        for _, _, message in recorded.messages([topics.odometry]):
+        for message in _measured(recorded, topics):
             pose = message.pose.pose
             writer.write(nanoseconds(message.header.stamp), _vector(pose.position), _vector(pose.orientation))
     return writer.count
@@ -168,7 +168,7 @@ def collect_cloud(cloud: VoxelCloud, recorded: BagReader, played: BagReader, top
 
 
 def read_cameras(recorded: BagReader, played: BagReader, topics: AnswerTopics) -> list[SceneCamera]:
-    """Return the camera at each recorded odometry. Raises UserError if no static transform connects the two frames."""
+    """Return the camera at each answered image. Raises UserError if no static transform connects the two frames."""
     static = StaticFrames(played)
     info = next((message for _, _, message in recorded.messages([topics.depth_info])), None)
     if info is None:
@@ -176,7 +176,7 @@ def read_cameras(recorded: BagReader, played: BagReader, topics: AnswerTopics) -
     camera_matrix, size = np.asarray(info.k, np.float64).reshape(3, 3), (info.height, info.width)
     return [
         SceneCamera(f'camera_{index:06d}', _odom_from(info.header.frame_id, odometry, static), camera_matrix, size)
-        for index, (_, _, odometry) in enumerate(recorded.messages([topics.odometry]))
+        for index, odometry in enumerate(_measured(recorded, topics))
     ]
 
 
@@ -215,6 +215,16 @@ def last_status(recorded: BagReader, topics: AnswerTopics) -> Any | None:
 def pose_matrix(odometry: Any) -> np.ndarray:
     """Return the (4, 4) pose of an Odometry: frame_id from child_frame_id."""
     return _matrix(odometry.pose.pose.position, odometry.pose.pose.orientation)
+
+
+def _measured(recorded: BagReader, topics: AnswerTopics) -> Iterator[Any]:
+    """Yield the odometry of images that were answered, and not where the last pose was said again for one of no use."""
+    names = [topics.depth_info] if topics.depth_info in recorded.topics else []
+    answered = {header_stamp_ns(raw) for name in names for _, _, raw in recorded.raw([name])}
+    for _, _, raw in recorded.raw([topics.odometry]):
+        # Who recorded the odometry alone gets all of it.
+        if not answered or header_stamp_ns(raw) in answered:
+            yield recorded.decode(topics.odometry, raw)
 
 
 def _maps(bag: BagReader, topic: str, stamps: Set[int]) -> dict[int, np.ndarray]:

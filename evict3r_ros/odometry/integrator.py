@@ -10,7 +10,7 @@ the motion since the last frame is scaled and added, so a new scale or a new str
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,11 @@ from evict3r_ros.odometry.thinned_path import ThinnedPath
 
 _UNKNOWN = 1e3  # variance of what is not known at all: (30 m)^2, (30 rad)^2, and the same a second
 _QUATERNION_EVERY = 100  # frames between two makings of an exact rotation
+# A robot that is not seen may go on as fast as it lately was: straight on for so long, and at random after that.
+_STRAIGHT_S = 10.0
+_LATELY_S = 10.0
+_STANDS = 0.01  # metres and radians a second that it may move although it stood still
+_LONGEST_TWIST_S = 1.0  # a motion that was not seen is no twist if it took longer
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,9 @@ class OdometryIntegrator:
         self._stamp_ns: int | None = None
         self._covariance: np.ndarray = np.zeros((6, 6))
         self._scale_error: np.ndarray = np.zeros(3)
+        self._speed: np.ndarray = np.zeros(2)  # the most of lately: metres and radians a second
+        self._last: OdometryState | None = None
+        self._interrupted = False
         self._mount(child_from_camera, np.eye(4) if odom_from_child is None else odom_from_child)
         self._begin()
 
@@ -92,13 +100,48 @@ class OdometryIntegrator:
             moved = geometry.invert(self._world_from_camera) @ world_from_camera
             moved[:3, 3] *= scale.scale
             motion = self._child_from_camera @ moved @ self._camera_from_child
-            self._add(motion, (stamp_ns - self._stamp_ns) * 1e-9, scale, confidence)
+            seconds = (stamp_ns - self._stamp_ns) * 1e-9
+            if self._interrupted:
+                self._covariance += self._unseen(seconds)
+            self._add(motion, seconds, scale, confidence)
+            if self._interrupted and seconds > _LONGEST_TWIST_S:
+                self._forget_twist()
+        self._interrupted = False
         self._world_from_camera, self._stamp_ns = world_from_camera, stamp_ns
         self.path.add(stamp_ns, self._pose)
         floor = self._drift.floor**2 * np.eye(6)
         covariance = self._covariance + floor
         covariance[:3, :3] += np.outer(self._scale_error, self._scale_error)
-        return OdometryState(stamp_ns, self._pose.copy(), self._twist.copy(), covariance, self._twist_covariance.copy())
+        self._last = OdometryState(
+            stamp_ns, self._pose.copy(), self._twist.copy(), covariance, self._twist_covariance.copy()
+        )
+        return self._last
+
+    def coast(self, stamp_ns: int, world_from_camera: np.ndarray | None = None) -> OdometryState | None:
+        """Return the last pose with what the robot may have moved since, unseen, added to its covariance.
+
+        None before the first frame. The twist is not known. world_from_camera: where the network sees the camera, if
+        that is not believed: the next motion is measured from there. Safe from any thread without that.
+        """
+        last = self._last
+        if last is None:
+            return None
+        self._interrupted = True
+        if world_from_camera is not None:
+            self._world_from_camera = world_from_camera
+        covariance = last.pose_covariance + self._unseen((stamp_ns - last.stamp_ns) * 1e-9)
+        return OdometryState(stamp_ns, last.odom_from_child.copy(), np.zeros(6), covariance, _UNKNOWN * np.eye(6))
+
+    def interrupt(self) -> None:
+        """Know that the robot is not seen from now on: what it may do until the next frame counts as uncertain."""
+        self._interrupted = True
+
+    def shift_clock(self, shift_ns: int) -> None:
+        """Know that the clock was set forward, by so much more than the time that passed."""
+        if self._stamp_ns is not None:
+            self._stamp_ns += shift_ns
+        if self._last is not None:
+            self._last = replace(self._last, stamp_ns=self._last.stamp_ns + shift_ns)
 
     def restart(self, keep: bool) -> None:
         """Begin with a new stream: at the last pose (`keep`), or all anew at the origin, when a clock was set back."""
@@ -124,6 +167,9 @@ class OdometryIntegrator:
         self._stamp_ns = None
         self._covariance = np.zeros((6, 6))
         self._scale_error = np.zeros(3)
+        self._speed = np.zeros(2)
+        self._last = None
+        self._interrupted = False
         self._forget_twist()
         self.path.clear()
 
@@ -133,10 +179,15 @@ class OdometryIntegrator:
     def _bridge(self, stamp_ns: int) -> None:
         """Account for the time between two streams: the robot may have gone on as it moved before."""
         if self._stamp_ns is not None and stamp_ns > self._stamp_ns:
-            seconds = (stamp_ns - self._stamp_ns) * 1e-9
-            linear, angular = (float(np.linalg.norm(part)) * seconds for part in (self._twist[:3], self._twist[3:]))
-            self._covariance += np.diag([linear**2] * 3 + [min(angular, math.pi) ** 2] * 3)
+            self._covariance += self._unseen((stamp_ns - self._stamp_ns) * 1e-9)
         self._forget_twist()
+
+    def _unseen(self, seconds: float) -> np.ndarray:
+        """Return the (6, 6) covariance of what the robot may have moved in a time in which nobody saw it."""
+        seconds = max(seconds, 0.0)
+        reach = seconds if seconds < _STRAIGHT_S else math.sqrt(seconds * _STRAIGHT_S)
+        linear, angular = (self._speed + _STANDS) * reach
+        return np.diag([linear**2] * 3 + [min(angular, math.pi) ** 2] * 3)
 
     def _add(self, motion: np.ndarray, seconds: float, scale: ScaleState, confidence: float) -> None:
         rotation = self._pose[:3, :3]
@@ -160,6 +211,8 @@ class OdometryIntegrator:
             self._forget_twist()
             return
         self._twist = geometry.constant_twist(motion) / seconds
+        speed = np.array([np.linalg.norm(self._twist[:3]), np.linalg.norm(self._twist[3:])])
+        self._speed = np.maximum(speed, self._speed * math.exp(-seconds / _LATELY_S))
         along = relative * self._twist[:3]
         # Each of the two poses has the floor's error.
         covariance = np.diag((noise + 2.0 * self._drift.floor**2) / seconds**2)

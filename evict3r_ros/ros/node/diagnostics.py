@@ -12,6 +12,10 @@ from evict3r_ros.msg import StreamStatus
 from evict3r_ros.ros.perception.faults import KINDS
 
 RECENT_S = 5.0  # how long a fault keeps the level up
+TRACKING = {
+    getattr(StreamStatus, name): name.lower()
+    for name in ('INITIALISING', 'TRACKING', 'COASTING', 'LOST', 'RELOCALISED')
+}
 
 
 def diagnostics(
@@ -59,6 +63,7 @@ def _values(status: StreamStatus, state: str) -> list[KeyValue]:
         'latency median [ms]': f'{status.latency_p50_ms:.1f}',
         'latency 99 % [ms]': f'{status.latency_p99_ms:.1f}',
         'cache [MiB]': f'{status.cache_bytes / 2**20:.1f}',
+        'tracking': TRACKING[status.tracking_state],
         'metric': status.is_metric,
         'scale': f'{status.scale:.4g}',
         'scale deviation': f'{status.scale_stddev:.4g}',

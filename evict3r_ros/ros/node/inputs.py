@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from nav_msgs.msg import Odometry
+from rclpy.clock import JumpHandle, JumpThreshold, ROSClock
+from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -14,18 +17,29 @@ from evict3r_ros.io.stamps import nanoseconds
 from evict3r_ros.ros.messages.message_types import message_name
 from evict3r_ros.ros.node import qos
 from evict3r_ros.ros.node.silence import SilenceWatch
-from evict3r_ros.ros.perception.faults import Faults
+from evict3r_ros.ros.perception.faults import Faults, FrameRefused
 from evict3r_ros.ros.perception.perception import Perception
 from evict3r_ros.ros.perception.scale_inputs import ScaleInputs
-from evict3r_ros.ros.perception.stamps import CLOCK_JUMP_NS
+from evict3r_ros.ros.perception.stamps import Moment
 from evict3r_ros.ros.perception.transforms import StaticTransforms
 from evict3r_ros.ros.settings.parameters import Settings
+
+_SET_BACK = Duration(nanoseconds=-10_000_000)  # of /clock: by less it may come out of order
+
+
+def arrival_ns(node: Node) -> int:
+    """Return the time by a clock that nobody sets: simulated time where it is used, or else a steady clock."""
+    clock = node.get_clock()
+    if isinstance(clock, ROSClock) and clock.ros_time_is_active:
+        return clock.now().nanoseconds
+    return time.monotonic_ns()
 
 
 class Inputs:
     """Subscriptions from activate to deactivate.
 
-    offer(message): takes each image. Raises UserError for overrides of quality that cannot be.
+    offer(message, moment): takes each image. refuse(error): is told of each whose stamp is wrong. Raises UserError for
+    overrides of quality that cannot be.
     """
 
     def __init__(
@@ -35,14 +49,17 @@ class Inputs:
         perception: Perception,
         transforms: StaticTransforms,
         faults: Faults,
-        offer: Callable[[Image | CompressedImage], None],
+        offer: Callable[[Image | CompressedImage, Moment], None],
+        refuse: Callable[[Exception], None],
     ) -> None:
-        self._node, self._faults, self._offer = node, faults, offer
+        self._node, self._faults, self._offer, self._refuse = node, faults, offer, refuse
+        self._stamps = perception.stamps
         compressed = settings.image_transport == 'compressed'
         self._image_kind = CompressedImage if compressed else Image
         self.image_topic = node.resolve_topic_name('image/compressed' if compressed else 'image')
-        self._newest_ns = self._images = 0
+        self._images = 0
         self._most_publishers = 1
+        self._jumps: JumpHandle | None = None
         self._subscriptions = []
         scale = ScaleInputs(perception.scale, transforms, settings.frames_base, faults)
         topics = [(CameraInfo, 'camera_info', perception.camera.on_camera_info)]
@@ -66,10 +83,10 @@ class Inputs:
         except Exception:
             self.close()
             raise
-
-    def overtook(self, stamp_ns: int) -> bool:
-        """Return whether a clock was set back since an image of this stamp came: its answer is of another time."""
-        return stamp_ns - self._newest_ns > CLOCK_JUMP_NS
+        self._jumps = node.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=_SET_BACK, on_clock_change=False),
+            post_callback=lambda _: self._stamps.clock_set_back(),
+        )
 
     def conditions(self) -> list[str]:
         """Return what is wrong at the moment, in words.
@@ -106,11 +123,18 @@ class Inputs:
 
     def close(self) -> None:
         """Unsubscribe."""
+        if self._jumps is not None:
+            self._jumps.unregister()
+            self._jumps = None
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        self._newest_ns = nanoseconds(message.header.stamp) or self._newest_ns
         self._images += 1
-        self._offer(message)
+        try:
+            moment = self._stamps.admit(nanoseconds(message.header.stamp), arrival_ns(self._node))
+        except FrameRefused as error:
+            self._refuse(error)
+            return
+        self._offer(message, moment)

@@ -317,5 +317,7 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             wrong.append('UNTRAINED weights: the answers mean nothing')
         if perception.frozen:
             wrong.append('the images do not change')
+        elif self._active is not None and perception.tracking_state == StreamStatus.COASTING:
+            wrong.append('no usable image: the odometry says the last pose again')
         wrong += [problem for problem in (mount.problem if mount is not None else '', perception.axes_doubt) if problem]
         return wrong + configured.gate.conditions()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 
+from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry, Path
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -54,14 +55,21 @@ class Outputs:
 
     def publish(self, answer: Answer, with_tf: bool) -> None:
         """Publish an answer, its transform only if that is wished."""
-        publishers = self._publishers
         if with_tf and answer.transform is not None:
             # Before the rest: who gets the cloud can then already place it.
-            publishers['tf'].publish(TFMessage(transforms=[answer.transform]))
+            self.publish_transform(answer.transform)
         for name in ('depth', 'confidence', 'info', 'odometry', 'rgb_info', 'rgb', 'points'):
             message = getattr(answer, name)
             if message is not None:
-                publishers[name].publish(message)
+                self._publishers[name].publish(message)
+
+    def publish_transform(self, transform: TransformStamped) -> None:
+        """Publish a transform."""
+        self._publishers['tf'].publish(TFMessage(transforms=[transform]))
+
+    def publish_odometry(self, odometry: Odometry) -> None:
+        """Publish where the robot is by what was seen before."""
+        self._publishers['odometry'].publish(odometry)
 
     def publish_path(self, odometry: OdometryIntegrator, frame: str) -> None:
         """Publish the path, if there is more of it than last time; from any thread."""

@@ -57,8 +57,9 @@ def spin(ros_arguments: list[str], autostart: bool) -> NoReturn:
     except (InvalidParameterTypeException, InvalidParameterValueException, UserError) as error:
         rclpy.shutdown()
         raise UserError(str(error)) from error
-    # One thread a callback group: transitions, saving, status, questions for the state, and the rest.
-    executor = MultiThreadedExecutor(num_threads=5)
+    # One thread a callback group: transitions, saving, status, questions for the state, what is said between answers,
+    # and the rest.
+    executor = MultiThreadedExecutor(num_threads=6)
     executor.add_node(node)
     if autostart:
 

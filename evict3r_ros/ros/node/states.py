@@ -12,22 +12,26 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
 from evict3r_ros.io.scene_record import SceneRecord
-from evict3r_ros.io.stamps import nanoseconds
+from evict3r_ros.ros.node.between_answers import BetweenAnswers
 from evict3r_ros.ros.node.inputs import Inputs
 from evict3r_ros.ros.node.outputs import Outputs
 from evict3r_ros.ros.perception.faults import Faults, FrameRefused
 from evict3r_ros.ros.perception.other_movers import OtherMovers
 from evict3r_ros.ros.perception.perception import Answer, Perception
+from evict3r_ros.ros.perception.stamps import Moment
 from evict3r_ros.ros.perception.transform_gate import TransformGate
 from evict3r_ros.ros.perception.transforms import StaticTransforms
 from evict3r_ros.ros.perception.worker import Counts, Worker
 from evict3r_ros.ros.settings import parameters
 from evict3r_ros.ros.settings.assembly import open_stream
 from evict3r_ros.ros.settings.parameters import Settings
+
+_Item = tuple[Image | CompressedImage, Moment]
 
 
 class Configured:
@@ -69,11 +73,24 @@ class Configured:
             )
             self.gate = TransformGate(self.perception, self.network, movers, faults, log)
             undo.pop_all()
+        self._warm = False
 
     @property
     def settings(self) -> Settings:
         """The settings that hold now, with what was changed live."""
         return self.perception.settings
+
+    def get_ready(self) -> None:
+        """Warm up, the first time; a node that was deactivated goes on where it was."""
+        if not self._warm:
+            self.perception.warm_up()
+            self.perception.begin()
+        self._warm = True
+
+    def publish_transform(self, transform: TransformStamped) -> None:
+        """Publish a transform between two answers, if this node moves the robot."""
+        if self.gate.admits(transform):
+            self.outputs.publish_transform(transform)
 
     def publish(self, answer: Answer) -> None:
         """Publish an answer; its transform only if this node moves the robot."""
@@ -112,27 +129,43 @@ class Active:
         self._configured = configured
         perception = configured.perception
         perception.settings = parameters.read(node)  # what was changed while the weights were loading
-        perception.warm_up()
-        perception.begin()
+        configured.get_ready()
         configured.forget_movers()
-        self.worker: Worker[Image | CompressedImage, Answer] = Worker(self._answer, self._publish, failed, before)
-        self.inputs = Inputs(node, configured.settings, perception, transforms, faults, self.worker.offer)
+        self.worker: Worker[_Item, Answer] = Worker(self._answer, self._publish, failed, before)
+        self.inputs = Inputs(node, configured.settings, perception, transforms, faults, self._offer, self.worker.refuse)
+        self._between = BetweenAnswers(
+            node, perception, configured.outputs, configured.publish_transform, self.worker.is_idle
+        )
         self.worker.start()
 
     def close(self) -> Counts:
         """Unsubscribe and wait for the frame in work; return what became of all images."""
         self.inputs.close()
+        self._between.close()
         self.worker.stop()
+        self._configured.perception.pause()
         return self.worker.counts()
 
-    def _answer(self, message: Image | CompressedImage) -> Answer:
+    def _offer(self, message: Image | CompressedImage, moment: Moment) -> None:
+        self.worker.offer((message, moment))
+
+    def _answer(self, item: _Item) -> Answer:
+        perception = self._configured.perception
+        message, moment = item
         self._configured.gate.wait(self.worker.stopping)
-        return self._configured.perception.process(message, self.worker.stopping)
+        try:
+            return perception.process(message, self.worker.stopping, moment)
+        except Exception:
+            odometry = None if self.worker.stopping.is_set() else perception.coast(moment)
+            if odometry is not None:
+                self._configured.outputs.publish_odometry(odometry)
+            raise
 
     def _publish(self, answer: Answer) -> None:
-        if self.inputs.overtook(nanoseconds(answer.depth.header.stamp)):
+        if answer.moment.era != self._configured.perception.stamps.era:
             raise FrameRefused('bad_stamp', 'an answer was withheld: the clock was set back while it was worked on')
         self._configured.publish(answer)
+        self._between.answered(answer)
 
 
 def _open_record(settings: Settings, faults: Faults) -> SceneRecord | None:

@@ -31,7 +31,7 @@ def status_message(
         latency_p50_ms=pace.latency_p50_ms,
         latency_p99_ms=pace.latency_p99_ms,
         is_metric=False,
-        scale=1.0,
+        scale=float('nan'),
         scale_stddev=float('nan'),
         faults=list(faulty),
         fault_counts=list(faulty.values()),
@@ -47,8 +47,10 @@ def status_message(
         message.tokens, message.budget = perception.stats.tokens, perception.stats.budget
         message.cache_bytes = perception.stats.cache_bytes
         scale = perception.scale.state
-        message.is_metric, message.scale, message.scale_stddev = scale.is_metric, scale.scale, scale.stddev
-        message.scale_source = scale.source
+        if scale.is_metric:
+            message.is_metric, message.scale, message.scale_stddev = True, scale.scale, scale.stddev
+            message.scale_source = scale.source
+        message.tracking_state = perception.tracking_state
     if gate is not None:
         message.tf_withheld = gate.withheld()
     return message

@@ -18,11 +18,12 @@ from evict3r_ros.kernels.device_errors import is_device_lost, is_out_of_memory
 KINDS = {
     'broken_image': (False, 'image messages that cannot be read'),
     'encoding_assumed': (False, 'encodings that do not say what their pixels are'),
-    'bad_stamp': (False, 'images whose stamp is zero, repeated or out of order'),
+    'bad_stamp': (False, 'images whose stamp is zero, negative, repeated, or not of its time'),
     'blank_image': (False, 'images without any contrast'),
     'frozen_image': (False, 'runs of identical images'),
     'image_gap': (False, 'gaps between images'),
     'clock_set_back': (False, 'clocks set back'),
+    'clock_set_forward': (False, 'clocks set forward'),
     'image_changed': (False, 'changes of image size or camera frame'),
     'calibration': (False, 'camera_info that cannot be used, or that changed'),
     'no_transform': (False, 'cameras without a static transform to the base'),

@@ -21,25 +21,25 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from evict3r_ros import geometry
-from evict3r_ros.camera import health
 from evict3r_ros.io.frame_tree import bare
 from evict3r_ros.io.scene_record import SceneRecord
-from evict3r_ros.io.stamps import nanoseconds
+from evict3r_ros.io.stamps import NANOSECONDS, nanoseconds
 from evict3r_ros.kernels.device_errors import is_out_of_memory
+from evict3r_ros.msg import StreamStatus
 from evict3r_ros.odometry.integrator import OdometryIntegrator, OdometryState
 from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.ros.messages import conversions
 from evict3r_ros.ros.perception.camera_model import CameraModel, names_rectified_images
 from evict3r_ros.ros.perception.faults import Faults, FrameRefused
+from evict3r_ros.ros.perception.image_check import ImageCheck
 from evict3r_ros.ros.perception.image_reader import ImageReader
 from evict3r_ros.ros.perception.optical_frame import doubt_about_axes
-from evict3r_ros.ros.perception.stamps import StampOrder
+from evict3r_ros.ros.perception.stamps import Moment, StampOrder
 from evict3r_ros.ros.perception.transforms import Mount, StaticTransforms, find_mount
 from evict3r_ros.ros.settings.parameters import Settings
 from evict3r_ros.stream import Prediction, Stream, StreamStats
 
 STATS_PERIOD_S = 0.5  # StreamStats reads from the device, which stalls it: not for every frame
-FROZEN_AFTER = 30  # identical images in a row: a second of a usual camera
 MOST_FRAMES = 64  # names of camera frames that are remembered
 
 
@@ -57,6 +57,10 @@ class Answer:
     """None if nobody asked for it, like its camera_info and points."""
     rgb_info: CameraInfo | None
     points: PointCloud2 | None
+    moment: Moment
+    """When the image was taken."""
+    state: OdometryState
+    """What odometry and transform say, as arrays."""
     keep: Callable[[], None]
     """Adds the frame to what ~/save writes: to be called once the answer is published, because it takes its time."""
 
@@ -88,6 +92,8 @@ class _Maps:
 
 class Perception:
     """Turn images into answers with a stream. `process` belongs to one thread; the rest may be called from any.
+
+    `stamps` judges images as they arrive.
 
     faults: takes what goes wrong. wants(output): whether 'points' or 'rgb' are worth their time. expects_info():
     whether somebody publishes camera_info, so that the first image waits for it. record: what ~/save writes, or None.
@@ -125,7 +131,6 @@ class Perception:
             names_rectified_images(image_topic) if rectified == 'auto' else rectified == 'true',
         )
         self._mounted: _Mounted | None = None
-        self.frozen = False
         self.axes_doubt = ''
         """Why the camera's frame does not look like an optical one, '' if it does."""
         self._last_cloud: PointCloud2 | None = None
@@ -146,6 +151,24 @@ class Perception:
         mounted = self._mounted
         return None if mounted is None else mounted.odometry
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the camera shows the same bytes again and again."""
+        return self._check.frozen
+
+    @property
+    def tracking_state(self) -> int:
+        """Whether the odometry follows the camera: a constant of StreamStatus."""
+        if self._moment is None:
+            return int(StreamStatus.INITIALISING)
+        return int(StreamStatus.COASTING if self._coasting else StreamStatus.TRACKING)
+
+    def pause(self) -> None:
+        """Know that for a while no image will be processed, whatever the camera sees."""
+        self._coasting = True
+        if self.odometry is not None:
+            self.odometry.interrupt()
+
     def warm_up(self) -> None:
         """Run one frame that means nothing, so that the first real one does not pay for allocations."""
         width = self._stream.image_width
@@ -158,59 +181,66 @@ class Perception:
         self._stream.reset()
         self.scale.restart()
         self._mounted = None
-        self.frozen, self.axes_doubt = False, ''
-        self._view: _View | None = None
-        self._stamps = StampOrder()
+        self.axes_doubt = ''
         self._reader = ImageReader(lambda text: self._faults.count('encoding_assumed', text))
-        self._frozen_watch = health.FrozenWatch()
+        self._check = ImageCheck(self._faults)
+        self._view: _View | None = None
+        self.stamps = StampOrder(self._faults)
+        self._moment: Moment | None = None  # of the last image that was answered
+        self._shift_ns = 0  # by how much the odometry knows that the clock was set forward
+        self._coasting = False
         self._waited_for: set[str] = set()
         self._mounted_by = -1  # version of the static transforms that the mount is from
         self._failed = False
         self._stats_at = 0.0
         self._reset_wanted.clear()
-        if self._record is not None:
-            self._record.restart()
+        self._restart_record()
 
     def ask_for_reset(self) -> None:
         """Let the next image begin a stream; the odometry goes on from its last pose."""
         self._reset_wanted.set()
 
-    def process(self, message: Image | CompressedImage, cancelled: threading.Event) -> Answer:
+    def coast(self, moment: Moment) -> Odometry | None:
+        """Return the last pose once more, less sure than it was, for an image of no use or in place of one.
+
+        None before the first answer, and where the clock has been set since the last one.
+        """
+        mounted, last = self._mounted, self._moment
+        if mounted is None or last is None or moment.shift_ns != self._shift_ns:
+            return None
+        of_now = moment.era == last.era == self.stamps.era
+        state = mounted.odometry.coast(moment.stamp_ns) if of_now else None
+        if state is None:
+            return None
+        self._coasting = True
+        header = Header(frame_id=self.settings.frames_odom)
+        header.stamp.sec, header.stamp.nanosec = divmod(moment.stamp_ns, NANOSECONDS)
+        return conversions.odometry_from_state(state, header, mounted.mount.child)
+
+    def process(
+        self, message: Image | CompressedImage, cancelled: threading.Event, moment: Moment | None = None
+    ) -> Answer:
         """Return the answer to an image. Raises FrameRefused or ValueError, with the reason, for one of no use.
 
-        cancelled: set to end the waiting for transform and calibration that only a camera's first image does.
+        cancelled: set to end the waiting for transform and calibration that only a camera's first image does. moment:
+        what `stamps` said of it as it arrived; None if it arrives only now.
         """
         header = Header(stamp=message.header.stamp, frame_id=bare(message.header.frame_id))
-        stamp_ns = nanoseconds(header.stamp)
-        set_back = self._stamps.check(stamp_ns)
+        if moment is None:
+            moment = self.stamps.admit(nanoseconds(header.stamp), time.monotonic_ns())
+        set_back = self._moment is not None and moment.era != self._moment.era
         image = self._reader.read(message)
-        self._check_image(image)
+        self._check.look_at(image)
         mounted = self._follow_view(image.shape[:2], header.frame_id, set_back, cancelled)
-        gap_s = self._stamps.accept(stamp_ns)
-        if gap_s:
-            self._faults.count('image_gap', f'no usable image for {gap_s:.1f} s by their stamps; the stream goes on')
+        self._follow_clock(mounted, moment)
         image = self.camera.rectify(image)
         prediction = self._predict(image)
         self.camera_frame = header.frame_id
         if time.monotonic() - self._stats_at > STATS_PERIOD_S:
             self.stats, self._stats_at = self._stream.stats(), time.monotonic()
-        return self._answer(mounted, prediction, image, header, stamp_ns)
-
-    def _check_image(self, image: np.ndarray) -> None:
-        height, width = image.shape[:2]
-        if not health.has_usable_shape(height, width):
-            raise FrameRefused('broken_image', f'an image of {width} x {height} pixels shows nothing')
-        contrast = health.contrast(image)
-        if contrast < health.LEAST_CONTRAST:
-            raise FrameRefused(
-                'blank_image',
-                f'an image without contrast (mean {image.mean():.0f}, deviation '
-                f'{contrast:.1f} of 255): is the lens covered, or the exposure wrong?',
-            )
-        repeats = self._frozen_watch.update(image)
-        if repeats == FROZEN_AFTER:
-            self._faults.count('frozen_image', f'{repeats} images in a row are the same: has the camera stopped?')
-        self.frozen = repeats >= FROZEN_AFTER
+        answer = self._answer(mounted, prediction, image, header, moment)
+        self._moment, self._coasting = moment, self._check.frozen
+        return answer
 
     def _predict(self, image: np.ndarray) -> Prediction:
         self._failed = True  # until it is known not to have
@@ -253,8 +283,9 @@ class Perception:
         self._stream.reset()
         self.scale.restart()
         mounted.odometry.restart(keep=not set_back)
-        if set_back and self._record is not None:
-            self._record.restart()
+        if set_back:
+            self._moment = None
+            self._restart_record()
         self._failed = False
         return mounted
 
@@ -281,13 +312,27 @@ class Perception:
         else:
             odometry, keep = before.odometry, mount.child == before.mount.child
             odometry.remount(mount.child_from_camera, mount.odom_from_child, keep=keep)
+            if not keep:
+                self._restart_record()
         self._mounted = mounted = _Mounted(mount, odometry)
         return mounted
 
+    def _restart_record(self) -> None:
+        """Let the record begin anew with the odometry: what it holds is of one frame."""
+        if self._record is not None:
+            self._record.restart()
+
+    def _follow_clock(self, mounted: _Mounted, moment: Moment) -> None:
+        """Tell the odometry what happened to time since the last answer."""
+        mounted.odometry.shift_clock(moment.shift_ns - self._shift_ns)
+        self._shift_ns = moment.shift_ns
+        if moment.after_gap:
+            mounted.odometry.interrupt()
+
     def _answer(
-        self, mounted: _Mounted, prediction: Prediction, image: np.ndarray, header: Header, stamp_ns: int
+        self, mounted: _Mounted, prediction: Prediction, image: np.ndarray, header: Header, moment: Moment
     ) -> Answer:
-        settings, mount = self.settings, mounted.mount
+        settings, mount, stamp_ns = self.settings, mounted.mount, moment.stamp_ns
         at_camera = settings.depth_size == 'camera'
         maps, odometry = self._place(mounted, prediction, at_camera, stamp_ns)
         odom_from_camera = odometry.odom_from_child @ mount.child_from_camera
@@ -309,6 +354,8 @@ class Perception:
             rgb=conversions.image_from_rgb(colours, header) if wants_rgb and colours is not None else None,
             rgb_info=info if self._wants('rgb_info') else None,  # depth and colours are of one size
             points=self._cloud(maps, colours, header) if wants_points and colours is not None else None,
+            moment=moment,
+            state=odometry,
             keep=lambda: self._keep(maps, colours if recorded else None, odom_from_camera, stamp_ns),
         )
 
@@ -337,7 +384,9 @@ class Perception:
             )
         )
         typical = float(np.nanmedian(confidence[::8, ::8]))
-        odometry = mounted.odometry.advance(stamp_ns, prediction.world_from_camera, scale, typical)
+        # Whether a camera that shows the same bytes again and again stands still, or is stuck, nobody can tell.
+        held = mounted.odometry.coast(stamp_ns, prediction.world_from_camera) if self._check.frozen else None
+        odometry = held or mounted.odometry.advance(stamp_ns, prediction.world_from_camera, scale, typical)
         return _Maps(depth * np.float32(scale.scale), confidence, K), odometry
 
     def _cloud(self, maps: _Maps, colours: np.ndarray, header: Header) -> PointCloud2:

@@ -88,6 +88,13 @@ class Worker(Generic[Item, Result]):
             self._waiting = item, time.monotonic()
             self._lock.notify()
 
+    def refuse(self, error: Exception) -> None:
+        """Count an item that is of no use before any work, and tell failed(error) of it."""
+        with self._lock:
+            self._received += 1
+            self._failed += 1
+        self._report(error)
+
     def stop(self, timeout_s: float | None = None) -> bool:
         """Deliver nothing more and end the thread; return False if it is still in its item after the timeout."""
         with self._lock:
@@ -98,6 +105,11 @@ class Worker(Generic[Item, Result]):
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def is_idle(self) -> bool:
+        """Return whether nothing waits and nothing is in work."""
+        counts = self.counts()
+        return counts.received == counts.processed + counts.dropped + counts.failed
 
     def counts(self) -> Counts:
         """Return what became of the items so far."""

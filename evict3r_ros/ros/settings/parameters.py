@@ -218,6 +218,14 @@ class Settings:
         any_type=True,
         live=True,
     )
+    tf_prediction_rate: float = _parameter(
+        'tf_prediction_rate',
+        0.0,
+        'How often odom -> base is sent to /tf between images as well, predicted by the last twist; 30 to 50 for a '
+        'controller, 0 for never.',
+        'Hz',
+        (0.0, 200.0),
+    )
     publish_path: bool = _parameter('publish_path', True, 'Whether the path is published, with each status.', live=True)
     status_period: float = _parameter(
         'status_period', 1.0, 'Time between two messages on ~/status and /diagnostics.', 's', (0.05, 60.0), live=True

@@ -77,7 +77,7 @@ class LiveReplay:
 
         timeout_s: how long to wait for somebody who listens to the image. Raises UserError if nobody comes.
         """
-        timer = AnswerTimer({self._answers.odometry})
+        timer = AnswerTimer({self._answers.depth_info})
         count = stamp = 0
         with contextlib.ExitStack() as stack:
             recorder = None

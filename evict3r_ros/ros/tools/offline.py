@@ -21,7 +21,7 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import BagReader, BagWriter
 from evict3r_ros.io.bag_topics import TF, InputTopics, copy_static_transforms
-from evict3r_ros.io.stamps import NANOSECONDS
+from evict3r_ros.io.stamps import NANOSECONDS, nanoseconds
 from evict3r_ros.ros.messages.message_types import message_class
 from evict3r_ros.ros.messages.path import PathMessages
 from evict3r_ros.ros.node.status import status_message
@@ -222,7 +222,7 @@ class OfflineReplay:
         message = self._decode(self._topics.image, raw, 'broken_image')
         began = time.monotonic()
         try:
-            answer = None if message is None else self._perception.process(message, threading.Event())
+            answer = None if message is None else self._answer(output, message, time_ns)
         except Exception as error:  # as in the node: a frame that fails costs itself and is counted
             kind, text = explain(error)
             if kind == 'device_lost':
@@ -239,6 +239,18 @@ class OfflineReplay:
             self._write(output, answer, time_ns)
         if self._status_ns is None or not 0 <= time_ns - self._status_ns < self._settings.status_period * NANOSECONDS:
             self._write_status(output, time_ns)
+
+    def _answer(self, output: BagWriter, message: Any, time_ns: int) -> Answer:
+        """Return the answer to an image, or write the last pose once more and raise why there is none."""
+        perception = self._perception
+        moment = perception.stamps.admit(nanoseconds(message.header.stamp), time_ns)
+        try:
+            return perception.process(message, threading.Event(), moment)
+        except Exception:
+            odometry = perception.coast(moment)
+            if odometry is not None:
+                output.write_raw(self._answers.odometry, time_ns, serialize_message(odometry))
+            raise
 
     def _decode(self, topic: str, raw: bytes, fault: str) -> Any | None:
         try:
