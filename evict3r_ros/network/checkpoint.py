@@ -67,6 +67,7 @@ def load_network(
     else:
         path = find_weights(weights)
         read = _checked(path, shapes, PRESETS[preset])
+        network.weights_file = path
         network.source = f'{weights} ({path.name})' if weights in (TINY, 'official') else str(path)
     # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
     # gives is the file itself, mapped into memory, and who overwrites that would end this process with a bus error.
