@@ -55,7 +55,7 @@ def answers(count: int):
         for each in (header, odom):
             each.stamp.sec, each.stamp.nanosec = divmod(stamp, 10**9)
         moved = geometry.invert(MOUNT) @ base_at(index) @ MOUNT
-        state = trajectory.advance(stamp, moved, ScaleState(), 2.0)
+        state = trajectory.advance(stamp, moved, ScaleState())
         place = geometry.transform_points(geometry.invert(state.odom_from_child @ MOUNT), np.array([[3.0, 1.0, 2.0]]))
         planes = [np.full((4, 6), value, np.float32) for value in place[0]]
         depth, rgb = planes[2].copy(), np.full((4, 6, 3), (250, 100, 50), np.uint8)

@@ -169,6 +169,21 @@ def test_the_command_runs(name, task, tmp_path, world, capsys):
         assert len(read_tum(trajectory)) == 4 and cv2.imread(str(picture)).std() > 10
 
 
+def test_a_recording_in_segments_says_how_many_answered(tmp_path, world, capsys):
+    layouts.WRITERS['folder'](tmp_path / 'data', world)
+    command = ['eval', 'pose', '--dataset', 'folder', str(tmp_path / 'data'), '--weights', 'random', '--preset', 'nano']
+    command += ['--image-width', '56', '--device', 'cpu', '--budget', '60', '--json']
+    assert main([*command, '--mapping', 'odometry:length=6:overlap=5:motion=0:patience=0']) == 0
+    segmented = json.loads(capsys.readouterr().out)
+    assert main(command) == 0
+    whole = json.loads(capsys.readouterr().out)
+    (count,) = segmented['segments'].values()
+    assert count >= 2 and 'segments' not in whole
+    assert segmented['cache_gib'] == pytest.approx(2 * whole['cache_gib'], rel=0.01)
+    assert segmented['rotation_deg'] != whole['rotation_deg']
+    assert main([*command, '--mapping', 'odometry:length=2']) == 2
+
+
 def test_tum_and_scannet_as_they_are_published(tmp_path, world):
     layouts.tum(tmp_path / 'tum', world, prepared=False)
     layouts.scannet(tmp_path / 'scannet', world, prepared=False)

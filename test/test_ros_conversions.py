@@ -130,9 +130,9 @@ def test_a_cloud_takes_every_other_pixel_of_larger_arrays():
 
 def test_odometry_carries_pose_twist_and_both_covariances():
     trajectory = OdometryIntegrator(np.eye(4))
-    trajectory.advance(0, np.eye(4), ScaleState(), 2.0)
+    trajectory.advance(0, np.eye(4), ScaleState())
     turn = Rotation.from_euler('z', 0.1).as_matrix()
-    state = trajectory.advance(10**8, geometry.transform(turn, np.array([0.2, 0.0, 0.0])), ScaleState(), 2.0)
+    state = trajectory.advance(10**8, geometry.transform(turn, np.array([0.2, 0.0, 0.0])), ScaleState())
     message = conversions.odometry_from_state(state, HEADER, 'base_link')
     message = deserialize_message(serialize_message(message), Odometry)
     assert message.header == HEADER and message.child_frame_id == 'base_link'

@@ -1,6 +1,6 @@
 # Copyright 2026 the evict3r_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`evict3r study`: the studies in docs/cache.md, each from one command."""
+"""`evict3r study`: the studies in docs/cache.md and docs/odometry.md, each from one command."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from evict3r_ros.cache.config import CacheConfig
 from evict3r_ros.cli.options.cache import add_cache_options, cache_config
 from evict3r_ros.cli.options.network import device_of
 from evict3r_ros.cli.output import print_summary
+from evict3r_ros.cli.study_covariance import add_study
 
 if TYPE_CHECKING:
     from evict3r_ros.network import StreamVGGT
@@ -25,8 +26,8 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand and its subcommands."""
     parser = subparsers.add_parser(
         'study',
-        help='repeat the studies behind the design of the cache',
-        description='Repeats the studies in docs/cache.md.',
+        help='repeat the studies behind the design of the cache, calibrate the covariance',
+        description='Repeats the studies in docs/cache.md and docs/odometry.md.',
     )
     studies = parser.add_subparsers(title='studies', metavar='STUDY', required=True)
     quantization = studies.add_parser('quantization', help='error of keys, values and attention output, by scheme')
@@ -66,6 +67,7 @@ def add_parser(subparsers: Any) -> None:
     video.add_argument('--plot', type=Path, metavar='PNG', help='file of the plot (default: none)')
     video.add_argument('--json', action='store_true', help='print JSON instead of lines')
     video.set_defaults(run=run_video)
+    add_study(studies)
     for study in (quantization, pooling, precision, soak):
         study.add_argument(
             '--weights', default='random', help="'random', 'tiny', 'official' or a file (default: %(default)s)"

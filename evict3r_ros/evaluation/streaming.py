@@ -73,6 +73,24 @@ class ClipPredictions:
     """Bytes of the caches, tokens per layer, seconds."""
 
 
+def open_stream(
+    network: StreamVGGT,
+    config: CacheConfig,
+    camera_size: tuple[int, int],
+    image_width: int | None = None,
+    segments: SegmentSettings | None = None,
+) -> Stream | SegmentedStream:
+    """Return one stream, or with ``segments`` two that relieve each other, for images of a size (height, width)."""
+    if segments is None:
+        return Stream(network, config, camera_size, image_width)
+    return SegmentedStream.open(network, config, camera_size, image_width, settings=segments)
+
+
+def streams_of(stream: Stream | SegmentedStream) -> tuple[Stream, ...]:
+    """Return all streams that hold memory, the one that answers first."""
+    return stream.streams if isinstance(stream, SegmentedStream) else (stream,)
+
+
 def stream_clip(
     network: StreamVGGT,
     config: CacheConfig,
@@ -86,12 +104,7 @@ def stream_clip(
     depth = torch.empty(clip.depth.shape, device=network.device)
     poses, focal = np.empty((frames, 4, 4)), np.empty(frames)
     start = time.perf_counter()
-    stream: Stream | SegmentedStream
-    if segments is None:
-        stream = Stream(network, config, (height, width), image_width)
-    else:
-        stream = SegmentedStream.open(network, config, (height, width), image_width, settings=segments)
-    with stream:
+    with open_stream(network, config, (height, width), image_width, segments) as stream:
         for index in range(frames):
             prediction = stream.step(clip.images[index])
             depth[index] = prediction.view.to_camera(prediction.depth)
@@ -106,7 +119,7 @@ def stream_clip(
 
 
 def _cost(stream: Stream | SegmentedStream, layers: int) -> dict[str, Any]:
-    streams = stream.streams if isinstance(stream, SegmentedStream) else (stream,)
+    streams = streams_of(stream)
     cost: dict[str, Any] = {
         'cache_bytes': sum(each.cache.bytes for each in streams),
         'camera_cache_bytes': sum(each.camera_cache.bytes for each in streams),

@@ -25,11 +25,13 @@ import torch
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation.configurations import Configuration
+from evict3r_ros.evaluation.configurations import Configuration, parse_mapping
 from evict3r_ros.evaluation.datasets.sequence import TrueSequence
 from evict3r_ros.evaluation.metrics import pose
 from evict3r_ros.evaluation.metrics.depth import DepthErrors, depth_errors
+from evict3r_ros.evaluation.streaming import open_stream, streams_of
 from evict3r_ros.geometry import transform_points, unproject
+from evict3r_ros.mapping import SegmentedStream
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Prediction, Stream
 
@@ -52,6 +54,8 @@ class Runner:
     frames: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
     cache_bytes: int = field(default=0, init=False)
+    segments: int | None = field(default=None, init=False)
+    """Streams that answered the last sequence; None without segments."""
 
     def stream(self, sequence: TrueSequence) -> Iterator[tuple[int, Prediction]]:
         """Yield frame numbers and predictions for a sequence as one stream."""
@@ -59,10 +63,13 @@ class Runner:
         view = ImageView.of(first.shape[:2], self.image_width)
         tokens = view.patches[0] * view.patches[1] + self.network.preset.special_tokens
         config = self.configuration.cache_config(len(sequence), tokens)
-        with Stream(self.network, config, first.shape[:2], self.image_width) as stream:
+        segments = parse_mapping(self.configuration.mapping)
+        with open_stream(self.network, config, first.shape[:2], self.image_width, segments) as stream:
             for index in range(len(sequence)):
                 yield index, self._step(stream, first if index == 0 else sequence.read_image(index), sequence, index)
-            self.cache_bytes = max(self.cache_bytes, stream.stats().cache_bytes)
+            self.cache_bytes = max(self.cache_bytes, sum(each.stats().cache_bytes for each in streams_of(stream)))
+            if isinstance(stream, SegmentedStream):
+                self.segments = stream.stats().segments
 
     def singles(self, sequence: TrueSequence) -> Iterator[tuple[int, Prediction]]:
         """Yield frame numbers and predictions for a sequence, each image as its own stream."""
@@ -71,7 +78,9 @@ class Runner:
                 stream.reset()
                 yield index, self._step(stream, sequence.read_image(index), sequence, index)
 
-    def _step(self, stream: Stream, image: np.ndarray, sequence: TrueSequence, index: int) -> Prediction:
+    def _step(
+        self, stream: Stream | SegmentedStream, image: np.ndarray, sequence: TrueSequence, index: int
+    ) -> Prediction:
         start = time.perf_counter()
         try:
             prediction = stream.step(image)

@@ -63,6 +63,7 @@ def load_network(
     else:
         path = find_weights(weights)
         read = _checked(path, shapes, PRESETS[preset])
+        network.weights_file = path
         network.source = f'{weights} ({path.name})' if weights in (TINY, 'official') else str(path)
         network.demonstration = metadata_of(path).get(DEMONSTRATION_KEY) == 'true'
     # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -53,6 +54,8 @@ class StreamVGGT(nn.Module):
         """Set where the weights only show what the package does, by their own account: nobody vouches for lengths."""
         self.source = ''
         """Where the weights came from, in a few words for logs and status."""
+        self.weights_file: Path | None = None
+        """The file that they were read from."""
         self.aggregator = Aggregator(preset)
         self.camera_head = CameraHead(preset)
         self.depth_head = DenseHead(preset, outputs=2)

@@ -15,36 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evict3r_ros import geometry
+from evict3r_ros.odometry.drift import DriftModel, coast
 from evict3r_ros.odometry.scale import ScaleState
 from evict3r_ros.odometry.thinned_path import ThinnedPath
 
 _UNKNOWN = 1e3  # variance of what is not known at all: (30 m)^2, (30 rad)^2, and the same a second
 _QUATERNION_EVERY = 100  # frames between two makings of an exact rotation
-# A robot that is not seen may go on as fast as it lately was: straight on for so long, and at random after that.
-_STRAIGHT_S = 10.0
 _LATELY_S = 10.0
-_STANDS = 0.01  # metres and radians a second that it may move although it stood still
 _LONGEST_TWIST_S = 1.0  # a motion that was not seen is no twist if it took longer
-
-
-@dataclass(frozen=True)
-class DriftModel:
-    """How uncertain the motion between two frames is: a random walk, in the robot's axes.
-
-    Standard deviations, all for a confidence of 2; the variance is divided by (confidence - 1), within a factor of 10.
-    These are assumptions on the safe side, not measurements.
-    """
-
-    position: float = 0.05
-    """Of the position, in metres, after a metre."""
-    position_by_turn: float = 0.05
-    """Of the position, in metres, after a radian."""
-    rotation: float = 0.02
-    """Of the attitude, in radians, after a metre."""
-    rotation_by_turn: float = 0.05
-    """Of the attitude, in radians, after a radian."""
-    floor: float = 0.01
-    """Of each single pose, in metres and radians; it does not add up."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +45,7 @@ class OdometryIntegrator:
     """Integrates the motion of a camera that sits on a robot.
 
     child_from_camera: (4, 4), how. odom_from_child: (4, 4), the child's pose where the odom frame begins: identity for
-    an upright child.
+    an upright child. drift: what the network's errors are; by default those of unknown weights.
     """
 
     def __init__(
@@ -86,13 +64,11 @@ class OdometryIntegrator:
         self._mount(child_from_camera, np.eye(4) if odom_from_child is None else odom_from_child)
         self._begin()
 
-    def advance(
-        self, stamp_ns: int, world_from_camera: np.ndarray, scale: ScaleState, confidence: float
-    ) -> OdometryState:
+    def advance(self, stamp_ns: int, world_from_camera: np.ndarray, scale: ScaleState) -> OdometryState:
         """Add the motion since the last frame and return where the robot is.
 
-        world_from_camera: (4, 4), in the stream's world and unit. scale: of this frame. confidence: the network's, of a
-        typical pixel, 1 and more. The first frame of a stream stays where the last stream ended.
+        world_from_camera: (4, 4), in the stream's world and unit. scale: of this frame. The first frame of a stream
+        stays where the last stream ended.
         """
         if self._world_from_camera is None or self._stamp_ns is None:
             self._bridge(stamp_ns)
@@ -102,15 +78,14 @@ class OdometryIntegrator:
             motion = self._child_from_camera @ moved @ self._camera_from_child
             seconds = (stamp_ns - self._stamp_ns) * 1e-9
             if self._interrupted:
-                self._covariance += self._unseen(seconds)
-            self._add(motion, seconds, scale, confidence)
+                self._covariance = coast(self._covariance, self._speed, seconds)
+            self._add(motion, seconds, scale)
             if self._interrupted and seconds > _LONGEST_TWIST_S:
                 self._forget_twist()
         self._interrupted = False
         self._world_from_camera, self._stamp_ns = world_from_camera, stamp_ns
         self.path.add(stamp_ns, self._pose)
-        floor = self._drift.floor**2 * np.eye(6)
-        covariance = self._covariance + floor
+        covariance = self._covariance + np.diag(self._drift.floor)
         covariance[:3, :3] += np.outer(self._scale_error, self._scale_error)
         self._last = OdometryState(
             stamp_ns, self._pose.copy(), self._twist.copy(), covariance, self._twist_covariance.copy()
@@ -129,7 +104,7 @@ class OdometryIntegrator:
         self._interrupted = True
         if world_from_camera is not None:
             self._world_from_camera = world_from_camera
-        covariance = last.pose_covariance + self._unseen((stamp_ns - last.stamp_ns) * 1e-9)
+        covariance = coast(last.pose_covariance, self._speed, (stamp_ns - last.stamp_ns) * 1e-9)
         return OdometryState(stamp_ns, last.odom_from_child.copy(), np.zeros(6), covariance, _UNKNOWN * np.eye(6))
 
     def interrupt(self) -> None:
@@ -179,17 +154,10 @@ class OdometryIntegrator:
     def _bridge(self, stamp_ns: int) -> None:
         """Account for the time between two streams: the robot may have gone on as it moved before."""
         if self._stamp_ns is not None and stamp_ns > self._stamp_ns:
-            self._covariance += self._unseen((stamp_ns - self._stamp_ns) * 1e-9)
+            self._covariance = coast(self._covariance, self._speed, (stamp_ns - self._stamp_ns) * 1e-9)
         self._forget_twist()
 
-    def _unseen(self, seconds: float) -> np.ndarray:
-        """Return the (6, 6) covariance of what the robot may have moved in a time in which nobody saw it."""
-        seconds = max(seconds, 0.0)
-        reach = seconds if seconds < _STRAIGHT_S else math.sqrt(seconds * _STRAIGHT_S)
-        linear, angular = (self._speed + _STANDS) * reach
-        return np.diag([linear**2] * 3 + [min(angular, math.pi) ** 2] * 3)
-
-    def _add(self, motion: np.ndarray, seconds: float, scale: ScaleState, confidence: float) -> None:
+    def _add(self, motion: np.ndarray, seconds: float, scale: ScaleState) -> None:
         rotation = self._pose[:3, :3]
         step = rotation @ motion[:3, 3]
         self._pose = self._pose @ motion
@@ -197,11 +165,11 @@ class OdometryIntegrator:
         if self._frames % _QUATERNION_EVERY == 0:
             exact = geometry.matrix_from_quaternion(geometry.quaternion_from_matrix(self._pose))
             self._pose[:3, :3] = exact
-        noise = self._noise(motion, confidence)
+        twist = geometry.constant_twist(motion)
+        noise = self._drift.step(float(np.linalg.norm(motion[:3, 3])), float(np.linalg.norm(twist[3:])))
         # An error of the attitude so far turns the step that follows: d(R m) = -[R m] d(theta).
         carry = np.eye(6)
         carry[:3, 3:] = -geometry.skew(step)
-        # The noise is the same along all axes, so that its axes do not matter.
         self._covariance = carry @ self._covariance @ carry.T + np.diag(noise)
         # The scale's error is one for all steps and adds up with its sign: there and back again it cancels. One that is
         # not known may be anything: as large as the motion itself.
@@ -210,21 +178,11 @@ class OdometryIntegrator:
         if seconds <= 0.0:
             self._forget_twist()
             return
-        self._twist = geometry.constant_twist(motion) / seconds
+        self._twist = twist / seconds
         speed = np.array([np.linalg.norm(self._twist[:3]), np.linalg.norm(self._twist[3:])])
         self._speed = np.maximum(speed, self._speed * math.exp(-seconds / _LATELY_S))
         along = relative * self._twist[:3]
         # Each of the two poses has the floor's error.
-        covariance = np.diag((noise + 2.0 * self._drift.floor**2) / seconds**2)
+        covariance = np.diag((noise + 2.0 * self._drift.floor) / seconds**2)
         covariance[:3, :3] += np.outer(along, along)
         self._twist_covariance = covariance
-
-    def _noise(self, motion: np.ndarray, confidence: float) -> np.ndarray:
-        """Return the (6,) variances of a motion."""
-        length = float(np.linalg.norm(motion[:3, 3]))
-        turn = float(np.linalg.norm(geometry.rotation_vector(motion[:3, :3])))
-        sureness = min(max(confidence - 1.0, 0.1), 10.0) if math.isfinite(confidence) else 0.1
-        drift = self._drift
-        position = drift.position**2 * length + drift.position_by_turn**2 * turn
-        rotation = drift.rotation**2 * length + drift.rotation_by_turn**2 * turn
-        return np.array([position] * 3 + [rotation] * 3) / sureness

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.task == 'monodepth':
         configuration = Configuration('unbounded', '')
     else:
-        (configuration,) = combinations([args.policy], [args.budget], [args.bits], [args.camera_frames])
+        (configuration,) = combinations([args.policy], [args.budget], [args.bits], [args.camera_frames], [args.mapping])
     device, dtype = device_and_dtype(args)
     network = load_network(args.weights, args.preset, device, dtype)
     width = args.image_width if args.image_width is not None else network.preset.image_width
@@ -186,6 +186,7 @@ def _evaluate(
                     'seconds': runner.seconds,
                     'cache_bytes': runner.cache_bytes,
                     'peak_bytes': _peak_bytes(network),
+                    **({'segments': runner.segments} if runner.segments is not None else {}),
                 }
             )
             records.append(record)

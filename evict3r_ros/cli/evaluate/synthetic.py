@@ -60,13 +60,6 @@ def add_parser(subparsers: Any) -> None:
         help='with --loop: number of rounds, --frames each (default: %(default)s)',
     )
     add_configuration_options(parser, '2500', several=True)
-    parser.add_argument(
-        '--mapping',
-        default='off',
-        metavar='A,B',
-        help="'off': one stream; 'odometry': streams that follow each other, chained, with settings behind colons: "
-        'odometry:length=48:overlap=12; a list with commas is compared (default: %(default)s)',
-    )
     add_network_options(parser)
     work = parser.add_argument_group('work')
     work.add_argument(

@@ -66,7 +66,7 @@ def add_cache_options(parser: argparse.ArgumentParser, tokens: int, with_share: 
 
 
 def add_configuration_options(parser: argparse.ArgumentParser, budget: str, several: bool) -> None:
-    """Add the options of an evaluation: one configuration of the cache, or comma-separated lists to combine.
+    """Add the options of an evaluation: cache and mapping of one configuration, or comma-separated lists to combine.
 
     several: lists, named ``--policies`` and ``--budgets`` instead of ``--policy`` and ``--budget``. budget: default.
     """
@@ -94,6 +94,13 @@ def add_configuration_options(parser: argparse.ArgumentParser, budget: str, seve
         default='96',
         metavar=metavar,
         help="frames in the cache of the camera head: a number, a share, or 'all' (default: %(default)s)",
+    )
+    parser.add_argument(
+        '--mapping',
+        default='off',
+        metavar=metavar,
+        help="'off': one stream; 'odometry': streams that follow each other, chained, with settings behind colons: "
+        f'odometry:length=48:overlap=12{"; a list with commas is compared" if several else ""} (default: %(default)s)',
     )
 
 

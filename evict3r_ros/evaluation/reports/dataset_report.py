@@ -37,6 +37,8 @@ def summary(task: str, dataset: str, settings: dict[str, Any], records: list[dic
         'cache_gib': max(record['cache_bytes'] for record in records) / GIB,
         'published': [vars(entry) for entry in published(task, dataset)],
     }
+    if 'segments' in records[0]:
+        found['segments'] = {record['sequence']: record['segments'] for record in records}
     if task == 'pose':
         found |= {
             name: weighted_means(records, section)

@@ -26,6 +26,7 @@ from evict3r_ros.io.scene_record import SceneRecord
 from evict3r_ros.io.stamps import NANOSECONDS, nanoseconds
 from evict3r_ros.kernels.device_errors import is_out_of_memory
 from evict3r_ros.msg import StreamStatus
+from evict3r_ros.odometry.drift import drift_of
 from evict3r_ros.odometry.integrator import OdometryIntegrator, OdometryState
 from evict3r_ros.odometry.scale import MetricScale, ScaleFrame, ScaleSettings
 from evict3r_ros.ros.messages import conversions
@@ -135,6 +136,7 @@ class Perception:
         """Why the camera's frame does not look like an optical one, '' if it does."""
         self._last_cloud: PointCloud2 | None = None
         self._stream, self._transforms, self._faults = stream, transforms, faults
+        self._drift = drift_of(stream.network.weights_file)
         self._wants, self._expects_info, self._record = wants, expects_info, record
         self._reset_wanted = threading.Event()
         self.begin()
@@ -308,7 +310,7 @@ class Perception:
         if mount.problem:
             self._faults.count('second_parent' if mount.taken else 'no_transform', mount.problem)
         if before is None:
-            odometry = OdometryIntegrator(mount.child_from_camera, mount.odom_from_child)
+            odometry = OdometryIntegrator(mount.child_from_camera, mount.odom_from_child, self._drift)
         else:
             odometry, keep = before.odometry, mount.child == before.mount.child
             odometry.remount(mount.child_from_camera, mount.odom_from_child, keep=keep)
@@ -383,10 +385,9 @@ class Perception:
                 (0.0, 1.0) if at_camera else view.seen_rows,
             )
         )
-        typical = float(np.nanmedian(confidence[::8, ::8]))
         # Whether a camera that shows the same bytes again and again stands still, or is stuck, nobody can tell.
         held = mounted.odometry.coast(stamp_ns, prediction.world_from_camera) if self._check.frozen else None
-        odometry = held or mounted.odometry.advance(stamp_ns, prediction.world_from_camera, scale, typical)
+        odometry = held or mounted.odometry.advance(stamp_ns, prediction.world_from_camera, scale)
         return _Maps(depth * np.float32(scale.scale), confidence, K), odometry
 
     def _cloud(self, maps: _Maps, colours: np.ndarray, header: Header) -> PointCloud2:

@@ -116,7 +116,7 @@ def _conversions(size: tuple[int, int]) -> Iterator[tuple[str, int, Callable[[],
         (lambda: conversions.cloud_from_planes(x, y, depth, rgb, header, again=cloud)),
     )
     yield ('cloud out, unprojection included', len(cloud.data), cloud_again)
-    state = OdometryIntegrator(np.eye(4)).advance(1, np.eye(4), ScaleState(), 2.0)
+    state = OdometryIntegrator(np.eye(4)).advance(1, np.eye(4), ScaleState())
     yield (
         'odometry and transform out',
         0,
