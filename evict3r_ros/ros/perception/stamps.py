@@ -144,10 +144,9 @@ class StampOrder:
                 return self._begin_era(other)
         if not ahead:
             raise FrameRefused('bad_stamp', f'stamp {stamp_ns} ns came before: it is that of the last image')
-        words = f'before the last one, not after it, and {other.count} in a row'
-        if ahead > 0:
-            words = f'after the last one, which is more than has passed, and {other.count} in a row'
-        raise FrameRefused('bad_stamp', f'stamp {stamp_ns} ns is {abs(ahead) / 1e6:g} ms {words}')
+        words = 'after the last one, which is more than has passed' if ahead > 0 else 'before the last one'
+        row = f' ({other.count} such images in a row)' if other.count > 1 else ''
+        raise FrameRefused('bad_stamp', f'stamp {stamp_ns} ns is {abs(ahead) / 1e6:g} ms {words}{row}')
 
     def _is_set_back(self, line: _Line, other: _Line) -> bool:
         """Return whether stamps that lie back are a new time, and not about to pass the last one as time goes on."""
