@@ -136,7 +136,7 @@ def _rgb_from_nv24(rows: np.ndarray) -> np.ndarray:
     height, width = len(rows) // 3, rows.shape[1]
     chroma = rows[height:].reshape(height, width, 2)
     yuv = np.dstack([rows[:height], chroma]).astype(np.float32)
-    return np.asarray(cv2.transform(yuv - np.float32([16, 128, 128]), _NV24).clip(0, 255).round().astype(np.uint8))
+    return np.asarray(cv2.transform(yuv - np.array([16, 128, 128], np.float32), _NV24).clip(0, 255).round().astype(np.uint8))
 
 
 def check_size(height: int, width: int) -> None:
