@@ -112,7 +112,7 @@ def test_a_silent_odom_in_or_depth_in_is_told_of(live):
     """While it lasts, and counted once; broken messages are no reason to fall silent about it."""
     robot = live.robot
     robot.listen('silence', DiagnosticArray, '/diagnostics')
-    words = 'no depth_in that can be used ever on /depth_in'
+    words = 'no usable depth_in ever on /depth_in'
     robot.until(
         lambda: any(words in heard[0].status[0].message for heard in list(robot.heard['silence'].values())),
         'a diagnostic',

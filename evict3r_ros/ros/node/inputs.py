@@ -72,7 +72,7 @@ class Inputs:
         if settings.scale_source in ('odometry', 'depth'):
             _, name, _ = topics[-1]
             resolved = node.resolve_topic_name(name)
-            self._scale_silence = SilenceWatch(f'{name} that can be used', resolved, lambda: scale.used)
+            self._scale_silence = SilenceWatch(f'usable {name}', resolved, lambda: scale.used)
         topics.append((self._image_kind, self.image_topic, self._on_image))
         try:
             for kind, topic, callback in topics:

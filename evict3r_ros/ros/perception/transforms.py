@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from rclpy.callback_groups import CallbackGroup
-from rclpy.node import Node
+from rclpy.node import Node, SubscriptionEventCallbacks  # type: ignore[attr-defined]  # as in node/qos.py
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from tf2_msgs.msg import TFMessage
@@ -104,6 +104,8 @@ def listen(node: Node, transforms: StaticTransforms, group: CallbackGroup) -> li
             receive,
             QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=durability),
             callback_group=group,
+            # Its own would warn of each publisher that only the other one of the two hears.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
         for durability in (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE)
     ]
