@@ -99,7 +99,9 @@ def test_a_merge_of_another_stream_does_not_come_after_a_restart(tmp_path: Path)
         fill(record, 1)
         record.restart()
     record.add_pose(0, pose(0.0))
-    assert record.save().points == 0
+    record.add_points(0, geometry.unproject(np.full((30, 40), 5.0, np.float32), K), COLOURS, pose(0.0), K)
+    cloud = read_ply(record.save().folder / 'points.ply')
+    assert cloud.points[:, 0].min() == pytest.approx(5.0)  # nothing of the wall before, at 2
     record.close()
 
 
