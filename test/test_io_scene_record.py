@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import resource
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,44 @@ def test_points_are_wanted_from_time_to_time(tmp_path: Path):
     record = SceneRecord(tmp_path, 500)
     assert record.wants_points(5)
     fill(record, 1)
+    record.save()  # which waits until they are merged: before, none are wanted at all
     assert not record.wants_points(PERIOD_NS - 1) and record.wants_points(PERIOD_NS)
+
+
+def test_points_are_merged_beside_the_frames(tmp_path: Path):
+    """A merge that takes its time keeps nobody waiting: poses go on, and no more points are wanted meanwhile."""
+    record = SceneRecord(tmp_path, 50_000)
+    fill(record, 1)
+    began, go_on, add = threading.Event(), threading.Event(), record._cloud.add
+
+    def slow(points: np.ndarray, colours: np.ndarray) -> None:
+        began.set()
+        assert go_on.wait(20.0)
+        add(points, colours)
+
+    record._cloud.add = slow
+    points = geometry.unproject(np.full((30, 40), 5.0, np.float32), K)
+    record.add_points(PERIOD_NS, points, COLOURS, pose(0.0), K)
+    assert began.wait(20.0)
+    record.add_pose(PERIOD_NS, pose(0.0))
+    assert not record.wants_points(10 * PERIOD_NS)
+    go_on.set()
+    saved = record.save()  # which waits for them
+    assert saved.poses == 2 and read_ply(saved.folder / 'points.ply').points[:, 0].max() == pytest.approx(5.0)
+    assert record.wants_points(10 * PERIOD_NS)
+    record.close()
+
+
+def test_a_merge_of_another_stream_does_not_come_after_a_restart(tmp_path: Path):
+    record = SceneRecord(tmp_path, 50_000)
+    with record._cloud_lock:  # nothing is merged yet
+        fill(record, 1)
+        record.restart()
+    record.add_pose(0, pose(0.0))
+    record.add_points(0, geometry.unproject(np.full((30, 40), 5.0, np.float32), K), COLOURS, pose(0.0), K)
+    cloud = read_ply(record.save().folder / 'points.ply')
+    assert cloud.points[:, 0].min() == pytest.approx(5.0)  # nothing of the wall before, at 2
+    record.close()
 
 
 def test_a_restart_forgets(tmp_path: Path):

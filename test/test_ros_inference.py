@@ -112,6 +112,25 @@ def test_what_is_refused_before_any_work_is_counted_and_told(bench):
     assert bench.worker.counts() == Counts(received=2, processed=1, failed=1)
 
 
+def test_a_report_that_fails_leaves_the_thread_alive(caplog):
+    done = threading.Event()
+
+    def report(error: Exception) -> None:
+        raise RuntimeError('nobody to tell')
+
+    worker = Worker(lambda item: 1 // item, lambda result: done.set(), report)
+    worker.start()
+    worker.offer(0)
+    deadline = time.monotonic() + PATIENCE_S
+    while worker.counts().failed < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    worker.offer(1)
+    assert done.wait(PATIENCE_S)
+    assert worker.stop(PATIENCE_S)
+    assert 'ZeroDivisionError' in caplog.text and 'nobody to tell' in caplog.text
+
+
 def test_nothing_is_delivered_after_stop(bench):
     bench.worker.offer(1)
     bench.begun.get(timeout=PATIENCE_S)

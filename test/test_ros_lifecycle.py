@@ -224,6 +224,24 @@ def test_a_callback_that_raises_costs_itself(served):
     assert served.end.exit_code is None
 
 
+def test_whoever_calls_a_service_that_fails_is_answered(served, monkeypatch):
+    robot = served.robot
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError('on purpose')
+
+    # What the services look at first; the robot asks again where an answer is lost, so that counts are lower bounds.
+    monkeypatch.setattr(Evict3rNode, '_configured', property(fail, lambda *_: None), raising=False)
+    for service in ('reset', 'save'):
+        response = robot.call(Trigger, service, Trigger.Request())
+        assert not response.success and response.message == "failed: ZeroDivisionError('on purpose')"
+    accepted, reason = robot.set_parameter('points.stride', 2)
+    assert not accepted and 'on purpose' in reason
+    monkeypatch.undo()
+    robot.until(lambda: robot.fault('callback_failed') >= 3, 'failures that are counted')
+    assert robot.set_parameter('points.stride', 2)[0] and served.end.exit_code is None
+
+
 def test_an_executor_that_cannot_wait_ends_the_process():
     """Callbacks cannot fail a thousand times a second: then it is rclpy itself that fails, and nothing is served."""
 

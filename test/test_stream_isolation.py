@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.network import load_network
+from evict3r_ros.network.dense_head import MOST_POSITIONS
 from evict3r_ros.stream import Stream
 
 SIZE = (48, 160)
@@ -80,3 +84,31 @@ def test_two_streams_do_not_disturb_each_other(network):
             other_together += answers(other, [other_image])
     assert_same(together, alone)
     assert_same(other_together, other_alone)
+
+
+def test_other_sizes_leave_a_streams_tables_alone(network):
+    """A recorded frame reads position maps where they lie: they live as long as the stream, and no longer."""
+    config, head = CacheConfig(tokens=512), network.depth_head
+
+    def tables():
+        return {table.data_ptr(): weakref.ref(table) for table in head._positions.values()}
+
+    def see_other_sizes():
+        for height in range(64, 64 + 16 * 8, 16):
+            with Stream(network, config, (height, 160)) as other:
+                other.step(np.full((height, 160, 3), 127, np.uint8))
+        gc.collect()
+
+    head._positions.clear()
+    stream = Stream(network, config, SIZE)
+    stream.step(images(1)[0])
+    ours = tables()
+    assert 8 * len(ours) > MOST_POSITIONS  # so that the others are too many to be kept
+    see_other_sizes()
+    assert ours.keys() <= tables().keys() and all(table() is not None for table in ours.values())
+    assert len(head._positions) <= MOST_POSITIONS + 2 * len(ours)
+    stream.close()
+    del stream
+    see_other_sizes()
+    assert not any(table() is not None for table in ours.values())
+    assert len(head._positions) <= MOST_POSITIONS + len(ours)

@@ -13,6 +13,7 @@ import struct
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent import futures
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +39,11 @@ MOST_CAMERAS = 64
 """Most cameras in the saved scene."""
 
 
+def points_stride(shape: tuple[int, ...]) -> int:
+    """Return every how many rows and columns of maps (h, w) the record has a point."""
+    return max(1, int(np.ceil(np.sqrt(shape[0] * shape[1] / MOST_POINTS_A_FRAME))))
+
+
 @dataclass(frozen=True)
 class Saved:
     """Where a scene was saved, and its numbers of points and poses."""
@@ -50,6 +56,9 @@ class Saved:
 class SceneRecord:
     """Cloud and trajectory in the odometry's frame. Thread-safe.
 
+    Points are merged into the cloud in a thread of its own: that takes tenths of a second where the cloud is large, and
+    those who add points answer images.
+
     folder: contains the unnamed file of the trajectory and the folders that `save` makes; it is created. Raises OSError
     if that fails.
     """
@@ -58,6 +67,9 @@ class SceneRecord:
         self._folder = folder
         self._max_points = max_points
         self._lock = threading.Lock()
+        self._cloud_lock = threading.Lock()
+        self._merging = futures.ThreadPoolExecutor(1, 'scene record')
+        self._merged: futures.Future[None] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         # Unbuffered, so that a full disk is an error at once and the file can be read back.
         self._spool: BinaryIO = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115, closed in close()
@@ -78,7 +90,10 @@ class SceneRecord:
             self._spool.truncate()
 
     def wants_points(self, stamp_ns: int) -> bool:
-        """Return whether the points of this frame should be added."""
+        """Return whether the points of this frame should be added: it is time, and the last ones are in the cloud."""
+        merged = self._merged
+        if merged is not None and not merged.done():
+            return False
         return self._last_points_ns is None or stamp_ns - self._last_points_ns >= PERIOD_NS
 
     def add_pose(self, stamp_ns: int, pose: np.ndarray) -> None:
@@ -99,17 +114,29 @@ class SceneRecord:
     ) -> None:
         """Add points (h, w, 3) in the optical frame of a camera at a pose (4, 4); NaN where invalid.
 
-        colours: (h, w, 3) uint8. camera_matrix: K (3, 3) of that size.
+        colours: (h, w, 3) uint8. camera_matrix: K (3, 3) of that size. Of a network's maps every ``points_stride``-th
+        row and column is enough. Waits for the points before, unless ``wants_points`` was asked.
         """
-        step = max(1, int(np.ceil(np.sqrt(points.shape[0] * points.shape[1] / MOST_POINTS_A_FRAME))))
-        some = points[::step, ::step].reshape(-1, 3)
-        valid = np.isfinite(some).all(axis=1)
-        moved = geometry.transform_points(frame_from_camera, some[valid])
+        flat, colours = points.reshape(-1, 3), colours.reshape(-1, 3)
+        valid = np.isfinite(flat).all(axis=1)
+        self._wait()
         with self._lock:
             self._last_points_ns = stamp_ns
-            self._cloud.add(moved, colours[::step, ::step].reshape(-1, 3)[valid])
             self._cameras.add(stamp_ns, frame_from_camera)
             self._camera_matrix, self._size = camera_matrix, points.shape[:2]
+            self._merged = self._merging.submit(
+                self._merge, self._cloud, flat[valid], colours[valid], frame_from_camera
+            )
+
+    def _merge(self, cloud: VoxelCloud, points: np.ndarray, colours: np.ndarray, pose: np.ndarray) -> None:
+        with self._cloud_lock:
+            cloud.add(geometry.transform_points(pose, points), colours)
+
+    def _wait(self) -> None:
+        """Wait until all points are in the cloud; raises what went wrong with that."""
+        merged, self._merged = self._merged, None
+        if merged is not None:
+            merged.result()
 
     def save(self) -> Saved:
         """Write points.ply, trajectory.tum and scene.glb into a new folder named by the time, atomically.
@@ -118,7 +145,10 @@ class SceneRecord:
         """
         from evict3r_ros.io.glb import GLTF_FROM_BODY, write_glb  # trimesh is slow to import
 
-        with self._lock:
+        merged = self._merged
+        if merged is not None:
+            futures.wait([merged])
+        with self._cloud_lock, self._lock:
             cloud, count = self._cloud.cloud(), self._poses
             cameras = [
                 SceneCamera(f'camera {format_stamp(stamp)}', pose, self._camera_matrix, self._size)
@@ -144,6 +174,7 @@ class SceneRecord:
 
     def close(self) -> None:
         """Release memory and disk space."""
+        self._merging.shutdown()
         with self._lock:
             self._spool.close()
             self._cloud = VoxelCloud(VOXEL, self._max_points)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import torch
 from torch import nn
 
@@ -13,6 +15,8 @@ from evict3r_ros.network.presets import Preset
 NORM_EPS = 1e-5
 POSITION_WEIGHT = 0.1
 POSITION_BASE = 100.0
+MOST_POSITIONS = 16
+"""Position maps that are kept for nobody in particular: five for an image size."""
 
 
 def position_map(channels: int, size: tuple[int, int], aspect: float) -> torch.Tensor:
@@ -109,15 +113,21 @@ class DenseHead(nn.Module):
         )
         self.scratch = Scratch(preset, outputs)
         self._positions: dict[tuple[object, ...], torch.Tensor] = {}
+        self._users: WeakKeyDictionary[object, set[tuple[object, ...]]] = WeakKeyDictionary()
+
+    def keep_positions(self, user: object, patches: tuple[int, int], size: tuple[int, int]) -> None:
+        """Keep the position maps of images of ``size``, once they are made, for as long as ``user`` lives."""
+        aspect = size[1] / size[0]
+        self._users.setdefault(user, set()).update(((patches, aspect), (size, aspect)))
 
     def _position(self, like: torch.Tensor, size: tuple[int, int], aspect: float) -> torch.Tensor:
         """Return the position map (1, C, *size) in the layout of ``like`` (batch, C, h, w)."""
-        # Few entries: one for each of the five grids of an image size, and sizes change at a stream's start only.
         last = like.is_contiguous(memory_format=torch.channels_last)
         key = (like.shape[1], size, aspect, like.device, like.dtype, last)
         if key not in self._positions:
-            if len(self._positions) >= 16:
-                self._positions.clear()
+            if len(self._positions) >= MOST_POSITIONS:
+                used = set[tuple[object, ...]]().union(*self._users.values())
+                self._positions = {old: table for old, table in self._positions.items() if old[1:3] in used}
             table = (position_map(like.shape[1], size, aspect) * POSITION_WEIGHT).to(like.device, like.dtype)[None]
             self._positions[key] = table.contiguous(
                 memory_format=torch.channels_last if last else torch.contiguous_format

@@ -73,6 +73,15 @@ class StreamVGGT(nn.Module):
         """The precision of weights, tokens, keys and values."""
         return self.aggregator.camera_token.dtype
 
+    def keep_tables(self, user: object, grid: FrameGrid, size: tuple[int, int]) -> None:
+        """Keep what is made once for images of ``size`` for as long as ``user`` lives.
+
+        A recorded frame reads it where it lies, and must not find it freed because other sizes came meanwhile.
+        """
+        for head in (self.depth_head, self.point_head):
+            if head is not None:
+                head.keep_positions(user, grid.patches, size)
+
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Return images (..., 3, H, W) RGB in [0, 1] as the network's input, in its precision."""
         # Kept, because a copy from the host has no place in a CUDA graph.

@@ -56,6 +56,7 @@ class FrameSteps:
         self.network, self.cache, self.camera_cache = network, cache, camera_cache
         self.feedback, self.view = feedback, view
         self._grid = network.aggregator.grid(view.patches)
+        network.keep_tables(self, self._grid, view.network_size)
 
     def predict(self, prepared: torch.Tensor) -> NetworkOutput:
         """Return what the heads say of a prepared image (3, H, W)."""

@@ -234,5 +234,7 @@ class TrainingModel:
 
     def record(self, rendered: RenderedClips) -> None:
         """Record a step on clips of that shape; raises PartFailed where it cannot be, or goes wrong."""
+        height, width = rendered.images.shape[2:4]
+        self.network.depth_head.keep_positions(self, (height // PATCH, width // PATCH), (height, width))
         beside = next(iter(self._recorded.values()), None)
         self._recorded[rendered.images.shape] = RecordedStep(self._forward_backward, rendered, self.network, beside)

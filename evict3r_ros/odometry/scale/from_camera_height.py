@@ -10,7 +10,8 @@ from evict3r_ros.odometry.scale.frame import ScaleFrame, SurePixels
 from evict3r_ros.odometry.scale.robust import MAD_TO_DEVIATION, Estimate, Window
 
 _TRIALS = 2000  # planes through three points, of which few are level
-_MOST_LEVEL = 300  # that are then compared with all points
+_MOST_LEVEL = 300  # that are then compared with points
+_MOST_COMPARED = 400  # of those: enough to rank planes by, and a frame has to wait for it
 _LARGEST_TILT = np.cos(np.radians(10.0))  # of the ground against the robot's base
 _TOLERANCE = 0.04  # of an inlier, as a share of the camera's height
 _LEAST_SHARE = 0.1  # of all sure pixels that have to lie on the ground
@@ -65,14 +66,16 @@ def find_ground(points: np.ndarray, up: np.ndarray, random: np.random.Generator)
     normals, distances = normals[level][:_MOST_LEVEL], distances[level][:_MOST_LEVEL]
     if not len(normals):
         return None
-    inliers = np.abs(below @ normals.T + distances) <= _TOLERANCE * distances
-    counts = inliers.sum(axis=0)
+    compared = below[:: -(-len(below) // _MOST_COMPARED)].astype(np.float32)
+    off = normals.astype(np.float32) @ compared.T + distances[:, None].astype(np.float32)
+    inliers = np.abs(off, out=off) <= (_TOLERANCE * distances[:, None]).astype(np.float32)
+    counts = np.count_nonzero(inliers, axis=1)
     best = int(counts.argmax())
     # The floor under a table has points below the table's plane, and they count alone: a plane that merely tilts
     # through the best one shares its points.
-    under = below @ normals[best] + distances[best] < -2.0 * _TOLERANCE * distances[best]
-    lower = inliers[under].sum(axis=0)
-    if lower.max() >= max(_LOWER_SHARE * counts[best], _LEAST_SHARE * len(points)):
+    under = compared @ normals[best] + distances[best] < -2.0 * _TOLERANCE * distances[best]
+    lower = np.count_nonzero(inliers[:, under], axis=1)
+    if lower.max() >= max(_LOWER_SHARE * counts[best], _LEAST_SHARE * len(points) * len(compared) / len(below)):
         best = int(lower.argmax())
     return _refine(below, normals[best], float(distances[best]), up, _LEAST_SHARE * len(points))
 
@@ -85,7 +88,8 @@ def _refine(
         if len(inliers) < max(3.0, least):
             return None
         middle = inliers.mean(axis=0)
-        normal = np.linalg.svd(inliers - middle, full_matrices=False)[2][2]
+        spread = inliers - middle
+        normal = np.linalg.eigh(spread.T @ spread)[1][:, 0]  # of the smallest eigenvalue: across the plane
         normal = normal if normal @ up > 0 else -normal
         distance = -float(normal @ middle)
         if normal @ up < _LARGEST_TILT or distance <= 0.0:

@@ -38,6 +38,7 @@ from evict3r_ros.ros.settings import parameters
 from evict3r_ros.ros.settings.assembly import describe
 
 Done = TransitionCallbackReturn
+_Serve = Callable[[Trigger.Request, Trigger.Response], Trigger.Response]
 
 
 class Evict3rNode(LifecycleNodeMixin, Node):
@@ -76,8 +77,8 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         self._tf = self.create_subscription(
             TFMessage, '/tf', self._movers.hear, qos.transforms(), callback_group=status_group, raw=True
         )
-        self._reset = self.create_service(Trigger, '~/reset', self._on_reset)
-        self._save = self.create_service(Trigger, '~/save', self._on_save, callback_group=saving)
+        self._reset = self.create_service(Trigger, '~/reset', self._answering(self._on_reset))
+        self._save = self.create_service(Trigger, '~/save', self._answering(self._on_save), callback_group=saving)
         self._unused = UnusedParameters(self, lambda text: self._log(False, text))
         self._unused.tell(with_topics=False)
         # Steady, because with use_sim_time a paused bag would stop the status as well.
@@ -224,8 +225,10 @@ class Evict3rNode(LifecycleNodeMixin, Node):
         active = self._active
         if active is not None:
             active.worker.stopping.set()  # each further image would only fail again
-        self._publish_status()
-        self._device_lost()
+        try:
+            self._publish_status()
+        finally:
+            self._device_lost()
 
     # Everything else, on the executor's threads
 
@@ -236,6 +239,13 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             self.get_logger().warning(text)
 
     def _on_parameters(self, changed: list[RosParameter[Any]]) -> SetParametersResult:
+        try:
+            return self._judge_and_take(changed)
+        except Exception as error:  # raised here, it would leave whoever set them without an answer
+            self.on_callback_error(error)
+            return SetParametersResult(successful=False, reason=f'failed: {error!r}')
+
+    def _judge_and_take(self, changed: list[RosParameter[Any]]) -> SetParametersResult:
         verdict = parameters.judge(changed, configured=self._state_label() != 'unconfigured')
         if not verdict.successful:
             return verdict
@@ -246,6 +256,18 @@ class Evict3rNode(LifecycleNodeMixin, Node):
             if parameter.name == 'status_period' and self._timer is not None:
                 self._timer.timer_period_ns = int(parameter.value * 1e9)
         return verdict
+
+    def _answering(self, serve: _Serve) -> _Serve:
+        """Let a service answer, with the reason, where it raises: who called it would wait for ever."""
+
+        def served(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            try:
+                return serve(request, response)
+            except Exception as error:
+                self.on_callback_error(error)
+                return Trigger.Response(success=False, message=f'failed: {error!r}')
+
+        return served
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         configured = self._configured

@@ -22,7 +22,7 @@ from std_msgs.msg import Header
 
 from evict3r_ros import geometry
 from evict3r_ros.io.frame_tree import bare
-from evict3r_ros.io.scene_record import SceneRecord
+from evict3r_ros.io.scene_record import SceneRecord, points_stride
 from evict3r_ros.io.stamps import NANOSECONDS, nanoseconds
 from evict3r_ros.kernels.device_errors import is_out_of_memory
 from evict3r_ros.msg import StreamStatus
@@ -416,5 +416,7 @@ class Perception:
         except OSError as error:
             self._faults.count('not_saved', f'a pose is missing from the recorded trajectory: {error}')
         if colours is not None:
-            points = geometry.unproject(*self._sure(maps, 1))
-            self._record.add_points(stamp_ns, points, colours, odom_from_camera, maps.K)
+            stride = points_stride(maps.depth.shape)
+            depth, K = self._sure(maps, stride)
+            thinned = colours[::stride, ::stride]
+            self._record.add_points(stamp_ns, geometry.unproject(depth, K), thinned, odom_from_camera, K)

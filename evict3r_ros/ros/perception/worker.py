@@ -7,6 +7,7 @@ Nothing here knows ROS or the network: items go in, `work` makes results of them
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+_LOG = logging.getLogger(__name__)
 Item = TypeVar('Item')
 Result = TypeVar('Result')
 WINDOW = 512  # frames that rate and latency look back on: bounded, whatever the uptime
@@ -142,7 +144,13 @@ class Worker(Generic[Item, Result]):
                     self._dropped += stopped
                     self._failed += not stopped
                 if not stopped:
-                    self._report(error)
+                    self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        try:
+            self._report(error)
+        except Exception:  # or this thread would end, and nothing be worked on any more
+            _LOG.exception('a failure could not be reported: %r', error)
 
     def _finish(self, result: Result, offered: float) -> None:
         if self.stopping.is_set():
