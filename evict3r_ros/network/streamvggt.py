@@ -51,6 +51,8 @@ class StreamVGGT(nn.Module):
         """Set where the weights are random numbers, shown to users with the results."""
         self.source = ''
         """Where the weights came from, in a few words for logs and status."""
+        self.measured_policy = ''
+        """The eviction policy that the weights' file names as measured for them; '' for none."""
         self.aggregator = Aggregator(preset)
         self.camera_head = CameraHead(preset)
         self.depth_head = DenseHead(preset, outputs=2)
