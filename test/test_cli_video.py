@@ -109,7 +109,7 @@ def test_other_settings_are_refused_by_name_and_overwrite_begins_anew(video, tmp
     assert run(video, out, '--frames', '3') == 0
     assert run(video, out, '--policy', 'uniform') == 2
     said = capsys.readouterr().err
-    assert 'policy was random and is uniform' in said and '--overwrite' in said
+    assert 'policy was evict3r and is uniform' in said and '--overwrite' in said
     assert run(video, out, '--interval', '0.2') == 2
     assert run(video, out, '--policy', 'uniform', '--frames', '2', '--overwrite') == 0
     assert len(content(out)) == 2 * 4 and summary(out)['settings']['cache']['policy'] == 'uniform'

@@ -19,7 +19,7 @@ from evict3r_ros.network import load_network
 from evict3r_ros.profiling.stage_clock import StageClock
 from evict3r_ros.stages import on_stage
 from evict3r_ros.stream import Stream
-from evict3r_ros.stream.planning import plan
+from evict3r_ros.stream.planning import plan, workspace_bytes
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no CUDA here')
 
@@ -142,14 +142,21 @@ def test_stages_are_timed_in_every_replay_of_a_graph(networks):
     assert min(clock.frames['depth head']) > 0.0
 
 
+@pytest.mark.parametrize('weights_bits', [16, 8, 4])
 @pytest.mark.parametrize(('preset', 'size', 'tokens'), [('small', SIZE, 1000), ('official', (392, 518), 8192)])
-def test_the_plan_is_what_is_allocated(preset, size, tokens):
-    """Weights, cache and everything else, at the worst moment, in half precision."""
+def test_the_plan_is_what_is_allocated(preset, size, tokens, weights_bits):
+    """Weights, cache and everything else, at the worst moment, in half precision.
+
+    cuBLAS's workspaces count, and those that earlier tests left behind would hide some of them.
+    """
     config = CacheConfig('evict3r', tokens)
-    planned = plan(preset, config, size, 'bfloat16', cuda=True)
+    workspace = workspace_bytes(torch.device('cuda'))
+    planned = plan(preset, config, size, 'bfloat16', cuda=True, weights_bits=weights_bits, workspace=workspace)
+    torch.cuda.synchronize()
+    torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
-    network = load_network('random', preset, 'cuda', 'bfloat16')
+    network = load_network('random', preset, 'cuda', 'bfloat16', weights_bits=weights_bits)
     torch.cuda.reset_peak_memory_stats()
     rng = np.random.default_rng(0)
     with Stream(network, config, size, image_width=size[1]) as stream:
@@ -157,8 +164,25 @@ def test_the_plan_is_what_is_allocated(preset, size, tokens):
             stream.step(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
     measured = torch.cuda.max_memory_allocated() - before
     print(f'planned {(planned.total - planned.runtime) / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB')
-    assert planned.total - planned.runtime == pytest.approx(measured, rel=0.1)
+    # The plan's activations are those of plain torch; kernels that score and unpack in registers need less.
+    spare = planned.total - planned.runtime - measured
+    assert -0.1 * measured < spare < max(0.1 * measured, planned.activations)
     assert measured < planned.total
+
+
+@pytest.mark.parametrize('bits', [8, 4])
+def test_packed_weights_answer_as_on_the_cpu(bits):
+    """The kernels that unpack inside the product against the reference, through a whole recorded stream."""
+    rng = np.random.default_rng(3)
+    images = [rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(6)]
+    answers = []
+    for device in ('cpu', 'cuda'):
+        network = load_network('random', 'small', weights_bits=bits).to(device)
+        with Stream(network, CONFIGS['uniform'], SIZE) as stream:
+            answers.append([stream.step(image) for image in images])
+    for ours, other in zip(*answers, strict=True):
+        assert (ours.depth - other.depth.cpu()).abs().max() < 0.02 * ours.depth.abs().max()
+        np.testing.assert_allclose(ours.world_from_camera, other.world_from_camera, atol=0.05)
 
 
 def test_worlds_look_the_same_as_on_the_cpu():

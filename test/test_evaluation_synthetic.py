@@ -399,3 +399,24 @@ def test_a_better_policy_is_told_from_uniform(clip):
     assert rows['evict3r'].count('**') == 4 and '**-0.300**' in rows['evict3r']
     assert '**' not in rows['random']
     assert 'UNTRAINED' not in stream_report.table(which, found)
+
+
+def test_packed_weights_are_compared_with_the_same_unpacked(capsys):
+    """On the same streams, in percent; a table of one number of bits has no such comparison."""
+    assert evaluate('--clips', '2', '--frames', '4', '--policies', 'uniform', '--weights-bits', '16,8', '--json') == 0
+    said = json.loads(capsys.readouterr().out)
+    whole, packed = said['table']
+    assert (whole['weights_bits'], packed['weights_bits']) == ('16', '8') and said['clips'] == 2
+    assert 'against_16_bits' not in whole and packed['configuration'].endswith('weights 8 bits')
+    value, low, high = packed['against_16_bits']['absrel']
+    assert low <= value <= high and value == pytest.approx(packed['absrel'] - whole['absrel'], abs=1e-6)
+    assert value != 0.0 and abs(value) < 0.1 * whole['absrel']
+    assert evaluate('--clips', '1', '--frames', '4', '--policies', 'uniform', '--weights-bits', '8,16') == 0
+    text = capsys.readouterr().out
+    rows = [line for line in text.splitlines() if line.startswith('| uniform') and '%' in line]
+    assert 'Difference to the same with weights of 16 bits' in text and len(rows) == 1 and 'weights 8 bits' in rows[0]
+
+
+def test_other_bits_of_weights_are_refused(capsys):
+    assert evaluate('--clips', '1', '--weights-bits', '16,5') == 2
+    assert 'give one of 16, 8, 4' in capsys.readouterr().err

@@ -160,6 +160,7 @@ def test_a_profile_fits_its_machine_as_it_says(name, capsys):
         (width, width),
         'float32' if values['device'] == 'cpu' else values['dtype'],
         cuda=values['device'] == 'cuda',
+        weights_bits=values['weights_bits'],
     )
     gib = planned.total / 2**30
     said, command = re.search(r'([0-9.]+) GiB[^(]*\(evict3r (plan [^)]*)\)', text.replace('\n# ', ' ')).groups()

@@ -117,7 +117,7 @@ def test_fifty_real_images(tmp_path: Path, euroc_dir: Path):
         robot.until(lambda: sorted(robot.heard['depth_best_effort']) == stamps, 'all depth by best effort')
 
         assert status.untrained and 'UNTRAINED' in status.weights and 'UNTRAINED' in node.said()
-        assert (status.preset, status.policy, status.device) == ('small', 'random', 'cpu')
+        assert (status.preset, status.policy, status.device) == ('small', 'evict3r', 'cpu')
         assert len(status.tokens) == len(status.budget) == 4 and status.cache_bytes > 0
         assert status.rate_hz > 0 and 0 < status.latency_p50_ms <= status.latency_p99_ms
         assert (status.is_metric, status.last_error) == (False, '') and np.isnan(status.scale)

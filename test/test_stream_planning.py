@@ -17,7 +17,7 @@ from evict3r_ros.cli.main import main
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import load_network
 from evict3r_ros.stream import Stream
-from evict3r_ros.stream.planning import StorageCounter, largest_tokens, plan, refuse_unless_fits
+from evict3r_ros.stream.planning import StorageCounter, largest_tokens, plan, refuse_unless_fits, workspace_bytes
 
 SIZE = (42, 154)
 CONFIGS = [
@@ -29,12 +29,16 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize('config', CONFIGS, ids=lambda config: f'{config.policy}-{config.bits}')
-def test_against_a_real_stream(config):
+@pytest.mark.parametrize(
+    ('preset', 'weights_bits', 'config'),
+    [*(('small', 16, config) for config in CONFIGS), ('nano', 8, CONFIGS[0]), ('nano', 4, CONFIGS[0])],
+    ids=lambda value: f'{value.policy}-{value.bits}' if isinstance(value, CacheConfig) else value,
+)
+def test_against_a_real_stream(preset, weights_bits, config):
     """Every storage that a real stream on the CPU makes, until its cache is full, counted while it lives."""
-    planned = plan('small', config, SIZE)
-    network = load_network('random', 'small')
-    assert planned.weights == sum(weight.nbytes for weight in network.parameters())
+    planned = plan(preset, config, SIZE, weights_bits=weights_bits)
+    network = load_network('random', preset, weights_bits=weights_bits)
+    assert planned.weights == sum(tensor.nbytes for tensor in network.state_dict().values())
     rng = np.random.default_rng(0)
     with StorageCounter() as counter, Stream(network, config, SIZE) as stream:
         opened = counter.bytes
@@ -44,6 +48,26 @@ def test_against_a_real_stream(config):
             stream.step(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
     measured = planned.weights + counter.peak
     assert planned.total == pytest.approx(measured, rel=0.02)
+
+
+def test_packed_weights_are_all_that_changes():
+    """Weights of a half and less; tables and cache stay, and no layer's worth of weights is unpacked at a time."""
+    plans = {
+        bits: plan('small', CacheConfig('random', 500), SIZE, 'bfloat16', weights_bits=bits) for bits in (16, 8, 4)
+    }
+    for bits, share in ((8, 0.55), (4, 0.45)):
+        assert plans[bits].weights < share * plans[16].weights
+        assert plans[bits].tables == plans[16].tables and plans[bits].cache == plans[16].cache
+        assert abs(plans[bits].activations - plans[16].activations) < 12 * 2**20
+        assert plans[bits].total < plans[16].total
+        assert f'linear layers in {bits} bits' in plans[bits].table()
+
+
+def test_on_cuda_the_workspaces_of_cublas_count():
+    here, there = (plan('nano', CacheConfig('random', 500), SIZE, cuda=cuda) for cuda in (False, True))
+    assert here.workspaces == 0 and there.total - here.total == there.workspaces + there.runtime
+    assert there.workspaces == 3 * (8 * 2**20 + 128 * 2**10) and 'cuBLAS workspaces' in there.table()
+    assert workspace_bytes(torch.device('cpu')) == there.workspaces // 3
 
 
 def test_more_tokens_take_more_and_the_largest_cache_fits():
@@ -134,7 +158,7 @@ def test_bench():
     report = json.loads(done.stdout)
     for key in ('median_ms', 'p99_ms', 'first_500_median_ms', 'last_100_median_ms', 'peak_gib'):
         assert report[key] > 0.0
-    assert (report['frames'], report['tokens_per_layer'], report['bits'], report['policy']) == (6, 200, 4, 'random')
+    assert (report['frames'], report['tokens_per_layer'], report['bits'], report['policy']) == (6, 200, 4, 'evict3r')
     assert (report['preset'], report['height'], report['width'], report['device']) == ('small', 28, 154, 'cpu')
     parts = ('patch encoder', 'frame blocks', 'global blocks', 'camera head', 'depth head', 'eviction')
     assert 0.5 * report['median_ms'] < sum(report['stages'][part] for part in parts) < 1.5 * report['median_ms']

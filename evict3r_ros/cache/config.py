@@ -17,6 +17,8 @@ BITS = (32, 16, 8, 4, 2)
 MOST_TOKENS = 2**30
 """Over all layers: a budget beyond this is a mistyped one."""
 BUDGETS = ('fixed', 'adaptive')
+AUTO = 'auto'
+"""Policy: what was measured for the weights; see ``stream.default_policy``."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ def parse_bits(text: str) -> int | TierBits:
 class CacheConfig:
     """A user's settings; the defaults suit the official weights on a desktop card."""
 
-    policy: str = 'random'
-    """A name in ``policies.POLICIES``; the default by ``docs/accuracy.md``."""
+    policy: str = AUTO
+    """A name in ``policies.POLICIES``, or ``auto``, which a stream replaces by what suits its network's weights."""
     tokens: int = 8192
     """Budget: tokens a layer that survive a frame, pinned and current ones included (mean over layers where a policy
     moves budgets between them). A frame attends to its own N tokens besides."""

@@ -69,13 +69,14 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.evaluation.attention.maps import record
     from evict3r_ros.io.frame_source import open_source
     from evict3r_ros.io.run_folder import RunFolder
+    from evict3r_ros.stream.default_policy import with_policy
 
     if not 50 <= args.pixels <= 10_000:
         raise UserError(f'--pixels {args.pixels}: give 50 to 10000')
     source = open_source(args.input, selection(args), args.input_fps)
     frames = source.exact_count()
-    config = cache_config(args, frames)
     network = load(args)
+    config = with_policy(cache_config(args, frames), network.preset.name, network.measured_policy)
     count = network.preset.pairs
     layers = args.layers if isinstance(args.layers, list) else list(range(count))
     if args.layers is None:
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     print_notes(source.notes)
     folder.prepare()
     title = (
-        f'{args.input}, {len(maps.images)} frames; preset {network.preset.name}, policy {args.policy}'
+        f'{args.input}, {len(maps.images)} frames; preset {network.preset.name}, policy {config.policy}'
         + (f', P {args.P:g}' if args.P is not None else f', {config.tokens} tokens per layer')
         + f', {args.bits} bits'
     )

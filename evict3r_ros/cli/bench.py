@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evict3r_ros.cli.options.cache import add_cache_options, cache_config
-from evict3r_ros.cli.options.network import add_device_options, device_and_dtype
+from evict3r_ros.cli.options.network import add_device_options, add_weights_bits, device_and_dtype
 
 
 def add_parser(subparsers: Any) -> None:
@@ -37,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
         metavar='PX',
         help="width of the network's images, a multiple of 14 (default: the preset's)",
     )
+    add_weights_bits(parser)
     add_device_options(parser)
     parser.add_argument(
         '--engine',
@@ -80,18 +81,21 @@ def run(args: argparse.Namespace) -> int:
     from evict3r_ros.errors import UserError
     from evict3r_ros.network import load_network
     from evict3r_ros.profiling.benchmark import measure, plot
+    from evict3r_ros.stream.default_policy import choose_policy
 
     if args.frames < 1 or (args.against_frames is not None and args.against_frames < 1):
         raise UserError('--frames and --against-frames must be at least 1')
     kernels.use_engine(args.engine)
     device, dtype = device_and_dtype(args)
     config = cache_config(args)
-    runs = {args.policy: (config, args.frames)}
+    preset = args.preset or ('small' if args.weights == 'random' else 'auto')
+    network = load_network(args.weights, preset, device, dtype, weights_bits=args.weights_bits)
+    choice = choose_policy(args.policy, network.preset.name, network.measured_policy)
+    main = choice.policy
+    runs = {main: (config, args.frames)}
     for policy in filter(None, args.against.split(',')):
         frames = args.against_frames or (min(args.frames, 200) if policy == 'unbounded' else args.frames)
         runs[policy] = (replace(config, policy=policy), frames)
-    preset = args.preset or ('small' if args.weights == 'random' else 'auto')
-    network = load_network(args.weights, preset, device, dtype)
     size = _size(args, network.preset.image_width)
     loaded = time.perf_counter() - began
     measured = {}
@@ -107,11 +111,13 @@ def run(args: argparse.Namespace) -> int:
             'width': size[1],
             'device': _device_name(device),
             'dtype': dtype,
+            'weights_bits': args.weights_bits,
             'engine': kernels.engine_for(network.device),
             'threads': torch.get_num_threads(),
         }
+    measured[main].extra['policy_reason'] = choice.reason
     # From the start of the command, including the import of torch, to the first prediction.
-    measured[args.policy].extra['start_s'] = loaded + measured[args.policy].first_ms / 1e3
+    measured[main].extra['start_s'] = loaded + measured[main].first_ms / 1e3
     if args.plot:
         plot(measured, Path(args.plot))
     reports = {name: measurement.report() for name, measurement in measured.items()}
@@ -120,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**first, 'against': {report['policy']: report for report in others}}))
     else:
         print(kernels.describe_engine(network.device))
-        print('\n\n'.join(_table(report, reports[args.policy]) for report in reports.values()))
+        print('\n\n'.join(_table(report, reports[main]) for report in reports.values()))
     return 0
 
 
@@ -142,7 +148,8 @@ def _device_name(device: str) -> str:
 
 def _table(report: dict[str, Any], main: dict[str, Any]) -> str:
     lines = [
-        f'{report["preset"]}, {report["width"]} x {report["height"]}, {report["dtype"]} on {report["device"]}, '
+        f'{report["preset"]}, {report["width"]} x {report["height"]}, {report["dtype"]}, '
+        f'weights of {report["weights_bits"]} bits on {report["device"]}, '
         f'engine {report["engine"]}; {report["policy"]}, {report["tokens_per_layer"]} tokens a layer, '
         f'{report["bits"]} bits; {report["frames"]} frames'
     ]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evict3r_ros.cache.config import CacheConfig
-from evict3r_ros.cli.options.cache import add_cache_options, cache_config
-from evict3r_ros.cli.options.network import device_of
+from evict3r_ros.cli.options.cache import POLICY_HELP, add_cache_options, cache_config
+from evict3r_ros.cli.options.network import add_weights_bits, device_of
 from evict3r_ros.cli.output import print_summary
 from evict3r_ros.cli.study_covariance import add_study
 
@@ -62,12 +62,14 @@ def add_parser(subparsers: Any) -> None:
     video = studies.add_parser('video', help='memory of `evict3r video` over a long video, as numbers and a plot')
     video.add_argument('--minutes', type=float, default=10.0, metavar='M', help='(default: %(default)g)')
     video.add_argument('--fps', type=float, default=10.0, metavar='R', help='(default: %(default)g)')
-    video.add_argument('--policy', default=CacheConfig.policy, help='(default: %(default)s)')
+    video.add_argument('--policy', default=CacheConfig.policy, help=POLICY_HELP)
     video.add_argument('--tokens', type=int, default=64, metavar='T', help='(default: %(default)s)')
     video.add_argument('--plot', type=Path, metavar='PNG', help='file of the plot (default: none)')
     video.add_argument('--json', action='store_true', help='print JSON instead of lines')
     video.set_defaults(run=run_video)
     add_study(studies)
+    for study in (quantization, pooling, soak):
+        add_weights_bits(study)
     for study in (quantization, pooling, precision, soak):
         study.add_argument(
             '--weights', default='random', help="'random', 'tiny', 'official' or a file (default: %(default)s)"
@@ -89,7 +91,7 @@ def _preset(args: argparse.Namespace) -> str:
 def _network(args: argparse.Namespace) -> StreamVGGT:
     from evict3r_ros.network import load_network
 
-    return load_network(args.weights, _preset(args))
+    return load_network(args.weights, _preset(args), weights_bits=args.weights_bits)
 
 
 def run_quantization(args: argparse.Namespace) -> int:
@@ -123,7 +125,7 @@ def run_precision(args: argparse.Namespace) -> int:
     count = 1 + len(precision.run_modes(torch.device(device)))
     with tqdm(total=count * args.frames, unit='frame', disable=None) as bar:
         results = precision.compare(
-            lambda dtype: load_network(args.weights, _preset(args), device, dtype),
+            lambda dtype, bits: load_network(args.weights, _preset(args), device, dtype, weights_bits=bits),
             config,
             args.frames,
             (args.height, args.width),

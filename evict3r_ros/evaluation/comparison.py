@@ -28,6 +28,8 @@ from evict3r_ros.network.fingerprint import fingerprint
 from evict3r_ros.stream.stream import cache_shape
 from evict3r_ros.synthetic.clips import render_clips
 
+Load = Callable[..., StreamVGGT]
+"""Returns the network with its weights in ``weights_bits``, the only argument, 16 without."""
 KEY = ('stream', 'configuration', 'network')
 """Fields that identify a measurement."""
 
@@ -85,12 +87,15 @@ def render(stream: StreamSpec, device: torch.device) -> TrueClip:
 
 
 class Worker:
-    """Runs tasks with one network; keeps the last clip, because tasks of one stream follow each other."""
+    """Runs tasks with one network, which is kept in each number of bits that came; and keeps the last clip.
 
-    def __init__(self, network: StreamVGGT, image_width: int, stop: Callable[[], bool]):
-        self._network, self._image_width, self._stop = network, image_width, stop
+    Tasks of one stream follow each other.
+    """
+
+    def __init__(self, load: Load, about: dict[str, Any], image_width: int, stop: Callable[[], bool]):
+        self._load, self._about, self._image_width, self._stop = load, about, image_width, stop
+        self._networks: dict[str, StreamVGGT] = {}
         self._stream: StreamSpec | None = None
-        self.about = describe(network, image_width)
 
     def __call__(self, task: Task, progress: Callable[[], object] = lambda: None) -> dict[str, Any] | None:
         """Return the record of a task, or None if stopped before its end."""
@@ -102,28 +107,34 @@ class Worker:
 
         try:
             check_stop()
+            bits = task.configuration.weights_bits
+            if bits not in self._networks:
+                self._networks[bits] = self._load(weights_bits=int(bits))
+            network = self._networks[bits]
             if task.stream != self._stream:
-                self._clip, self._stream = render(task.stream, self._network.device), task.stream
+                self._clip, self._stream = render(task.stream, network.device), task.stream
             view = ImageView.of((task.stream.height, task.stream.width), self._image_width)
-            tokens = view.patches[0] * view.patches[1] + self._network.preset.special_tokens
+            tokens = view.patches[0] * view.patches[1] + network.preset.special_tokens
             config = task.configuration.cache_config(task.stream.all_frames, tokens)
             segments = parse_mapping(task.configuration.mapping)
-            predictions = stream_clip(self._network, config, self._clip, self._image_width, check_stop, segments)
+            predictions = stream_clip(network, config, self._clip, self._image_width, check_stop, segments)
         except Stopped:
             return None
-        return task.about(self.about) | {'frame_tokens': tokens} | measure(self._clip, predictions, task.stream.laps)
+        return task.about(self._about) | {'frame_tokens': tokens} | measure(self._clip, predictions, task.stream.laps)
 
 
 _worker: Worker | None = None
 
 
-def _start_worker(load: Callable[[], StreamVGGT], image_width: int, stop: Event, deadline: float, threads: int) -> None:
+def _start_worker(
+    load: Load, about: dict[str, Any], image_width: int, stop: Event, deadline: float, threads: int
+) -> None:
     # Ctrl-C reaches every process of a terminal; the parent decides when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     global _worker
-    _worker = Worker(load(), image_width, lambda: stop.is_set() or time.time() > deadline)
+    _worker = Worker(load, about, image_width, lambda: stop.is_set() or time.time() > deadline)
 
 
 def _end_with_parent() -> None:
@@ -142,7 +153,8 @@ def _work(task: Task) -> dict[str, Any] | None:
 
 def run(
     tasks: Sequence[Task],
-    load: Callable[[], StreamVGGT],
+    load: Load,
+    about: dict[str, Any],
     image_width: int,
     processes: int,
     deadline: float,
@@ -150,11 +162,11 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of tasks as they finish, until ``deadline`` (time.time()).
 
-    ``load`` must be picklable; each process loads its own network. ``progress`` is called with numbers of frames.
-    Leaving the iteration, by Ctrl-C for example, ends the processes within a frame.
+    ``load`` must be picklable; each process loads its own network. about: from ``describe``. ``progress`` is called
+    with numbers of frames. Leaving the iteration, by Ctrl-C for example, ends the processes within a frame.
     """
     if processes == 1:
-        worker = Worker(load(), image_width, lambda: time.time() > deadline)
+        worker = Worker(load, about, image_width, lambda: time.time() > deadline)
         for task in tasks:
             record = worker(task, lambda: progress(1))
             if record is None:
@@ -164,7 +176,9 @@ def run(
     context = multiprocessing.get_context('spawn')
     stop = context.Event()
     threads = max(1, (os.cpu_count() or 1) // processes)
-    with ProcessPoolExecutor(processes, context, _start_worker, (load, image_width, stop, deadline, threads)) as pool:
+    with ProcessPoolExecutor(
+        processes, context, _start_worker, (load, about, image_width, stop, deadline, threads)
+    ) as pool:
         # Not futures.wait: Ctrl-C inside it can leave futures locked, so that the pool never ends.
         done: queue.SimpleQueue[Future[dict[str, Any] | None]] = queue.SimpleQueue()
         try:

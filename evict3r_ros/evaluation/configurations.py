@@ -13,9 +13,12 @@ from typing import Any
 from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
 from evict3r_ros.mapping import SegmentSettings
+from evict3r_ros.network.precision import check_weight_bits
 
 OFF, ODOMETRY = 'off', 'odometry'
 """Mapping: one stream, or segments that are chained."""
+WEIGHTS_BITS = '16'
+"""Of a configuration that does not pack the network's weights."""
 ALL = 'all'
 """Camera frames: as many as the stream has."""
 _OWN_OPTIONS = ('policy', 'tokens', 'memory_mb', 'share', 'sequence_length', 'bits', 'camera_frames')
@@ -35,17 +38,21 @@ class Configuration:
     """Frames in the cache of the camera head: a number, a share (``10%``) or ``all``."""
     mapping: str = OFF
     """``off``: one stream; ``odometry``: segments, then their settings after colons: ``odometry:length=48``."""
+    weights_bits: str = WEIGHTS_BITS
+    """Of the network's linear layers: see ``load_network``."""
 
     @property
     def name(self) -> str:
         """Return a readable name."""
         budget = f' {self.budget}' if self.budget else ''
         mapping = f', mapping {self.mapping}' if self.mapping != OFF else ''
-        return f'{self.policy}{budget}, {self.bits} bits, camera {self.camera_frames}{mapping}'
+        weights = f', weights {self.weights_bits} bits' if self.weights_bits != WEIGHTS_BITS else ''
+        return f'{self.policy}{budget}, {self.bits} bits, camera {self.camera_frames}{mapping}{weights}'
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary; without ``mapping`` if it is off, as in older records."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ('mapping', OFF)}
+        """Return the fields as a dictionary; without those that older records lack where they are as they were then."""
+        then = {'mapping': OFF, 'weights_bits': WEIGHTS_BITS}
+        return {name: value for name, value in asdict(self).items() if then.get(name) != value}
 
     def rank(self) -> tuple[Any, ...]:
         """Return the sort key for tables: policy in the order of POLICIES, then budget, bits and camera frames."""
@@ -54,7 +61,7 @@ class Configuration:
             (text.lstrip('0123456789.'), float(text.rstrip('%ABCIMabcim')) if text not in ('', ALL) else math.inf)
             for text in (self.budget, self.bits.split('/')[0], self.camera_frames)
         ]
-        return list(POLICIES).index(name), self.policy, *sizes, self.bits, self.mapping
+        return list(POLICIES).index(name), self.policy, *sizes, self.bits, self.mapping, -int(self.weights_bits)
 
     def cache_config(self, frames: int, frame_tokens: int) -> CacheConfig:
         """Return the settings for a stream of ``frames`` frames of ``frame_tokens`` tokens.
@@ -150,15 +157,19 @@ def combinations(
     bits: Sequence[str],
     camera_frames: Sequence[str],
     mappings: Sequence[str] = (OFF,),
+    weights_bits: Sequence[str] = (WEIGHTS_BITS,),
 ) -> list[Configuration]:
     """Return every combination, in the order given; the last argument changes fastest.
 
     An unbounded policy appears once, not once for each budget. Raises UserError for invalid text.
     """
     found = []
-    for policy, budget, bit, camera, mapping in itertools.product(policies, budgets, bits, camera_frames, mappings):
+    for policy, budget, bit, camera, mapping, weights in itertools.product(
+        policies, budgets, bits, camera_frames, mappings, weights_bits
+    ):
         grows = POLICIES[parse_policy(policy)[0]].grows
-        configuration = Configuration(policy, '' if grows else budget, bit, camera, mapping)
+        configuration = Configuration(policy, '' if grows else budget, bit, camera, mapping, weights)
+        check_weight_bits(_count(weights, 'weights bits'))
         parse_mapping(mapping)
         configuration.cache_config(1000, 1000)
         if configuration not in found:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.kernels import torch_engine
+from evict3r_ros.kernels import torch_engine, torch_linear
 from evict3r_ros.kernels.layout import RANGE_DTYPE, PackedLayout
 from evict3r_ros.kernels.side_stream import SideStream
 from evict3r_ros.kernels.torch_engine import attention
@@ -37,6 +37,7 @@ __all__ = [
     'copy_pair',
     'describe_engine',
     'engine_for',
+    'packed_linear',
     'qk_norm_rotary_embedding',
     'read_packed',
     'self_attention',
@@ -193,6 +194,15 @@ def add_norm(
     engine = _engine_of(x, 'triton_layers')
     answer: tuple[torch.Tensor, torch.Tensor] = engine.add_norm(x, added, gamma, weight, bias, eps)
     return answer
+
+
+def packed_linear(x: torch.Tensor, codes: torch.Tensor, ranges: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """See torch_linear.packed_linear."""
+    if not _fused(x):
+        return torch_linear.packed_linear(x, codes, ranges, bias)
+    from evict3r_ros.kernels import triton_linear
+
+    return triton_linear.packed_linear(x, codes, ranges, bias)
 
 
 def bilinear_upsample(x: torch.Tensor, size: tuple[int, int], position: torch.Tensor | None = None) -> torch.Tensor:

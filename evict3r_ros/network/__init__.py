@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from evict3r_ros.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from evict3r_ros.network.checkpoint import load_network, preset_of
+    from evict3r_ros.network.checkpoint import load_network, measured_policy, preset_of
     from evict3r_ros.network.memory import CausalMemory, Memory
     from evict3r_ros.network.presets import PRESETS, Preset
     from evict3r_ros.network.streamvggt import NetworkOutput, StreamVGGT
@@ -24,8 +24,19 @@ else:
             'Preset': 'presets',
             'StreamVGGT': 'streamvggt',
             'load_network': 'checkpoint',
+            'measured_policy': 'checkpoint',
             'preset_of': 'checkpoint',
         },
     )
 
-__all__ = ['PRESETS', 'CausalMemory', 'Memory', 'NetworkOutput', 'Preset', 'StreamVGGT', 'load_network', 'preset_of']
+__all__ = [
+    'PRESETS',
+    'CausalMemory',
+    'Memory',
+    'NetworkOutput',
+    'Preset',
+    'StreamVGGT',
+    'load_network',
+    'measured_policy',
+    'preset_of',
+]

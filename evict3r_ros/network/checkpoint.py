@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from evict3r_ros.errors import UserError
-from evict3r_ros.network.precision import torch_dtype
+from evict3r_ros.network.packed_linear import pack_layers
+from evict3r_ros.network.precision import check_weight_bits, torch_dtype
 from evict3r_ros.network.presets import PRESETS, Preset
 from evict3r_ros.network.random_weights import random_tensor
 from evict3r_ros.network.streamvggt import HEADS, StreamVGGT
@@ -22,6 +23,8 @@ PRESET_KEY = 'evict3r_preset'
 """Where a .safetensors file's metadata name the preset."""
 DEMONSTRATION_KEY = 'evict3r_demonstration'
 """Where they say 'true' if these weights are for demonstration, not for a robot."""
+POLICY_KEY = 'evict3r_policy'
+"""Where they name the eviction policy that was measured for the weights."""
 OFFICIAL_REPOSITORY, OFFICIAL_FILE = 'lch01/StreamVGGT', 'checkpoints.pth'
 UNUSED = ('track_head.', 'n_averaged')
 """What files hold that this project has no use for: a head of the published weights, the counter of an average."""
@@ -36,15 +39,18 @@ def load_network(
     dtype: str = 'float32',
     seed: int = 0,
     heads: tuple[str, ...] = ('camera', 'depth'),
+    weights_bits: int = 16,
 ) -> StreamVGGT:
     """Return a network in evaluation mode, on its device and in its precision.
 
     weights: ``tiny`` (this package's own), ``official`` (downloaded through huggingface_hub, with progress), ``random``
     (by rule from ``seed``; marked ``untrained``), or a path: see ``weights_file``; those whose metadata say so, and
-    random ones, are marked ``demonstration``. preset: see ``preset_of``. dtype: float32, bfloat16 or float16. Raises
-    UserError, in one line, for weights that are not this network's.
+    random ones, are marked ``demonstration``. preset: see ``preset_of``. dtype: float32, bfloat16 or float16.
+    weights_bits: 16 leaves the weights in that precision, 8 and 4 pack those of linear layers (see ``packed_linear``).
+    Raises UserError, in one line, for weights that are not this network's.
     """
     precision = torch_dtype(dtype)
+    check_weight_bits(weights_bits)
     preset = preset_of(weights, preset)
     if not set(heads) <= set(HEADS):
         raise UserError(f'heads {heads} are not among {", ".join(HEADS)}')
@@ -66,15 +72,34 @@ def load_network(
         network.weights_file = path
         network.source = f'{weights} ({path.name})' if weights in (TINY, 'official') else str(path)
         network.demonstration = metadata_of(path).get(DEMONSTRATION_KEY) == 'true'
+    network.measured_policy = measured_policy(weights)
     # One tensor at a time, so that a device never holds two copies of a large network. A copy in any case: what a file
     # gives is the file itself, mapped into memory, and who overwrites that would end this process with a bus error.
     copy = weights != 'random'
-    state = {key: read(key).to(device=place, dtype=precision, copy=copy) for key in shapes}
+
+    def tensor(key: str, dtype: torch.dtype = precision) -> torch.Tensor:
+        return read(key).to(device=place, dtype=dtype, copy=copy)
+
+    pack_layers(network, weights_bits, lambda key: tensor(key, torch.float32 if key.endswith('.weight') else precision))
+    # What is packed has its numbers already.
+    there = {key: value for key, value in network.state_dict().items() if not value.is_meta}
+    state = {key: there[key] if key in there else tensor(key) for key in network.state_dict()}
     network.load_state_dict(state, strict=True, assign=True)
     if place.type == 'cuda':
         # Convolutions in half precision run on tensor cores in this layout, and tokens come in it anyway.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     return network.eval().requires_grad_(False)
+
+
+def measured_policy(weights: str) -> str:
+    """Return the eviction policy that a weights file names as measured for them; '' for none.
+
+    Weights that are not on this machine yet are not fetched for it.
+    """
+    if weights in ('random', 'official'):
+        return ''
+    path = find_weights(weights)
+    return metadata_of(path).get(POLICY_KEY, '') if path.suffix == '.safetensors' else ''
 
 
 def preset_of(weights: str, preset: str = AUTO) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 AUTO, HALF = 'auto', 'half'
 DTYPES = ('float32', 'bfloat16', 'float16')
+WEIGHT_BITS = (16, 8, 4)
+"""What linear layers' weights are stored in; 16 stands for the network's own precision."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -61,6 +63,12 @@ def check_dtype(name: str) -> None:
     """Raise UserError for a precision that is not one of DTYPES."""
     if name not in DTYPES:
         raise UserError(f'dtype {name!r} is not one of {", ".join(DTYPES)}')
+
+
+def check_weight_bits(bits: int) -> None:
+    """Raise UserError for bits that are not one of WEIGHT_BITS."""
+    if bits not in WEIGHT_BITS:
+        raise UserError(f'weights of {bits} bits: give one of {", ".join(map(str, WEIGHT_BITS))}')
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -56,6 +56,8 @@ class StreamVGGT(nn.Module):
         """Where the weights came from, in a few words for logs and status."""
         self.weights_file: Path | None = None
         """The file that they were read from."""
+        self.measured_policy = ''
+        """The eviction policy that the weights' file names as measured for them; '' for none."""
         self.aggregator = Aggregator(preset)
         self.camera_head = CameraHead(preset)
         self.depth_head = DenseHead(preset, outputs=2)

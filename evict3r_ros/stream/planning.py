@@ -22,16 +22,25 @@ from evict3r_ros.cache import POLICIES, CacheConfig
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
+from evict3r_ros.network.packed_linear import pack_layers, weight_bytes
 from evict3r_ros.network.precision import torch_dtype
+from evict3r_ros.stream.default_policy import choose_policy
 from evict3r_ros.stream.stream import Stream
 
 MIB = 2**20
 CUDA_RUNTIME = 600 * MIB
-"""An allowance for the CUDA context and the libraries' work spaces, which torch does not count."""
+"""An allowance for the CUDA context and the libraries' code, which torch does not count."""
+WORKSPACE, WORKSPACE_OF_HOPPER = 8 * MIB + 128 * 2**10, 32 * MIB
+"""What torch allocates for cuBLAS, and keeps, for each stream in which it multiplies matrices (its notes on CUDA)."""
+MULTIPLYING_STREAMS = 3
+"""The caller's, that in which a frame is recorded, and the camera head's side stream."""
 
 
 class StorageCounter(TorchDispatchMode):
-    """Counts the bytes of storages that operations inside it make, as long as these live."""
+    """Counts the bytes of storages that operations inside it make, as long as these live.
+
+    A view of what was there before, such as of weights, is not made.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
@@ -43,9 +52,12 @@ class StorageCounter(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        given = {tensor.untyped_storage()._cdata for tensor in tree_leaves(args) if isinstance(tensor, torch.Tensor)}
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
+                if storage._cdata in given and storage._cdata not in self._live:
+                    continue
                 self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
                 self._at_most += storage.nbytes()
         # Looking for the dead takes time; it is needed only where the living might be more than ever.
@@ -97,8 +109,14 @@ class Plan:
     """What depends on the image size alone: positions and rotations."""
     activations: int
     """The most that lives at one time inside a frame."""
+    workspaces: int
+    """Of cuBLAS, in all streams; 0 on a CPU."""
     runtime: int
     """Allowance for the CUDA context; 0 on a CPU."""
+    weights_bits: int
+    """Stored precision of the linear layers' weights: 16 stands for ``dtype``."""
+    policy_reason: str
+    """Why the config has its policy."""
 
     @property
     def total(self) -> int:
@@ -111,6 +129,7 @@ class Plan:
             + self.scratch
             + self.tables
             + self.activations
+            + self.workspaces
             + self.runtime
         )
 
@@ -119,8 +138,13 @@ class Plan:
         config = self.config
         each = self.cache // self.layers
         return [
-            ('weights', self.weights, f'{self.preset}, {self.dtype}'),
-            ('cache', self.cache, f'{config.tokens} + {self.frame_tokens} tokens a layer, {_bits(config)}'),
+            ('weights', self.weights, f'{self.preset}, {self.dtype}{_packed(self.weights_bits)}'),
+            (
+                'cache',
+                self.cache,
+                f'{config.tokens} + {self.frame_tokens} tokens a layer, {_bits(config)}, {config.policy} '
+                f'({self.policy_reason})',
+            ),
             (
                 '  of these a layer',
                 each,
@@ -131,6 +155,7 @@ class Plan:
             ('scratch', self.scratch, 'one layer, unpacked'),
             ('size tables', self.tables, f'{self.size[1]} x {self.size[0]}'),
             ('activations', self.activations, 'the most inside a frame'),
+            *([('cuBLAS workspaces', self.workspaces, f'{MULTIPLYING_STREAMS} streams')] if self.workspaces else []),
             *([('CUDA runtime', self.runtime, 'an allowance')] if self.runtime else []),
             ('total', self.total, ''),
         ]
@@ -143,6 +168,10 @@ class Plan:
 def table(rows: list[tuple[str, int, str]]) -> str:
     """Return rows of a plan (what, bytes, a remark) as text."""
     return '\n'.join(f'{what:<22}{size / MIB:>10.1f} MiB   {remark}'.rstrip() for what, size, remark in rows)
+
+
+def _packed(weights_bits: int) -> str:
+    return '' if weights_bits == 16 else f', linear layers in {weights_bits} bits'
 
 
 def _bits(config: CacheConfig) -> str:
@@ -158,20 +187,27 @@ def plan(
     dtype: str = 'float32',
     cuda: bool = False,
     heads: tuple[str, ...] = ('camera', 'depth'),
+    weights_bits: int = 16,
+    measured_policy: str = '',
+    workspace: int = WORKSPACE,
 ) -> Plan:
     """Return the plan for images of ``size`` (height, width); by default the largest of the preset's width.
 
-    Raises UserError for settings that cannot work.
+    weights_bits: see ``load_network``. measured_policy: that of the weights, for policy ``auto``. workspace: bytes of
+    one, from ``workspace_bytes`` for a card that is here. Raises UserError for settings that cannot work.
     """
     if preset not in PRESETS:
         raise UserError(f'preset {preset!r} is not one of {", ".join(PRESETS)}')
     precision = torch_dtype(dtype)
+    choice = choose_policy(config.policy, preset, measured_policy)
+    config = replace(config, policy=choice.policy)
     if config.policy in POLICIES and POLICIES[config.policy].grows:
         raise UserError(f'policy {config.policy!r} takes more memory with every frame: there is nothing to plan')
     size = size or (PRESETS[preset].image_width,) * 2
     ImageView.whole(size)
     with torch.device('meta'), torch.inference_mode():
         network = StreamVGGT(PRESETS[preset], heads).to(precision)
+        pack_layers(network, weights_bits, network.get_parameter)
         with StorageCounter() as counter, _FusedAttention():
             stream = Stream(network, config, camera_size=size, image_width=size[1])
             opened = counter.bytes
@@ -192,14 +228,17 @@ def plan(
         stream.config,
         cache.shape.frame_tokens,
         cache.shape.layers,
-        weights=sum(weight.nbytes for weight in network.parameters()),
+        weights=weight_bytes(network),
         cache=cache.bytes,
         camera_cache=stream.camera_cache.bytes,
         bookkeeping=opened - stats_bytes - scratch,
         scratch=scratch,
         tables=tables,
         activations=counter.peak - opened - tables,
+        workspaces=MULTIPLYING_STREAMS * workspace if cuda else 0,
         runtime=CUDA_RUNTIME if cuda else 0,
+        weights_bits=weights_bits,
+        policy_reason=choice.reason,
     )
 
 
@@ -211,9 +250,17 @@ def largest_tokens(fitting: Plan, memory: int) -> int:
         fitting.size,
         fitting.dtype,
         fitting.runtime > 0,
+        weights_bits=fitting.weights_bits,
+        workspace=fitting.workspaces // MULTIPLYING_STREAMS,
     )
     token_bytes = (double.total - fitting.total) / fitting.config.tokens
     return max(0, int(fitting.config.tokens + (memory - fitting.total) / token_bytes))
+
+
+def workspace_bytes(device: torch.device) -> int:
+    """Return the bytes of one cuBLAS workspace on a device, unless CUBLAS_WORKSPACE_CONFIG says otherwise."""
+    is_hopper = device.type == 'cuda' and torch.cuda.get_device_capability(device)[0] >= 9
+    return WORKSPACE_OF_HOPPER if is_hopper else WORKSPACE
 
 
 def free_memory(device: torch.device) -> int:

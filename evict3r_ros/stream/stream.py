@@ -16,6 +16,7 @@ from evict3r_ros.cache import CacheConfig, CacheShape, CameraCache, KeyValueCach
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.network import NetworkOutput, StreamVGGT
 from evict3r_ros.stream.anchors import CameraFeedback
+from evict3r_ros.stream.default_policy import with_policy
 from evict3r_ros.stream.frame_steps import EagerRunner, FrameRunner, FrameSteps, RecordedRunner
 
 
@@ -86,10 +87,11 @@ class Stream:
         self.image_width = image_width or preset.image_width
         view = ImageView.of(camera_size or (self.image_width, self.image_width), self.image_width)
         self.network = network
+        config = with_policy(config, preset.name, network.measured_policy)
         self.cache = KeyValueCache(config, cache_shape(network, view, network.device))
         """Of the global blocks; the stream alone drives it."""
         self.config = self.cache.config
-        """As given, with the budget in tokens."""
+        """As given, with the budget in tokens, and without ``auto``."""
         camera_layers, camera_entries = preset.camera_memory
         self.camera_cache = CameraCache(
             config.camera_frames,

@@ -12,10 +12,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from evict3r_ros.cache import POLICIES
+from evict3r_ros.cache.config import AUTO
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import PRESETS, StreamVGGT
-from evict3r_ros.network.checkpoint import DEMONSTRATION_KEY, PRESET_KEY
+from evict3r_ros.network.checkpoint import DEMONSTRATION_KEY, POLICY_KEY, PRESET_KEY
 from evict3r_ros.network.int8 import pack, unpacking
+from evict3r_ros.stream.default_policy import choose_policy
 from evict3r_ros.training import state
 
 MOST_BYTES = 32_000_000
@@ -35,17 +38,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         '--float16', action='store_true', help='all of it in half precision, twice as large: to see what int8 costs'
     )
+    parser.add_argument(
+        '--policy',
+        choices=tuple(POLICIES),
+        help='eviction policy that was measured to suit these weights, which policy auto then stands for (default: '
+        'what was measured for weights of their preset)',
+    )
     args = parser.parse_args(arguments)
     try:
-        export(args.shards, args.out, args.float16)
+        export(args.shards, args.out, args.float16, args.policy)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def export(shards: Path, out: Path, float16: bool = False) -> None:
-    """Write the file, and say what was written. Raises UserError for shards that are not whole or not ``tiny``'s."""
+def export(shards: Path, out: Path, float16: bool = False, policy: str | None = None) -> None:
+    """Write the file, and say what was written.
+
+    policy: what ``auto`` shall stand for with these weights; by default as for any weights of their preset. Raises
+    UserError for shards that are not whole or not ``tiny``'s.
+    """
+    policy = policy or choose_policy(AUTO, _PRESET).policy
     weights, progress = state.read_shards(shards), state.read_progress(shards)
     with torch.device('meta'):
         network = StreamVGGT(PRESETS[_PRESET], heads=('camera', 'depth'))
@@ -60,6 +74,7 @@ def export(shards: Path, out: Path, float16: bool = False) -> None:
         PRESET_KEY: _PRESET,
         # Small, and trained on worlds made by rule: its lengths move no robot unless something else knows metres.
         DEMONSTRATION_KEY: 'true',
+        POLICY_KEY: policy,
         'format': 'pt',
         'license': 'Apache-2.0',
         'source': 'evict3r_ros, trained from scratch on its own synthetic worlds; see docs/model_card.md',

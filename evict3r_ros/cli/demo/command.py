@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evict3r_ros.cache.config import CacheConfig
+from evict3r_ros.cli.options.cache import POLICY_HELP
 from evict3r_ros.cli.options.values import count, positive
 
 IMAGES_VARIABLE = 'EVICT3R_DEMO_IMAGES'
@@ -51,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
         help="weights of the network: this package's own, 'tiny' (default), 'official', a file, or 'random' for"
         ' untrained ones',
     )
-    parser.add_argument('--policy', default=CacheConfig.policy, help='eviction policy (default: %(default)s)')
+    parser.add_argument('--policy', default=CacheConfig.policy, help=POLICY_HELP)
     parser.add_argument(
         '--rate',
         type=positive,

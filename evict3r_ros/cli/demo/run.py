@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from evict3r_ros.cache import POLICIES
+from evict3r_ros.cache.config import AUTO
 from evict3r_ros.cli.demo.inputs import DemoInput, folder_input, synthetic_input
 from evict3r_ros.cli.interruption import sigterm_as_keyboard_interrupt
 from evict3r_ros.cli.options.node_parameters import NODE
@@ -62,8 +63,8 @@ def run_demo(
     images: a folder in the layout of io.image_folder, or None for a loop through synthetic rooms. rate: see
     ros.tools.replay. Raises UserError for invalid input, and if the node fails or does not answer in time.
     """
-    if policy not in POLICIES:
-        raise UserError(f'--policy {policy} is not one of {", ".join(POLICIES)}')
+    if policy not in (AUTO, *POLICIES):
+        raise UserError(f'--policy {policy} is not one of {", ".join((AUTO, *POLICIES))}')
     started = time.monotonic()
     if weights != 'random':
         find_weights(weights)  # downloads before the node starts, if needed

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evict3r_ros.cli.options.cache import add_configuration_options
-from evict3r_ros.cli.options.network import add_network_options, device_and_dtype
+from evict3r_ros.cli.options.network import add_network_options, device_and_dtype, named_policy
 from evict3r_ros.cli.output import print_notes
 
 if TYPE_CHECKING:
@@ -88,9 +88,10 @@ def run(args: argparse.Namespace) -> int:
     if args.task == 'monodepth':
         configuration = Configuration('unbounded', '')
     else:
-        (configuration,) = combinations([args.policy], [args.budget], [args.bits], [args.camera_frames], [args.mapping])
+        policy = named_policy(args, args.policy)
+        (configuration,) = combinations([policy], [args.budget], [args.bits], [args.camera_frames], [args.mapping])
     device, dtype = device_and_dtype(args)
-    network = load_network(args.weights, args.preset, device, dtype)
+    network = load_network(args.weights, args.preset, device, dtype, weights_bits=args.weights_bits)
     width = args.image_width if args.image_width is not None else network.preset.image_width
     settings = {
         'weights': network.source,
@@ -98,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         'untrained': network.untrained,
         'preset': network.preset.name,
         'dtype': dtype,
+        'weights_bits': args.weights_bits,
         'device': device,
         'image_width': width,
         'every': every,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evict3r_ros.cli.options.cache import add_configuration_options
-from evict3r_ros.cli.options.network import add_network_options, device_and_dtype
+from evict3r_ros.cli.options.network import add_network_options, device_and_dtype, named_policy
 
 LINES = 'streams.jsonl'
 
@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
         description='Measures depth and poses on worlds that training never uses: AbsRel and delta < 1.25 after one '
         'median scale per clip, trajectory error (ATE after Sim(3)) divided by the length of the path, and the '
         'mean angle to the true rotation. Compares all combinations of the given policies, budgets, bits and '
-        'camera frames.',
+        'camera frames, and of --weights-bits.',
         epilog='A long comparison: evict3r eval synthetic --clips 64 --frames 128 --stride 1 --policies '
         'uniform,evict3r,unbounded --budgets 10%,25% --bits 4,16 --out runs/a --processes 8 --minutes 9, '
         'repeated until all is done; then evict3r eval report runs/a --out docs.',
@@ -60,7 +60,7 @@ def add_parser(subparsers: Any) -> None:
         help='with --loop: number of rounds, --frames each (default: %(default)s)',
     )
     add_configuration_options(parser, '2500', several=True)
-    add_network_options(parser)
+    add_network_options(parser, several_bits=True)
     work = parser.add_argument_group('work')
     work.add_argument(
         '--out',
@@ -99,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f'--plot {args.plot}: there is no folder {args.plot.parent}')
     deadline = time.time() + 60.0 * args.minutes if args.minutes is not None else float('inf')
     configurations = combinations(
-        *(_listed(text) for text in (args.policies, args.budgets, args.bits, args.camera_frames, args.mapping))
+        [named_policy(args, text) for text in _listed(args.policies)],
+        *(_listed(text) for text in (args.budgets, args.bits, args.camera_frames, args.mapping, args.weights_bits)),
     )
     load = partial(load_network, args.weights, args.preset, *device_and_dtype(args))
     network = load()
@@ -132,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     left = [task for known, task in wanted.items() if known not in records]
     frames = args.frames * args.laps
     with tqdm(total=len(wanted) * frames, initial=len(records) * frames, unit='frame', disable=None) as bar:
-        found = comparison.run(left, load, width, min(args.processes, max(1, len(left))), deadline, bar.update)
+        found = comparison.run(left, load, about, width, min(args.processes, max(1, len(left))), deadline, bar.update)
         if path is None:
             records |= {key(record, comparison.KEY): record for record in found}
         else:
@@ -170,9 +171,9 @@ def _show(args: argparse.Namespace, records: list[dict[str, Any]], missing: int)
         )
         return
     print(f'{stream_report.table(which, found)}\n\n{stream_report.DEFINITIONS}')
-    against = stream_report.comparison_table(found)
-    if against:
-        print(f'\n{against}')
+    for against in (stream_report.comparison_table(found), stream_report.weights_table(found)):
+        if against:
+            print(f'\n{against}')
     if missing:
         again = 'the same command continues' if args.out is not None else 'give --out DIR to continue later'
         print(f'\n{missing} of {missing + len(records)} are not done yet: {again}')

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import argparse
 
-from evict3r_ros.cache.config import CacheConfig, parse_bits
+from evict3r_ros.cache.config import AUTO, CacheConfig, parse_bits
+
+POLICY_HELP = f"eviction policy; '{AUTO}' is what was measured for the weights (default: %(default)s)"
 
 
 def add_cache_options(parser: argparse.ArgumentParser, tokens: int, with_share: bool = False) -> None:
     """Add the options of one cache. tokens: default of --tokens. with_share: add --P, for a known number of frames."""
     group = parser.add_argument_group('cache')
-    group.add_argument('--policy', default=CacheConfig.policy, help='eviction policy (default: %(default)s)')
+    group.add_argument('--policy', default=CacheConfig.policy, help=POLICY_HELP)
     budget = group.add_mutually_exclusive_group()
     budget.add_argument(
         '--tokens',
@@ -77,7 +79,8 @@ def add_configuration_options(parser: argparse.ArgumentParser, budget: str, seve
         policy,
         default=CacheConfig.policy,
         metavar=metavar,
-        help=f'policy with settings after colons: {example} (default: %(default)s)',
+        help=f"policy with settings after colons: {example}; '{AUTO}' is what was measured for the weights "
+        '(default: %(default)s)',
     )
     group.add_argument(
         budgets,

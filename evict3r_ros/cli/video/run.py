@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from evict3r_ros.camera.view import ImageView
 from evict3r_ros.cli.interruption import sigterm_as_keyboard_interrupt
 from evict3r_ros.cli.options.cache import cache_config
 from evict3r_ros.cli.options.inputs import selection
-from evict3r_ros.cli.options.network import device_and_dtype, load
+from evict3r_ros.cli.options.network import device_and_dtype, load, named_policy
 from evict3r_ros.cli.output import UNTRAINED, format_bytes, print_files, print_notes
 from evict3r_ros.errors import UserError
 from evict3r_ros.io import video_export
@@ -137,7 +137,7 @@ def _predict(folder: PredictionFolder, args: argparse.Namespace) -> tuple[dict[s
     """Predict all missing frames, and return their settings."""
     source = open_source(args.input, selection(args), args.input_fps)
     frames = source.exact_count() if args.P is not None else None
-    config = cache_config(args, frames)
+    config = replace(cache_config(args, frames), policy=named_policy(args, args.policy))
     settings = _settings(args, source, config)
     folder.run_folder.check()
     earlier = None if args.overwrite else folder.settings()
@@ -201,6 +201,7 @@ def _settings(args: argparse.Namespace, source: FrameSource, config: CacheConfig
         'preset': preset_of(args.weights, args.preset),
         'image_width': args.image_width,
         'dtype': device_and_dtype(args)[1],
+        'weights_bits': args.weights_bits,
         'points': args.points,
         'depth_scale': args.depth_scale,
         'cache': asdict(config),

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from evict3r_ros.evaluation.configurations import OFF, Configuration
+from evict3r_ros.evaluation.configurations import OFF, WEIGHTS_BITS, Configuration
 from evict3r_ros.evaluation.metrics.intervals import LEVEL, Interval, Statistic
 from evict3r_ros.evaluation.reports.summary import (
     BASELINE_POLICY,
+    BASELINE_WEIGHTS,
     ERRORS,
     METRICS,
     TITLES,
@@ -57,6 +58,15 @@ def _with_interval(found: Interval | None, signed: bool = False) -> str:
     return f'{mark}{value}{mark} [{_number(found.low)}, {_number(found.high)}]'
 
 
+def _as_share(found: Interval | None, of: Interval | None) -> str:
+    """Return a difference in percent of what it is a difference to."""
+    if found is None or of is None or of.value == 0.0:
+        return '-'
+    mark = '**' if found.excludes_zero else ''
+    value, low, high = (100.0 * part / of.value for part in (found.value, found.low, found.high))
+    return f'{mark}{value:+.1f} %{mark} [{low:+.1f}, {high:+.1f}]'
+
+
 def summary_row(group: Group, others: Sequence[Group]) -> dict[str, Any]:
     """Return metrics, intervals and cost of a configuration, and its differences to ``uniform`` if that was run."""
     found = group.summary()
@@ -85,6 +95,11 @@ def summary_row(group: Group, others: Sequence[Group]) -> dict[str, Any]:
     if baseline is not None:
         row['against_uniform'] = {
             metric: part and [part.value, part.low, part.high] for metric, part in group.against(baseline).items()
+        }
+    unpacked = baseline_of(group, others, BASELINE_WEIGHTS)
+    if unpacked is not None:
+        row['against_16_bits'] = {
+            metric: part and [part.value, part.low, part.high] for metric, part in group.against(unpacked).items()
         }
     return row
 
@@ -117,7 +132,9 @@ def as_json(which: StreamSet, found: Sequence[Group]) -> dict[str, Any]:
 
 
 def _what(configuration: Configuration) -> str:
-    return configuration.policy + (f', mapping {configuration.mapping}' if configuration.mapping != OFF else '')
+    mapping = f', mapping {configuration.mapping}' if configuration.mapping != OFF else ''
+    weights = f', weights {configuration.weights_bits} bits' if configuration.weights_bits != WEIGHTS_BITS else ''
+    return configuration.policy + mapping + weights
 
 
 def _streams(found: Sequence[Group]) -> str:
@@ -176,6 +193,29 @@ def comparison_table(found: Sequence[Group], compared_with: str = BASELINE_POLIC
         + ' | '.join(f'Δ {TITLES[metric]}' for metric in _DIFFERENCES)
         + ' |',
         '|---' * (5 + len(_DIFFERENCES)) + '|',
+    ]
+    return '\n'.join(head + rows)
+
+
+def weights_table(found: Sequence[Group]) -> str:
+    """Return a Markdown table of what packing the weights costs, in percent, paired; '' if nothing is packed."""
+    rows = []
+    for group in found:
+        baseline = baseline_of(group, found, BASELINE_WEIGHTS)
+        if baseline is None:
+            continue
+        against, base = group.against(baseline), baseline.summary()
+        pairs = len(group.records.keys() & baseline.records.keys())
+        cells = [_as_share(against[metric], base[metric]) for metric in _DIFFERENCES]
+        rows.append(f'| {group.configuration.name} | {pairs} | ' + ' | '.join(cells) + ' |')
+    if not rows:
+        return ''
+    head = [
+        f'Difference to the same with weights of 16 bits, on the same streams, in percent of the error with these '
+        f'({LEVEL:.0%} paired bootstrap over streams; negative is better; bold: zero is outside).',
+        '',
+        '| configuration | streams | ' + ' | '.join(f'Δ {TITLES[metric]}' for metric in _DIFFERENCES) + ' |',
+        '|---' * (2 + len(_DIFFERENCES)) + '|',
     ]
     return '\n'.join(head + rows)
 

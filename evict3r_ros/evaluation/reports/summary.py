@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evict3r_ros.evaluation.configurations import Configuration
+from evict3r_ros.evaluation.configurations import WEIGHTS_BITS, Configuration
 from evict3r_ros.evaluation.metrics.intervals import Interval, Statistic, interval, paired_difference
 from evict3r_ros.evaluation.streaming import SHORTEST_PATH
 
@@ -30,6 +30,8 @@ TITLES = {
 ERRORS = ('absrel', 'ate_over_length', 'rotation_deg')
 """Metrics where less is better."""
 BASELINE_POLICY = 'uniform'
+BASELINE_WEIGHTS = 'weights of 16 bits'
+"""Baseline of configurations that pack the network's weights: the same without."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,11 @@ def groups(records: Iterable[dict[str, Any]]) -> dict[StreamSet, list[Group]]:
 def baseline_of(group: Group, others: Sequence[Group], baseline: str = BASELINE_POLICY) -> Group | None:
     """Return the group to compare with, or None if it is not among the others.
 
-    baseline: a policy, with the group's own budget, bits and camera frames; or the name of a configuration.
+    baseline: a policy, with the group's own budget, bits and camera frames; or BASELINE_WEIGHTS; or the name of a
+    configuration.
     """
     own = group.configuration
-    alike = replace(own, policy=baseline)
+    alike = replace(own, weights_bits=WEIGHTS_BITS) if baseline == BASELINE_WEIGHTS else replace(own, policy=baseline)
     return next(
         (
             other

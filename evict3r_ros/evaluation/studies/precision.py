@@ -26,6 +26,7 @@ class RunMode:
     bits: int
     engine: str
     graph: bool
+    weights_bits: int = 16
 
 
 REFERENCE = RunMode('float32', 32, 'torch', False)
@@ -39,12 +40,16 @@ def run_modes(device: torch.device) -> dict[str, RunMode]:
         return {
             'float32, 8 bits': RunMode('float32', 8, 'torch', False),
             'float32, 4 bits': RunMode('float32', 4, 'torch', False),
+            'float32, weights of 8 bits': RunMode('float32', 32, 'torch', False, 8),
+            'float32, weights of 4 bits': RunMode('float32', 32, 'torch', False, 4),
         }
     return {
         'float32, kernels and graph': RunMode('float32', 32, 'auto', True),
         'bfloat16 in plain torch': RunMode('bfloat16', 16, 'torch', False),
         'bfloat16, kernels and graph': RunMode('bfloat16', 16, 'auto', True),
         'bfloat16, kernels and graph, 4 bits': RunMode('bfloat16', 4, 'auto', True),
+        'bfloat16, kernels and graph, weights of 8 bits': RunMode('bfloat16', 16, 'auto', True, 8),
+        'bfloat16, kernels and graph, weights of 4 bits': RunMode('bfloat16', 16, 'auto', True, 4),
     }
 
 
@@ -80,7 +85,7 @@ def _relative(found: np.ndarray, exact: np.ndarray) -> float:
 
 
 def compare(
-    load: Callable[[str], StreamVGGT],
+    load: Callable[[str, int], StreamVGGT],
     config: CacheConfig,
     frames: int,
     size: tuple[int, int],
@@ -90,17 +95,17 @@ def compare(
     """Compare each mode with the reference on the same walk.
 
     Returns relative L2 errors of depth, translation and rotation matrix (median and largest over frames), and the share
-    of kept tokens that both keep. load: returns the network in a precision, given by name; it is called for each mode,
-    so that only one network is in memory.
+    of kept tokens that both keep. load: returns the network in a precision, given by name, and with weights of so many
+    bits; it is called for each mode, so that only one network is in memory.
     """
     images = walk_images(frames, seed, size)
-    network = load(REFERENCE.dtype)
+    network = load(REFERENCE.dtype, REFERENCE.weights_bits)
     device = network.device
     exact, exact_poses, exact_kept = _run(network, config, REFERENCE, images, size, progress)
     del network
     results = {}
     for name, mode in run_modes(device).items():
-        depths, poses, kept = _run(load(mode.dtype), config, mode, images, size, progress)
+        depths, poses, kept = _run(load(mode.dtype, mode.weights_bits), config, mode, images, size, progress)
         errors = {
             'depth': [_relative(a, b) for a, b in zip(depths, exact, strict=True)],
             'translation': [_relative(a[:3, 3], b[:3, 3]) for a, b in zip(poses[1:], exact_poses[1:], strict=True)],

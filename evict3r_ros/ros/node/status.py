@@ -41,7 +41,7 @@ def status_message(
         message.preset = network.preset.name
         message.weights, message.untrained, message.device = network.source, network.untrained, str(network.device)
     if perception is not None:
-        message.policy = perception.settings.cache_policy
+        message.policy = perception.policy
         message.header.frame_id = perception.camera_frame
         message.resets = perception.resets
         message.tokens, message.budget = perception.stats.tokens, perception.stats.budget

@@ -116,6 +116,7 @@ class Perception:
         self.settings = settings
         self.resets = 0
         self.camera_frame = ''
+        self.policy = stream.config.policy
         self.stats: StreamStats = stream.stats()
         self.scale = MetricScale(
             ScaleSettings(

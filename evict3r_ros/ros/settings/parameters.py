@@ -18,7 +18,7 @@ from evict3r_ros.errors import UserError
 from evict3r_ros.io.frame_tree import bare
 from evict3r_ros.network import PRESETS
 from evict3r_ros.network.checkpoint import AUTO, TINY
-from evict3r_ros.network.precision import DTYPES
+from evict3r_ros.network.precision import DTYPES, WEIGHT_BITS
 from evict3r_ros.odometry.scale import SOURCES, ScaleSettings
 
 Value = bool | int | float | str
@@ -37,8 +37,8 @@ class Parameter:
     unit: str = ''
     bounds: tuple[float, float] | None = None
     """Smallest and largest number allowed."""
-    choices: tuple[str, ...] = ()
-    """The strings allowed; empty for any."""
+    choices: tuple[str | int, ...] = ()
+    """The values allowed; empty for any."""
     any_type: bool = False
     """Whether it may be set to a value of another type than the default's; where there are choices, a boolean."""
     step: int = 1
@@ -61,7 +61,7 @@ class Parameter:
     def descriptor(self) -> ParameterDescriptor:
         """Return the ROS descriptor that tools show."""
         when = 'Can be changed at any time.' if self.live else 'Read by configure.'
-        constraints = f'one of: {", ".join(self.choices)}' if self.choices else ''
+        constraints = f'one of: {", ".join(map(str, self.choices))}' if self.choices else ''
         answer = ParameterDescriptor(
             name=self.name,
             description=f'{self.description} {when}',
@@ -85,7 +85,7 @@ def _parameter(
     description: str,
     unit: str = '',
     bounds: tuple[float, float] | None = None,
-    choices: tuple[str, ...] = (),
+    choices: tuple[str | int, ...] = (),
     any_type: bool = False,
     step: int = 1,
     live: bool = False,
@@ -127,6 +127,14 @@ class Settings:
         "Precision of weights and cache; 'auto' is bfloat16 on CUDA and float32 on a CPU.",
         choices=(AUTO, *DTYPES),
     )
+    weights_bits: int = _parameter(
+        'weights_bits',
+        16,
+        "Stored precision of linear layers' weights: 16 (as 'dtype' says), or packed in 8 or 4, for boards with little "
+        'memory.',
+        'bits',
+        choices=WEIGHT_BITS,
+    )
     image_width: int = _parameter(
         'image_width',
         0,
@@ -137,7 +145,11 @@ class Settings:
     )
     seed: int = _parameter('seed', 0, "Seed of 'random' weights.", bounds=(0, 2**31 - 1))
     cache_policy: str = _parameter(
-        'cache.policy', _CACHE.policy, 'Which tokens leave the cache when it is full.', choices=tuple(POLICIES)
+        'cache.policy',
+        _CACHE.policy,
+        "Which tokens leave the cache when it is full; 'auto' is the policy that was measured for the weights, and the "
+        'log says which.',
+        choices=(AUTO, *POLICIES),
     )
     cache_tokens: int = _parameter(
         'cache.tokens', _CACHE.tokens, 'Tokens a layer that survive a frame.', 'tokens', (1, 10_000_000)
@@ -336,7 +348,7 @@ def _checked(parameter: Parameter, value: Value) -> Value:
     if type(value) is not kind and not parameter.any_type:
         raise UserError(f'parameter {parameter.name}: {value!r} is no {kind.__name__}')
     if not parameter.offers(value):
-        raise UserError(f'parameter {parameter.name}: {value!r} is not one of {", ".join(parameter.choices)}')
+        raise UserError(f'parameter {parameter.name}: {value!r} is not one of {", ".join(map(str, parameter.choices))}')
     if parameter.bounds is not None and isinstance(value, int | float):
         least, most = parameter.bounds
         if not least <= value <= most:
@@ -360,7 +372,9 @@ def judge(changed: Iterable[RosParameter[Any]], configured: bool) -> SetParamete
         if not parameter.offers(ros_parameter.value):
             return SetParametersResult(
                 successful=False,
-                reason=(f'{parameter.name}: {ros_parameter.value!r} is not one of {", ".join(parameter.choices)}'),
+                reason=(
+                    f'{parameter.name}: {ros_parameter.value!r} is not one of {", ".join(map(str, parameter.choices))}'
+                ),
             )
         if configured and not parameter.live:
             return SetParametersResult(
@@ -377,7 +391,7 @@ def markdown_table() -> str:
     """Return the table of all parameters that docs/parameters.md shows."""
     lines = ['| parameter | default | range | live | what it is |', '|---|---|---|---|---|']
     for parameter in PARAMETERS:
-        allowed = ', '.join(parameter.choices)
+        allowed = ', '.join(map(str, parameter.choices))
         if parameter.bounds is not None:
             allowed = f'{parameter.bounds[0]:g} to {parameter.bounds[1]:g} {parameter.unit}'.rstrip()
         default = repr(parameter.default).lower() if isinstance(parameter.default, bool) else repr(parameter.default)
