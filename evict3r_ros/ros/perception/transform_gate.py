@@ -92,9 +92,11 @@ class TransformGate:
         if not self._network.demonstration:
             return ''
         weights = 'untrained' if self._network.untrained else 'for demonstration'
+        source = settings.scale_source
+        way_out = 'name a scale.source' if source == 'none' else f'scale.source {source} has yet to find it'
         return (
             f'nothing is sent to /tf: publish_tf is auto, the weights are {weights} and the scale is not metric '
-            '(name a scale.source, or say publish_tf: true)'
+            f'({way_out}, or say publish_tf: true)'
         )
 
     def _moved_by_others(self) -> str:
