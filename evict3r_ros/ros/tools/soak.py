@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from evict3r_ros.errors import UserError
@@ -43,7 +42,7 @@ class LiveSoak:
     status: StreamStatus
     """The node's last one."""
     latency_ms: np.ndarray
-    """(answers,) from an image's stamp, the time at which it was published, to its odometry's arrival."""
+    """(answers,) from an image's stamp, the time at which it was published, to its answer's arrival."""
     answered_at: np.ndarray
     """(answers,) seconds since the start."""
     looked_at: np.ndarray
@@ -104,7 +103,8 @@ def run(
     reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
     node = session.node
     publisher = node.create_publisher(Image, 'image', best_effort)
-    node.create_subscription(Odometry, '/evict3r/odometry', hear, reliable, raw=True)
+    # Only what answers an image: odometry goes on without.
+    node.create_subscription(CameraInfo, '/evict3r/depth/camera_info', hear, reliable, raw=True)
     node.create_subscription(StreamStatus, '/evict3r/status', take, reliable)
     if not wait_until(lambda: publisher.get_subscription_count() > 0 and bool(statuses), _CONNECT_S, process.check):
         raise UserError(f'the node and this program did not find each other in {_CONNECT_S:g} s')
