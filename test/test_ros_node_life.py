@@ -130,7 +130,7 @@ class TestRunning:
         robot = running
         before = []
         for i in range(1, 13):
-            stamp = START_NS + i * STEP_NS
+            stamp = START_NS + i * STEP_NS // 2
             robot.show(image_message(scene(i), stamp))
             if i % 2:
                 assert robot.get_parameters('points.stride')[0].integer_value == 1
@@ -144,7 +144,7 @@ class TestRunning:
         assert robot.set_parameter('points.min_confidence', 1.1)[0]
 
     def test_thresholds_change_live_and_the_rest_is_refused_with_a_reason(self, running: Robot):
-        robot, first = running, START_NS + 100 * STEP_NS
+        robot, first = running, START_NS + 7 * STEP_NS
         stamp = robot.show_and_wait(image_message(scene(0), first))
         robot.until(lambda: stamp in robot.heard['points'], 'cloud')
         whole = robot.heard['points'][stamp][0]

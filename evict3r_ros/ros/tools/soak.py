@@ -81,9 +81,11 @@ class _Listener:
             if topic == self.topics.odometry or (self.everything and topic != self.topics.status):
                 session.node.create_subscription(message_class(kind), topic, self._hearing(topic), reliable, raw=True)
 
-    def arrivals(self, topic: str) -> Arrivals:
+    def arrivals(self, topic: str, sent_ns: np.ndarray) -> Arrivals:
         with self.lock:
             heard = np.array(self.heard.get(topic, []), np.int64).reshape(-1, 2)
+        # Odometry goes on when images end, with stamps of its own.
+        heard = heard[np.isin(heard[:, 1], sent_ns)]
         return Arrivals(heard[:, 0], heard[:, 1])
 
     def _take(self, status: StreamStatus) -> None:
@@ -148,13 +150,13 @@ def run(
     time.sleep(_LAST_ANSWER_S)
     session.check()
     assert listener.status is not None
-    topics = listener.topics
+    topics, sent_ns = listener.topics, np.array(sent, np.int64)
     return LiveSoak(
-        np.array(sent, np.int64),
+        sent_ns,
         longest,
         listener.status,
-        listener.arrivals(topics.odometry),
-        listener.arrivals(topics.points) if everything else None,
+        listener.arrivals(topics.odometry, sent_ns),
+        listener.arrivals(topics.points, sent_ns) if everything else None,
         Looks(*np.array(looks).T),
         start_to_active_s,
     )
