@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.errors import UserError
-from evict3r_ros.network import checkpoint, load_network, preset_of
+from evict3r_ros.network import checkpoint, load_network, measured_policy, preset_of
 from evict3r_ros.network.int8 import pack, unpacking
 from evict3r_ros.stream import Stream
 from evict3r_ros.training import export, state
@@ -48,6 +48,14 @@ def test_the_file_is_small_and_says_what_it_is(exported):
         about = file.metadata()
     assert about[checkpoint.PRESET_KEY] == 'tiny' and about['license'] == 'Apache-2.0'
     assert about['minutes'] == '1.5' and about['steps'] == '7'
+
+
+def test_the_file_names_the_policy_that_was_measured(exported, shards, tmp_path):
+    """By default what was measured for weights of its preset."""
+    assert measured_policy(str(exported)) == 'random'
+    other = tmp_path / 'other.safetensors'
+    assert export.main([str(shards), '--out', str(other), '--policy', 'uniform']) == 0
+    assert measured_policy(str(other)) == load_network(str(other)).measured_policy == 'uniform'
 
 
 def test_a_training_that_goes_on_from_it_knows_what_was_before(exported):
