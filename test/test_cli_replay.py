@@ -21,7 +21,10 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 
 import torch
 from processes import children_of
+from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Reader
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 
 from evict3r_ros.cli.main import main
 from evict3r_ros.geometry import BODY_FROM_OPTICAL
@@ -30,6 +33,7 @@ from evict3r_ros.io.bag import BagReader, BagWriter
 from evict3r_ros.io.image_bag import CameraTopics, _header, _make, write_image_bag
 from evict3r_ros.io.image_folder import CameraModel
 from evict3r_ros.io.stamps import nanoseconds
+from evict3r_ros.ros.messages.conversions import transform_from_pose
 from evict3r_ros.stream import Prediction, Stream
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
@@ -271,6 +275,47 @@ def test_compressed_images_and_a_depth_sensor_for_the_scale(tmp_path, capsys):
         last = [message for _, _, message in answer.messages([ANSWERS.depth])][-1]
     depth = np.frombuffer(last.data.tobytes(), np.float32)
     assert abs(np.nanmedian(depth) / 2.5 - 1) < 0.25, 'untrained depth has some median, and it is brought to the metres'
+
+
+def moving_bag(path: Path) -> Path:
+    """Write images with the wheels' odom -> base_link beside them, from before the first on."""
+    with BagWriter(path) as bag:
+        bag.add_topic('/camera/image_raw', 'sensor_msgs/msg/Image')
+        for topic, parent, child in (('/tf_static', 'base_link', 'cam0'), ('/tf', 'odom', 'base_link')):
+            bag.add_topic(topic, 'tf2_msgs/msg/TFMessage', latched=topic == '/tf_static')
+            header = Header(frame_id=parent)
+            transform = transform_from_pose(BODY_FROM_OPTICAL if child == 'cam0' else np.eye(4), header, child)
+            bag.write_raw(topic, START_NS, serialize_message(TFMessage(transforms=[transform])))
+        for index in range(FRAMES):
+            time_ns = START_NS + (index + 1) * STEP_NS
+            image = _make(
+                'sensor_msgs/msg/Image',
+                header=_header(time_ns, '/cam0'),
+                height=SIZE[0],
+                width=SIZE[1],
+                encoding='rgb8',
+                is_bigendian=0,
+                step=3 * SIZE[1],
+                data=picture(index).reshape(-1),
+            )
+            bag.write('/camera/image_raw', time_ns, image)
+    return path
+
+
+def test_offline_decides_about_tf_like_the_live_node(bag, tmp_path, capsys):
+    """Nobody vouches for untrained weights; and where the wheels move the base, nothing of ours is written."""
+    for name, source, parameters, why in (
+        ('auto', bag, NODE[:-2], 'the weights are untrained and the scale is not metric'),
+        ('wheels', moving_bag(tmp_path / 'moving'), NODE, 'somebody else publishes odom -> base_link'),
+    ):
+        out = tmp_path / name
+        assert main(['replay', str(source), '--out', str(out), *parameters]) == 0
+        said = capsys.readouterr().out
+        assert counts(out).get('/tf', 0) == 0 and counts(out)[ANSWERS.odometry] == FRAMES
+        assert why in said.split('no /tf ')[1]
+        with BagReader(out) as answer:
+            assert why in last_status(answer, ANSWERS).tf_withheld
+            assert {message.header.frame_id for _, _, message in answer.messages([ANSWERS.depth])} == {'cam0'}
 
 
 @pytest.mark.parametrize(
