@@ -118,6 +118,9 @@ def test_a_distortion_that_leaves_nothing_of_the_image_does_not_cost_the_camera_
     rectifier = Rectifier(calibration(model, D=(1e9, *MODELS[model][1:])))
     np.testing.assert_array_equal(rectifier.K, K)
     assert 'taken for undistorted' in rectifier.assumed and rectifier.valid is None
+    broken = calibration(model, D=(1e300, *MODELS[model][1:]))
+    assert broken.pixels_apart(broken) == 0.0, 'else each camera_info would begin a stream'
+    assert broken.pixels_apart(calibration(model)) > SIZE[1]
 
 
 @pytest.mark.parametrize(('across', 'width'), [(2, 160), (3, 106), (3, 107)])
@@ -147,6 +150,7 @@ def test_corners_that_the_camera_did_not_see_are_not_valid():
         ({'D': (0.1, 0.2, 0.3)}, '3 coefficients do not fit plumb_bob'),
         ({'D': (np.nan, 0, 0, 0, 0)}, 'not finite'),
         ({'K': (0.0,) * 9}, 'not a camera matrix'),
+        ({'K': (200.0, 0, 158.0, 0, 1e-300, 121.0, 0, 0, 1.0)}, 'not a camera matrix'),
         ({'K': tuple(K.T.ravel())}, 'not a camera matrix'),
     ],
 )

@@ -77,6 +77,7 @@ def mutated_image(random: np.random.Generator, encodings: list[str]) -> Image:
     encoding = encodings[random.integers(len(encodings))]
     height, width = int(random.integers(1, 9)), 2 * int(random.integers(1, 5))
     if encoding in COLOUR_ENCODINGS:
+        height += height % 2 if encoding.startswith('nv') else 0
         rgb = random.integers(0, 256, (height, width, 3), np.uint8)
         message = encode(rgb, encoding, padding=int(random.integers(4)))
     else:

@@ -17,8 +17,8 @@ from evict3r_ros.camera.lens import EQUIDISTANT
 _GRID = 9
 """Rays a side of the image for which two calibrations are compared."""
 _SAME_RATIO = 0.02
-_LARGEST = 1e6
-"""Pixels: numbers of a camera matrix beyond are broken."""
+_LEAST, _LARGEST = 0.1, 1e6
+"""Pixels: focal lengths below, and numbers of a camera matrix beyond, are broken."""
 _LEAST_FOCAL, _MOST_FOCAL = 0.2, 5.0
 """Of P over that of K: beyond, the rectified image would show next to nothing."""
 _MOST_MOVED = 0.2
@@ -124,6 +124,8 @@ class Calibration:
 
     def pixels_apart(self, other: Calibration) -> float:
         """Return by how many pixels at most the two place what is seen differently, before and after rectification."""
+        if self == other:
+            return 0.0
         if self.size != other.size or self.window != other.window:
             return float('inf')
         height, width = self.size
@@ -131,7 +133,8 @@ class Calibration:
         pixels = np.stack([u.ravel(), v.ravel(), np.ones(u.size)])
         rays = np.ascontiguousarray((np.linalg.inv(np.reshape(self.K, (3, 3))) @ pixels).T)
         apart = [np.abs(one - two).max() for one, two in zip(self._seen(rays), other._seen(rays), strict=True)]
-        return float(max(apart))
+        # Broken coefficients put a point nowhere.
+        return float(np.nan_to_num(np.max(apart), nan=np.inf, posinf=np.inf))
 
     def _seen(self, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the pixels (n, 2) at which rays (n, 3) of z 1 are seen, and are to be seen once rectified."""
@@ -147,5 +150,5 @@ class Calibration:
 def is_camera_matrix(matrix: np.ndarray) -> bool:
     """Return whether a (3, 3) matrix can be a camera's."""
     # Written so that NaN is refused as well.
-    plausible = np.abs(matrix).max() < _LARGEST and matrix[0, 0] > 0 and matrix[1, 1] > 0
+    plausible = np.abs(matrix).max() < _LARGEST and min(matrix[0, 0], matrix[1, 1]) > _LEAST
     return bool(plausible) and np.array_equal(matrix[2], (0, 0, 1))
