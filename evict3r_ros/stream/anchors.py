@@ -78,7 +78,7 @@ class CameraFeedback:
             self._chooser.reset()
 
     def send(self, output: NetworkOutput, index: int, size: tuple[int, int]) -> None:
-        """Tell the cache of a frame; index: 0 for a stream's first; size: (height, width) of the network's images."""
+        """Tell the cache of a frame; index: its number in the cache; size: (height, width) of the network's images."""
         pose_encoding = output.pose_encoding[0, 0].double().cpu().numpy()
         self._pose, depth = geometry.world_from_camera(pose_encoding), output.depth[0, 0].cpu().numpy()
         if self._cache.wants_motion:
