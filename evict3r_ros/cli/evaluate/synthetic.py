@@ -65,7 +65,8 @@ def add_parser(subparsers: Any) -> None:
         default='off',
         metavar='A,B',
         help="'off': one stream; 'odometry': streams that follow each other, chained, with settings behind colons: "
-        'odometry:length=48:overlap=12; a list with commas is compared (default: %(default)s)',
+        "odometry:length=48:overlap=12; 'mapping': these, and loops closed (needs gtsam); a list "
+        'with commas is compared (default: %(default)s)',
     )
     add_network_options(parser)
     work = parser.add_argument_group('work')
