@@ -152,6 +152,11 @@ VIEW = [
     'rerun-sdk>=0.23'
 ]
 
+MAPPING = [
+    # optimises the graph of keyframes over similarities; the last version for Python 3.10 is a pre-release
+    'gtsam>=4.3a1'
+]
+
 EVALUATION = [
     # nearest neighbours, for clouds against the truth
     'scipy>=1.9'
@@ -227,6 +232,7 @@ setup(
         'plots': PLOTS,
         'view': VIEW,
         'evaluation': EVALUATION,
+        'mapping': MAPPING,
         'sky': SKY,
         'test': TEST,
         'lint': LINT,

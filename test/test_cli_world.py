@@ -103,3 +103,17 @@ def test_places_with_photographs_whose_sky_has_no_depth(tmp_path):
     depth = cv2.imread(str(tmp_path / 'painted' / 'depth' / '000000.png'), cv2.IMREAD_UNCHANGED)
     truth = next(iter(WorldStream(3, 1, 1, SIZE, family='places'))).depth
     assert np.array_equal(depth == 0, np.isinf(truth)) and 0 < (depth == 0).mean() < 1
+
+
+def test_laps_go_round_a_loop_again(tmp_path, capsys):
+    out = tmp_path / 'out'
+    command = ['world', '--seed', '5', '--frames', '4', '--stride', '4', '--size', '48', '64', '--no-effects']
+    assert main([*command, '--loop', '--laps', '2', '--out', str(out)]) == 0
+    assert '8 frames' in capsys.readouterr().out
+    folder = read_image_folder(out)
+    positions = np.array(folder.ground_truth.positions)
+    assert len(folder) == 8 and np.allclose(positions[4:], positions[:4], atol=1e-6)
+    about = json.loads((out / 'world.json').read_text())
+    assert about['laps'] == 2 and about['frames'] == 8
+    assert main([*command, '--laps', '2', '--out', str(tmp_path / 'no')]) == 2
+    assert 'only with --loop' in capsys.readouterr().err

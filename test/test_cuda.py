@@ -89,6 +89,28 @@ def test_a_recorded_stream_answers_as_one_that_is_not(networks, name):
             assert len(kept[0] & kept[1]) >= 0.98 * len(kept[1])
 
 
+@pytest.mark.parametrize('name', ['evict3r', 'anchors'])
+def test_a_recorded_frame_that_is_not_remembered_leaves_no_trace(networks, name):
+    """It is answered as one that is, and the cache keeps what it kept, before and after its graph is recorded."""
+    rng = np.random.default_rng(3)
+    images = [rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(16)]
+    with Stream(networks[1], CONFIGS[name], SIZE) as stream, Stream(networks[1], CONFIGS[name], SIZE) as without:
+        for number, image in enumerate(images):
+            if number > 4 and number % 2:
+                pool = stream.cache.pool._storage.clone()
+                looked = stream.step(image, remember=False)
+                stream.step(images[0], remember=False)
+                assert torch.equal(stream.cache.pool._storage, pool)
+                ours, other = stream.step(image), without.step(image)
+                torch.testing.assert_close(looked.depth, ours.depth, rtol=1e-3, atol=1e-3)
+            else:
+                ours, other = stream.step(image), without.step(image)
+            torch.testing.assert_close(ours.depth, other.depth, rtol=1e-3, atol=1e-3)
+        for layer in range(4):
+            kept = [{tuple(token) for token in each.cache.kept(layer).tolist()} for each in (stream, without)]
+            assert len(kept[0] & kept[1]) >= 0.98 * len(kept[1])
+
+
 @pytest.mark.parametrize('name', ['evict3r', 'pooled', 'uniform', 'xstreamvggt'])
 def test_a_steady_frame_neither_asks_nor_allocates(networks, name):
     """No synchronisation of the device but the wait for the pose, no memory but the answer's own three tensors."""

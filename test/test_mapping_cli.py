@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from evict3r_ros.cli.main import main
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.configurations import Configuration, combinations, parse_mapping
 from evict3r_ros.evaluation.held_out import HeldOut
-from evict3r_ros.mapping import SegmentSettings
+from evict3r_ros.evaluation.mapped import is_same_place
+from evict3r_ros.mapping import MappingSettings, SegmentSettings
+from evict3r_ros.mapping.opening import open_mapper
 from evict3r_ros.mapping.planning import largest_tokens_of_both, rows_of_both, second_stream
 from evict3r_ros.stream.planning import plan
 from evict3r_ros.synthetic.clips import render_clips
@@ -64,7 +67,16 @@ def test_mapping_is_said_as_a_policy_is():
 
 
 @pytest.mark.parametrize(
-    'text', ['maps', 'off:length=3', 'odometry:colour=3', 'odometry:length=x', 'odometry:length=9']
+    'text',
+    [
+        'maps',
+        'off:length=3',
+        'odometry:gap=50',
+        'mapping:gap=1',
+        'odometry:colour=3',
+        'odometry:length=x',
+        'odometry:length=9',
+    ],
 )
 def test_mappings_that_cannot_be_are_refused(text):
     with pytest.raises(UserError):
@@ -104,3 +116,34 @@ def test_plan_refuses_two_streams_where_one_fits(capsys):
     captured = capsys.readouterr()
     assert 'two streams' in captured.err and 'tokens a layer of each' in captured.err
     assert json.loads(captured.out.splitlines()[-1])['bytes']['second_stream'] > 0
+
+
+def test_a_map_is_measured_beside_its_odometry(capsys):
+    odometry = 'length=10:overlap=6:motion=0.0:most_turn=9.0'
+    loops = f'mapping:{odometry}:gap=8:window=5:spacing=0.0001:distance=100.0'
+    command = ['eval', 'synthetic', '--clips', '1', '--frames', '14', '--stride', '4', '--loop', '--laps', '2', *SMALL]
+    command += ['--budgets', '60', '--mapping', f'{loops},odometry:{odometry}', '--json']
+    assert main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found['loop_candidates'] > 0 and found['map_keyframes'] > 20
+    # A network of random numbers closes nothing: the path is its odometry's.
+    assert found['loops_accepted'] == found['loops_false'] == 0
+    mapped, plain = found['table']
+    for name in ('rotation_deg', 'ate_over_length', 'last_lap_rotation_deg', 'last_lap_ate_over_length'):
+        assert mapped[f'odometry_{name}'] == plain[name] == pytest.approx(mapped[name])
+    assert 'loops_accepted' not in plain and f'odometry_{name}' not in plain
+
+
+def test_whether_two_views_show_the_same_place_is_told_by_their_surfaces():
+    clip = render_clips([5], 12, 6, (42, 56), effects=False, loop=True, laps=2)
+    depth, poses, K = clip.depth[0].double().numpy(), clip.world_from_camera[0].numpy(), clip.intrinsics[0].numpy()
+    for old, new, same in ((0, 12, True), (2, 14, True), (0, 1, True), (0, 6, False), (3, 20, False)):
+        assert is_same_place(depth[[old, new]], poses[[old, new]], K) == same, (old, new)
+
+
+def test_without_the_optimiser_a_map_is_refused_with_a_line(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'gtsam', None)
+    for module in ('mapper', 'pose_graph'):
+        monkeypatch.delitem(sys.modules, f'evict3r_ros.mapping.{module}', raising=False)
+    with pytest.raises(UserError, match='gtsam'), open_mapper(None, None, None, MappingSettings()):
+        raise AssertionError('it opened')

@@ -96,7 +96,7 @@ def test_a_map_of_other_weights_or_another_format_is_refused_with_a_line(filled)
         MapFile(filled, '123')
     with sqlite3.connect(filled) as database:
         database.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
-    with pytest.raises(UserError, match='format 99, and this version reads 1'):
+    with pytest.raises(UserError, match='format 99, and this version reads 2'):
         MapFile(filled, WEIGHTS, write=True)
 
 

@@ -13,10 +13,13 @@ from evict3r_ros.cache import CacheConfig
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
 from evict3r_ros.mapping import SegmentedStream, SegmentSettings
+from evict3r_ros.mapping.keyframes import KeyframeChooser
 from evict3r_ros.network import load_network
 from evict3r_ros.stream import Prediction, Stream, StreamStats
+from evict3r_ros.synthetic.clips import render_clips
 
 SIZE = (14, 28)
+K = np.array([[20.0, 0.0, 14.0], [0.0, 20.0, 7.0], [0.0, 0.0, 1.0]])
 SETTINGS = SegmentSettings(length=20, overlap=8, patience=6, ease=4)
 
 
@@ -34,10 +37,10 @@ class FakeStream:
 
     def __init__(self, path, unit, drift=0.0):
         self.path, self.unit, self.drift = path, unit, drift
-        self.first, self.seen, self.resets = None, 0, 0
+        self.first, self.seen, self.remembered, self.resets = None, 0, 0, 0
         self.failing = None
 
-    def step(self, image):
+    def step(self, image, remember=True):
         if self.failing is not None and not isinstance(self.failing, str):
             raise self.failing
         number = int(image[0, 0].astype(int) @ [65536, 256, 1])
@@ -51,12 +54,13 @@ class FakeStream:
         if self.failing == 'nan':
             own, depth = np.full((4, 4), np.nan), depth * torch.nan
         self.seen += 1
+        self.remembered += remember
         view = ImageView.whole(SIZE)
         confidence = torch.full(SIZE, 2.0)
-        return Prediction(self.seen - 1, depth, confidence, torch.as_tensor(image), own, np.eye(3), view)
+        return Prediction(self.seen - 1, depth, confidence, torch.as_tensor(image), own, K, view)
 
     def reset(self):
-        self.first, self.seen = None, 0
+        self.first, self.seen, self.remembered = None, 0, 0
         self.resets += 1
         self.unit *= 1.5
 
@@ -64,7 +68,7 @@ class FakeStream:
         pass
 
     def stats(self):
-        return StreamStats(self.seen, [self.seen], [9], 100, self.seen)
+        return StreamStats(self.seen, [self.remembered], [9], 100, self.seen)
 
 
 def straight(frames, step=0.1):
@@ -202,7 +206,10 @@ def test_a_first_stream_that_fails_says_so_and_reset_starts_over():
     np.testing.assert_allclose(answer.world_from_camera, np.eye(4), atol=1e-12)
 
 
-@pytest.mark.parametrize('settings', [{'overlap': 3}, {'length': 16}, {'most_turn': 0.0}, {'patience': -1}])
+@pytest.mark.parametrize(
+    'settings',
+    [{'overlap': 3}, {'length': 16}, {'most_turn': 0.0}, {'patience': -1}, {'remember': 'some'}, {'coverage': 2.0}],
+)
 def test_settings_that_cannot_work_are_refused(settings):
     with pytest.raises(UserError):
         SegmentSettings(**settings)
@@ -231,3 +238,82 @@ def test_with_a_network_each_segment_is_a_stream_of_its_own():
         assert torch.equal(answer.depth, own.depth)
     np.testing.assert_allclose(answers[begin].world_from_camera, chain.pose(second[-1].world_from_camera), atol=1e-6)
     torch.testing.assert_close(answers[begin].depth, second[-1].depth * chain.scale)
+
+
+def jittering(frames, jitter):
+    """Return poses of a camera that goes forwards, then stands still while its poses tremble, then goes on."""
+    rng = np.random.default_rng(5)
+    poses = straight(frames + 80)
+    poses[40:-40] = poses[40]
+    poses[-40:] = straight(40)
+    poses[-40:, 2, 3] += poses[40, 2, 3] + 0.1
+    for pose in poses[40:-40]:
+        pose[:3, :3] = geometry.rotation_from_vector(jitter * rng.normal(size=3))
+        pose[:3, 3] += 3.0 * jitter * rng.normal(size=3)
+    return poses
+
+
+def test_a_camera_that_stands_still_for_thousands_of_frames_adds_nothing_and_forgets_nothing():
+    settings = SegmentSettings(length=20, overlap=8, patience=6, ease=4, motion=0.06, remember='keyframes')
+    stream = segmented(jittering(3000, 0.003), settings)
+    run(stream, range(40))
+    run(stream, range(40, 60))
+    before = stream.stats()
+    run(stream, range(60, 3000))
+    assert stream.stats().keyframes == before.keyframes and stream.stats().segments == before.segments
+    assert stream.streams[0].remembered == before.streams[0].tokens[0]
+    run(stream, range(3000, 3080))
+    assert stream.stats().keyframes > before.keyframes + 10, 'and when it goes on, so does the map'
+
+
+def test_with_keyframes_a_frame_in_between_is_answered_and_left_out():
+    path = winding(300)
+    stream = segmented(path, SegmentSettings(length=20, overlap=8, motion=0.1, remember='keyframes'))
+    answers = run(stream, range(300))
+    np.testing.assert_allclose(np.stack([answer.world_from_camera for answer in answers]), path, atol=1e-6)
+    stats = stream.stats()
+    assert 40 < stats.keyframes < 150 and stats.segments > 2
+    # All that the present stream remembers are its keyframes; the other 3 in 4 frames left no trace.
+    assert stream.streams[0].remembered < 0.5 * stream.streams[0].seen
+
+
+def test_a_part_of_the_scene_that_comes_into_sight_is_worth_a_keyframe():
+    chooser = KeyframeChooser(least_motion=9.0, least_coverage=0.8)
+
+    def prediction(turn):
+        pose = geometry.transform(geometry.rotation_from_vector(np.array([0.0, turn, 0.0])), np.zeros(3))
+        image = torch.zeros(*SIZE, 3, dtype=torch.uint8)
+        return Prediction(0, torch.full(SIZE, 3.0), torch.ones(SIZE), image, pose, K, ImageView.whole(SIZE))
+
+    assert chooser.is_due and chooser.observe(prediction(0.0), remembered=True)
+    assert not chooser.observe(prediction(0.1), remembered=False) and not chooser.is_due
+    assert not chooser.observe(prediction(0.5), remembered=False) and chooser.is_due
+    assert chooser.observe(prediction(0.5), remembered=True) and not chooser.is_due
+
+
+def test_standing_still_before_a_real_network_leaves_its_caches_as_they_were():
+    network = load_network('tiny', 'auto', 'cpu', 'float32')
+    config = CacheConfig('random', tokens=300, camera_frames=8)
+    clip = render_clips([11], 8, 4, (56, 84), effects=False)
+    rng = np.random.default_rng(1)
+    settings = SegmentSettings(motion=0.1, coverage=0.5, remember='keyframes')
+    with SegmentedStream.open(network, config, (56, 84), 84, settings=settings) as stream:
+        for image in clip.images[0]:
+            stream.step(image)
+        still = clip.images[0, -1].numpy()
+
+        def step():
+            return stream.step((still + rng.normal(0.0, 3.0, still.shape)).clip(0, 255).astype(np.uint8))
+
+        for _ in range(3):
+            step()
+        first, before = stream.streams[0], stream.stats()
+        kept = [first.cache.kept(layer) for layer in range(len(first.stats().tokens))]
+        pool, answer = first.cache.pool._storage.clone(), step()
+        for _ in range(30):
+            last = step()
+        assert stream.stats().keyframes == before.keyframes
+        assert torch.equal(first.cache.pool._storage, pool)
+        assert all(torch.equal(first.cache.kept(layer), tokens) for layer, tokens in enumerate(kept))
+        turned = geometry.rotation_vector(answer.world_from_camera[:3, :3].T @ last.world_from_camera[:3, :3])
+        assert np.linalg.norm(turned) < 0.1

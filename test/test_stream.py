@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from evict3r_ros.cache import POLICIES, CacheConfig, TierBits
+from evict3r_ros.cache import POLICIES, CacheConfig, KeyValueCache, TierBits
 from evict3r_ros.errors import UserError
 from evict3r_ros.network import load_network
-from evict3r_ros.stream import Stream
+from evict3r_ros.stream import Stream, frame_steps
+from evict3r_ros.stream.frame_steps import RecordedRunner
 
 CONFIG = CacheConfig('evict3r', tokens=400, camera_frames=16)
 
@@ -275,3 +276,109 @@ def test_flipped_images_and_wrong_pins(network):
             stream.pin(1.5)
     with Stream(network, CONFIG) as stream, pytest.raises(ValueError, match='0 anchors'):
         stream.pin(0)
+
+
+def state(stream) -> dict[str, torch.Tensor]:
+    """Return copies of all that a stream remembers by; what a frame only works in is left out."""
+    cache, camera = stream.cache, stream.camera_cache
+    owners = {
+        'ledger': cache.ledger,
+        'pool': cache.pool,
+        'policy': cache.policy,
+        'camera': camera,
+        **{f'stack {number}': stack for number, stack in enumerate(cache.ledger.stacks)},
+        **{f'codec {number}': tier.codec for number, tier in enumerate(cache.pool.tiers)},
+        **({} if cache.adaptive is None else {'adaptive': cache.adaptive}),
+    }
+    transient = {'slots', 'valid', 'attended', 'attended_valid', '_place', '_entries', '_valid'}
+    found = {
+        f'{owner}.{name}': value.clone()
+        for owner, thing in owners.items()
+        for name, value in vars(thing).items()
+        if isinstance(value, torch.Tensor) and name not in transient
+    }
+    found |= {f'policy {number}': values.clone() for number, values in enumerate(cache.policy.slot_values)}
+    numbers = [cache.frames, cache.ledger._longest, cache.ledger._longest_focus]
+    return found | {'numbers': torch.tensor(numbers)}
+
+
+REMEMBERING = [
+    *(CacheConfig(policy, 200, camera_frames=8) for policy in POLICIES),
+    CacheConfig('evict3r', 200, camera_frames=8, bits=TierBits()),
+    CacheConfig('evict3r', 300, camera_frames=8, budget='adaptive', anchors=1),
+]
+
+
+@pytest.mark.parametrize('config', REMEMBERING, ids=str)
+def test_a_frame_that_is_not_remembered_is_answered_and_leaves_no_trace(config):
+    """Memory is equal before and after, bit by bit; the answer is that of a frame that is remembered."""
+    size = (48, 160)
+    frames = images(15, size)
+    with Stream(load_network('random', 'nano'), config, size) as stream, torch.inference_mode():
+        assert stream.step(frames[0], remember=False).index == 0 and stream.cache.frames == 1, 'the first is the world'
+        for number, image in enumerate(frames[1:12]):
+            if number in (0, 4, 10):
+                before = state(stream)
+                looks = [stream.step(other, remember=False) for other in (frames[13], frames[14], image)]
+                after = state(stream)
+                assert len(before) > 15 and before.keys() == after.keys()
+                assert [name for name in before if not torch.equal(before[name], after[name])] == []
+                remembered = stream.step(image)
+                # Attention that is also asked for its mass adds up in another order.
+                torch.testing.assert_close(looks[-1].depth, remembered.depth, rtol=1e-4, atol=1e-4)
+                np.testing.assert_allclose(looks[-1].world_from_camera, remembered.world_from_camera, atol=1e-4)
+                assert remembered.index == looks[-1].index + 1
+                assert any(not torch.equal(value, before[name]) for name, value in state(stream).items())
+            else:
+                stream.step(image)
+        assert stream.cache.frames == 12 and stream.stats().frames == 21
+
+
+def test_a_cache_refuses_to_begin_with_a_frame_that_it_does_not_remember():
+    with Stream(load_network('random', 'nano'), CONFIG) as stream, pytest.raises(ValueError, match='first frame'):
+        stream.cache.begin_frame(remember=False)
+
+
+class RunAgain:
+    """Stands in for a CUDA graph where there is no GPU: a replay does the work again."""
+
+    def __init__(self, work, after=None):
+        self.work = work
+
+    def replay(self):
+        return self.work()
+
+
+class Passage:
+    """Stands in for a transfer between host and device."""
+
+    def __init__(self, image_shape, numbers, device):
+        self.image, self.numbers = torch.empty(image_shape, dtype=torch.uint8), torch.empty(numbers)
+
+    def send(self, image):
+        self.image.copy_(image)
+
+    def wait(self):
+        return self.numbers.double().numpy()
+
+
+@pytest.mark.parametrize('config', [REMEMBERING[0], REMEMBERING[-1]], ids=['evict3r', 'adaptive'])
+def test_the_recorded_runner_has_a_graph_for_frames_that_are_not_remembered(config, monkeypatch):
+    monkeypatch.setattr(frame_steps, 'FrameGraph', RunAgain)
+    monkeypatch.setattr(frame_steps, 'Transfer', Passage)
+    # What is replayed here counts its frames itself.
+    monkeypatch.setattr(KeyValueCache, 'count_frame', lambda cache: None)
+    network, size = load_network('random', 'nano'), (48, 160)
+    with Stream(network, config, size) as recorded, Stream(network, config, size) as plain:
+        for number, image in enumerate(images(16, size)):
+            remember = number % 3 != 2
+            if number == 4:
+                recorded._recorded = RecordedRunner(recorded._eager._steps)
+            before = state(recorded)
+            ours, other = recorded.step(image, remember), plain.step(image, remember)
+            assert torch.equal(ours.depth, other.depth) and ours.index == other.index == number
+            np.testing.assert_array_equal(ours.world_from_camera, other.world_from_camera)
+            changed = [name for name, value in state(recorded).items() if not torch.equal(value, before[name])]
+            assert bool(changed) == remember
+        for layer in range(len(recorded.stats().tokens)):
+            assert torch.equal(recorded.cache.kept(layer), plain.cache.kept(layer))

@@ -72,7 +72,10 @@ class Setup:
         self.python = self.venv / 'bin' / 'python'
         self.constraints = [ROOT / 'tools' / 'constraints' / f'{name}.txt' for name in ('common', distro)]
         self.builder = ROOT / 'tools' / 'build_interfaces.py'
-        self.extras = (f'ros{suffix},interfaces{suffix},colcon{suffix}', 'plots,view,evaluation,sky,test,lint,docs')
+        self.extras = (
+            f'ros{suffix},interfaces{suffix},colcon{suffix}',
+            'plots,view,evaluation,mapping,sky,test,lint,docs',
+        )
         self.steps = {
             'environment': (f'making {self.venv.name}', self.make_environment),
             'packages': ('installing packages (a minute; more where torch comes with CUDA)', self.install_packages),

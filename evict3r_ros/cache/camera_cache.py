@@ -50,6 +50,8 @@ class CameraCache:
         self._valid = torch.zeros(rounds, frames * rounds, dtype=torch.bool, device=device)
         """(rounds, entries): what each of its rounds sees."""
         self._rounds_done = [0] * layers
+        self._borrowed: tuple[torch.Tensor, torch.Tensor] | None = None
+        """What was in the place that a frame has which is not to be remembered: its frame, its keys and values."""
         self._frame = torch.zeros((), dtype=torch.int32, device=device)
 
     @property
@@ -62,12 +64,19 @@ class CameraCache:
         self._frame.zero_()
         self.frame_of.fill_(-1)
 
-    def begin_frame(self, anchors: torch.Tensor) -> None:
-        """Find a place for a frame; anchors (k,): frames that must stay, -1 for none."""
+    def begin_frame(self, anchors: torch.Tensor, remember: bool = True) -> None:
+        """Find a place for a frame; anchors (k,): frames that must stay, -1 for none.
+
+        A frame that is not to be remembered has its place until ``end_frame``, which puts back what was there.
+        """
         place = torch.where(self._frame < self.capacity, self._frame, self._place_to_evict(anchors))
         self._place.copy_(place)
-        self.frame_of.scatter_(0, self._place.view(1), self._frame.view(1))
         self._entries.copy_(self._place * self.rounds + self._rounds)
+        self._borrowed = None
+        if not remember:
+            there = self._storage.index_select(3, self._entries)
+            self._borrowed = self.frame_of.gather(0, self._place.view(1)), there
+        self.frame_of.scatter_(0, self._place.view(1), self._frame.view(1))
         earlier = (self._place_of != self._place) & (self.frame_of[self._place_of] >= 0)
         own = (self._place_of == self._place) & (self._round_of <= self._rounds[:, None])
         self._valid.copy_(earlier | own)
@@ -91,5 +100,11 @@ class CameraCache:
         """See network.Memory.observe_residual: nobody here asks for it."""
 
     def end_frame(self) -> None:
-        """Count the frame, which is complete."""
-        self._frame += 1
+        """Count the frame, which is complete, or forget it."""
+        if self._borrowed is None:
+            self._frame += 1
+            return
+        frame, there = self._borrowed
+        self.frame_of.scatter_(0, self._place.view(1), frame)
+        self._storage.index_copy_(3, self._entries, there)
+        self._borrowed = None

@@ -60,6 +60,8 @@ def resolve_budget(config: CacheConfig, shape: CacheShape) -> Budget:
 class KeyValueCache:
     """A ``network.Memory`` of fixed size. For each frame: ``begin_frame``, ``attend`` once a layer, ``end_frame``.
 
+    A frame that is not to be remembered attends and has no end.
+
     A frame's tokens enter the pool as their layer attends, each into a slot where it stays until it is evicted; at the
     frame's end the policy says which candidates stay. Nothing is allocated for good after construction, unless the
     policy is ``unbounded``. ``pool``, ``ledger``, ``policy`` and ``adaptive`` belong to this package and its tests;
@@ -79,7 +81,8 @@ class KeyValueCache:
         self.adaptive = AdaptiveBudget(self.config, shape) if config.budget == 'adaptive' else None
         self.wants_residual = self.policy.needs_residual
         self.observers: list[CacheObserver] = []
-        """Told of every frame that is not replayed as a CUDA graph."""
+        """Told of every frame that is remembered and not replayed as a CUDA graph."""
+        self._remembers = True
         self._mass_of_all = self.policy.needs_mass == 'exact' or self.adaptive is not None
         self._side_stream = kernels.SideStream(shape.device)
         self._all = torch.full((), shape.frame_tokens, device=shape.device)
@@ -206,9 +209,20 @@ class KeyValueCache:
         if self.adaptive is not None:
             self.adaptive.reset()
 
-    def begin_frame(self) -> None:
-        """Make room for a frame's tokens."""
+    def begin_frame(self, remember: bool = True) -> None:
+        """Make room for a frame's tokens; without ``remember`` it attends to what is kept and leaves no trace.
+
+        Raises ValueError for a stream's first frame that is not to be remembered: all others attend to it.
+        """
         ledger = self.ledger
+        self._remembers = remember
+        self.wants_residual = remember and self.policy.needs_residual
+        if not remember:
+            if not ledger.frames:
+                raise ValueError("a stream's first frame has to be remembered")
+            ledger.look()
+            self._centres[:, : ledger.attended.shape[1]] = self._centres_of(ledger.attended)
+            return
         if self.policy.grows and (ledger.frames + 1) * ledger.frame_tokens > ledger.capacity:
             capacity = 2 * ledger.capacity + ledger.frame_tokens
             slots = self.shape.layers * (capacity + self.shape.frame_tokens)
@@ -229,7 +243,7 @@ class KeyValueCache:
         """See network.Memory.attend; one frame of one stream at a time: (1, heads, N, head_dim)."""
         with stage('attention with cache, in global blocks'):
             answer = self._attend(layer, query[0], key[0].transpose(0, 1), value[0].transpose(0, 1))
-        for observer in self.observers:
+        for observer in self.observers if self._remembers else ():
             observer.attended(layer, query, key, value)
         return answer[None]
 
@@ -237,7 +251,7 @@ class KeyValueCache:
         # The layer before may still be scoring in the scratch.
         self._side_stream.join()
         keys, values = self._store_and_load(layer, key, value)
-        mass = None if self._mass is None else self._mass[layer, : len(keys)]
+        mass = None if self._mass is None or not self._remembers else self._mass[layer, : len(keys)]
         kept, fresh = self.ledger.attended_lengths[layer], self.ledger.frame_tokens
         answer = kernels.cache_attention(
             query, keys, values, kept, fresh, mass if self._mass_of_all else None, self._side_stream
@@ -246,19 +260,24 @@ class KeyValueCache:
             with self._side_stream.fork(query):
                 pooled, counts = pool_queries(query, self.shape.special_tokens)
                 kernels.cache_mass(pooled, counts, keys, kept, fresh, mass)
-        with stage('scoring by keys, in attention'):
-            self.policy.observe(layer, self.ledger, Observation(query, keys))
+        if self._remembers:
+            with stage('scoring by keys, in attention'):
+                self.policy.observe(layer, self.ledger, Observation(query, keys))
         return answer
 
     def _store_and_load(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the frame's key and value (N, heads, head_dim); return all that it attends to, (M, heads, head_dim)."""
+        """Store the frame's key and value (N, heads, head_dim) if they are to be remembered.
+
+        Returns all that it attends to, (M, heads, head_dim).
+        """
         ledger = self.ledger
-        self.pool.calibrate(layer, ledger.frames, key, value)
         slots = ledger.attended[layer]
         centres = self._centres[layer, : len(slots)]
         width = len(slots) - ledger.frame_tokens
-        with self._side_stream.fork(key, value):
-            self.pool.write(layer, self._entry_tier(), slots[width:], centres[width:], key, value)
+        if self._remembers:
+            self.pool.calibrate(layer, ledger.frames, key, value)
+            with self._side_stream.fork(key, value):
+                self.pool.write(layer, self._entry_tier(), slots[width:], centres[width:], key, value)
         keys, values = self._keys[: len(slots)], self._values[: len(slots)]
         self.pool.read(
             layer, slots[:width], centres[:width], ledger.attended_lengths[layer], keys[:width], values[:width]

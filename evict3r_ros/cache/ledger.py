@@ -104,6 +104,14 @@ class Ledger:
                 self._focus, self.focus_lengths, self._longest_focus, fresh
             )
 
+    def look(self) -> None:
+        """Make the kept tokens the candidates of a frame that takes no slots: it attends, and nothing else."""
+        none = torch.full(
+            (self.layers, self.frame_tokens), self.null_slot, dtype=torch.int64, device=self._table.device
+        )
+        table, longest = (self._table, self._longest) if self._attends_to_all else (self._focus, self._longest_focus)
+        self.attended, self.attended_valid = self._with_fresh(table, self.attended_lengths, longest, none)
+
     def _with_fresh(
         self, table: torch.Tensor, lengths: torch.Tensor, longest: int, fresh: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:

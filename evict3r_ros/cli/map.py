@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from evict3r_ros.cli.output import print_notes
 
 if TYPE_CHECKING:
     from evict3r_ros.mapping.map_file import MapFile
+    from evict3r_ros.mapping.mapper import Mapper
 
 
 def add_parser(subparsers: Any) -> None:
@@ -52,6 +54,13 @@ def add_parser(subparsers: Any) -> None:
         metavar='N',
         help='keyframes that the map is thinned to (default: %(default)s)',
     )
+    record.add_argument(
+        '--mapping',
+        default='odometry',
+        metavar='HOW',
+        help="'odometry': segments, chained; 'mapping': their loops closed as well (needs gtsam); settings behind "
+        'colons, as for evict3r eval synthetic (default: %(default)s)',
+    )
     add_cache_options(parser, tokens=2500)
     add_network_options(parser)
     parser.set_defaults(run=run)
@@ -78,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(
             f'{args.file}: {summary["keyframes"]} keyframes in {summary["segments"]} segments, '
-            f'{summary["bytes"] / 2**20:.1f} MiB, made with weights {summary["weights"]}'
+            f'{summary["loops"]} loops, {summary["bytes"] / 2**20:.1f} MiB, made with weights {summary["weights"]}'
         )
     return 0
 
@@ -87,22 +96,36 @@ def _record(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from evict3r_ros.errors import UserError
+    from evict3r_ros.evaluation.configurations import parse_mapping
     from evict3r_ros.io.frame_source import open_source
     from evict3r_ros.io.frames import Selection
-    from evict3r_ros.mapping import SegmentedStream
+    from evict3r_ros.mapping import MappingSettings, SegmentedStream
     from evict3r_ros.mapping.map_file import MapFile
+    from evict3r_ros.mapping.opening import open_mapper
     from evict3r_ros.mapping.recorder import MapRecorder
     from evict3r_ros.network.fingerprint import fingerprint
 
     if args.file.exists():
         raise UserError(f'{args.file} is already there')
+    mapping = parse_mapping(args.mapping)
+    if mapping is None:
+        raise UserError('--mapping off: a map is made of segments')
+    segments = mapping.segments if isinstance(mapping, MappingSettings) else mapping
     source = open_source(args.record, Selection(), args.fps)
-    network = load(args)
+    network, config = load(args), cache_config(args)
     with (
         MapFile(args.file, fingerprint(network), write=True) as target,
-        SegmentedStream.open(network, cache_config(args), image_width=args.image_width) as stream,
+        SegmentedStream.open(network, config, image_width=args.image_width, settings=segments) as stream,
+        ExitStack() as stack,
     ):
-        recorder = MapRecorder(target, args.spacing, args.most)
+        recorder: MapRecorder | Mapper
+        if isinstance(mapping, MappingSettings):
+            settings = replace(mapping, spacing=args.spacing, most=args.most)
+            # A file waits for its map; a camera would not.
+            opened = open_mapper(target, network, config, settings, None, args.image_width, background=False)
+            recorder = stack.enter_context(opened)
+        else:
+            recorder = MapRecorder(target, args.spacing, args.most)
         for frame in tqdm(source.frames(), total=source.expected(), unit='frame', disable=None):
             stream.step(frame.image)
             recorder.observe(frame.stamp_ns, stream)

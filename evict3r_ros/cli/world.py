@@ -43,6 +43,13 @@ def add_parser(subparsers: Any) -> None:
         '--loop', action='store_true', help='several connected rooms or corridors, on a path that returns to its start'
     )
     parser.add_argument(
+        '--laps',
+        type=int,
+        default=1,
+        metavar='N',
+        help='with --loop: number of rounds, --frames each (default: %(default)s)',
+    )
+    parser.add_argument(
         '--family',
         choices=('rooms', 'places'),
         default='rooms',
@@ -86,9 +93,16 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out is None and args.bag is None:
         raise UserError('nowhere to write to: give --out DIR, --bag FILE or both')
-    for name, least, most in (('seed', 0, 2**63 - 1), ('frames', 1, 1_000_000), ('stride', 1, 10_000)):
+    for name, least, most in (
+        ('seed', 0, 2**63 - 1),
+        ('frames', 1, 1_000_000),
+        ('stride', 1, 10_000),
+        ('laps', 1, 1000),
+    ):
         if not least <= getattr(args, name) <= most:
             raise UserError(f'--{name} {getattr(args, name)}: expected {least} to {most}')
+    if args.laps > 1 and not args.loop:
+        raise UserError(f'--laps {args.laps}: only with --loop')
     if not all(16 <= side <= _MOST_SIDE for side in args.size):
         raise UserError(f'--size {args.size[0]} {args.size[1]}: expected 16 to {_MOST_SIDE} pixels a side')
     if not 0.01 <= args.rate <= 1000:
@@ -105,28 +119,31 @@ def run(args: argparse.Namespace) -> int:
 
     size = tuple(args.size)
     photos = None if args.textures is None else load_photos(args.textures)
-    stream = WorldStream(args.seed, args.frames, args.stride, size, not args.no_effects, args.loop, args.family, photos)
+    stream = WorldStream(
+        args.seed, args.frames, args.stride, size, not args.no_effects, args.loop, args.family, photos, args.laps
+    )
     camera = world_camera(stream, size)
     about = {
         'seed': args.seed,
         'kind': stream.kind,
-        'frames': args.frames,
+        'frames': len(stream),
         'stride': args.stride,
         'family': args.family,
         'textures': photos is not None,
         'loop': args.loop,
+        'laps': args.laps,
         'effects': not args.no_effects,
         'size': list(size),
         'rate_hz': args.rate,
     }
     frames = stamped(tqdm(stream, desc=f'world {args.seed} ({stream.kind})', unit='image', disable=None), args.rate)
     if args.out is not None:
-        frames = tee_world_folder(args.out, frames, args.frames, camera, about)
+        frames = tee_world_folder(args.out, frames, len(stream), camera, about)
     if args.bag is not None:
         write_image_bag(args.bag, ((stamp, frame.image) for stamp, frame in frames), camera)
     else:
         for _ in frames:
             pass
     written = ' and '.join(str(path) for path in (args.out, args.bag) if path is not None)
-    print(f'{args.frames} frames of world {args.seed} ({stream.kind}) in {written}')
+    print(f'{len(stream)} frames of world {args.seed} ({stream.kind}) in {written}')
     return 0

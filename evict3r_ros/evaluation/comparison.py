@@ -116,8 +116,8 @@ class Worker:
             view = ImageView.of((task.stream.height, task.stream.width), self._image_width)
             tokens = view.patches[0] * view.patches[1] + network.preset.special_tokens
             config = task.configuration.cache_config(task.stream.all_frames, tokens)
-            segments = parse_mapping(task.configuration.mapping)
-            predictions = stream_clip(network, config, self._clip, self._image_width, check_stop, segments)
+            mapping = parse_mapping(task.configuration.mapping)
+            predictions = stream_clip(network, config, self._clip, self._image_width, check_stop, mapping)
         except Stopped:
             return None
         return task.about(self._about) | {'frame_tokens': tokens} | measure(self._clip, predictions, task.stream.laps)

@@ -12,11 +12,11 @@ from typing import Any
 
 from evict3r_ros.cache import POLICIES, CacheConfig, parse_bits
 from evict3r_ros.errors import UserError
-from evict3r_ros.mapping import SegmentSettings
+from evict3r_ros.mapping import MappingSettings, SegmentSettings, mapping_defaults, mapping_settings
 from evict3r_ros.network.precision import check_weight_bits
 
-OFF, ODOMETRY = 'off', 'odometry'
-"""Mapping: one stream, or segments that are chained."""
+OFF, ODOMETRY, MAPPING = 'off', 'odometry', 'mapping'
+"""Mapping: one stream, segments that are chained, or these with a map whose loops are closed."""
 WEIGHTS_BITS = '16'
 """Of a configuration that does not pack the network's weights."""
 ALL = 'all'
@@ -37,7 +37,8 @@ class Configuration:
     camera_frames: str = '96'
     """Frames in the cache of the camera head: a number, a share (``10%``) or ``all``."""
     mapping: str = OFF
-    """``off``: one stream; ``odometry``: segments, then their settings after colons: ``odometry:length=48``."""
+    """``off``: one stream; ``odometry``: segments, then their settings after colons: ``odometry:length=48``;
+    ``mapping``: loops closed as well, with settings of all parts: ``mapping:length=48:inliers=0.6``."""
     weights_bits: str = WEIGHTS_BITS
     """Of the network's linear layers: see ``load_network``."""
 
@@ -126,14 +127,28 @@ def parse_policy(text: str) -> tuple[str, dict[str, Any]]:
     return name, _parse_settings(f'policy {text!r}', pairs, known)
 
 
-def parse_mapping(text: str) -> SegmentSettings | None:
-    """Return the settings of segments, None if mapping is off. Raises UserError for invalid text."""
+def parse_mapping(text: str) -> SegmentSettings | MappingSettings | None:
+    """Return the settings of segments or of a map, None if mapping is off. Raises UserError for invalid text."""
     name, *pairs = text.split(':')
-    if name not in (OFF, ODOMETRY):
-        raise UserError(f'mapping {name!r} is not one of {OFF}, {ODOMETRY}')
-    known = {field.name: field.default for field in fields(SegmentSettings)} if name == ODOMETRY else {}
+    if name not in (OFF, ODOMETRY, MAPPING):
+        raise UserError(f'mapping {name!r} is not one of {OFF}, {ODOMETRY}, {MAPPING}')
+    known: dict[str, Any] = {}
+    if name == ODOMETRY:
+        known = {field.name: field.default for field in fields(SegmentSettings)}
+    elif name == MAPPING:
+        known = mapping_defaults()
     settings = _parse_settings(f'mapping {text!r}', pairs, known)
+    if name == MAPPING:
+        return mapping_settings(settings)
     return SegmentSettings(**settings) if name == ODOMETRY else None
+
+
+def parse_segments(text: str) -> SegmentSettings | None:
+    """Return the settings of a stream or of segments; raises UserError for those that close loops, which is not here."""
+    mapping = parse_mapping(text)
+    if isinstance(mapping, MappingSettings):
+        raise UserError(f'--mapping {text}: loops are closed by eval synthetic and map; here it is off or odometry')
+    return mapping
 
 
 def _parse_settings(what: str, pairs: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:

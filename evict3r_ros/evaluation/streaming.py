@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,11 @@ import numpy as np
 import torch
 
 from evict3r_ros.cache import CacheConfig
+from evict3r_ros.evaluation.mapped import loop_counts, passing_map
 from evict3r_ros.evaluation.metrics import pose
 from evict3r_ros.evaluation.metrics.depth import depth_errors
-from evict3r_ros.mapping import SegmentedStream, SegmentSettings
+from evict3r_ros.mapping import MappingSettings, SegmentedStream, SegmentSettings
+from evict3r_ros.mapping.path import corrected_path
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Stream
 
@@ -39,6 +42,15 @@ CURVE_ROWS = 42
 """Curves and prefixes use a stride over rows and columns that leaves about this many rows; metrics use all pixels."""
 PREFIXES = (12, 24, 48, 96, 128, 192, 256, 384, 512, 768, 1000, 1500, 2000)
 """Numbers of frames after which the errors of the stream so far are measured."""
+
+
+ODOMETRY_FIGURES = (
+    'odometry_rotation_deg',
+    'odometry_ate_over_length',
+    'odometry_last_lap_rotation_deg',
+    'odometry_last_lap_ate_over_length',
+)
+"""Of a map: the path as it was answered, before any loop was closed."""
 
 
 class Stopped(Exception):
@@ -70,7 +82,9 @@ class ClipPredictions:
     focal: np.ndarray
     """(frames,): predicted horizontal focal length in pixels of the clip's images."""
     cost: dict[str, Any]
-    """Bytes of the caches, tokens per layer, seconds."""
+    """Bytes of the caches, tokens per layer, seconds; of a map also keyframes, segments and loops."""
+    odometry: np.ndarray | None = None
+    """(frames, 4, 4): where ``world_from_camera`` is what loops made of it."""
 
 
 def open_stream(
@@ -97,25 +111,35 @@ def stream_clip(
     clip: TrueClip,
     image_width: int | None = None,
     progress: Callable[[], object] = lambda: None,
-    segments: SegmentSettings | None = None,
+    mapping: SegmentSettings | MappingSettings | None = None,
 ) -> ClipPredictions:
-    """Run the clip. ``progress`` is called after each frame; it may raise Stopped. segments: instead of one stream."""
+    """Run the clip. ``progress`` is called after each frame; it may raise Stopped. mapping: instead of one stream."""
     frames, height, width = clip.depth.shape
     depth = torch.empty(clip.depth.shape, device=network.device)
     poses, focal = np.empty((frames, 4, 4)), np.empty(frames)
     start = time.perf_counter()
-    with open_stream(network, config, (height, width), image_width, segments) as stream:
+    segments = mapping.segments if isinstance(mapping, MappingSettings) else mapping
+    with open_stream(network, config, (height, width), image_width, segments) as stream, ExitStack() as stack:
+        mapper = None
+        if isinstance(mapping, MappingSettings):
+            mapper = stack.enter_context(passing_map(network, config, (height, width), image_width, mapping))
         for index in range(frames):
             prediction = stream.step(clip.images[index])
             depth[index] = prediction.view.to_camera(prediction.depth)
             poses[index] = prediction.world_from_camera
             focal[index] = prediction.view.to_camera_K(prediction.intrinsics)[0, 0]
+            if mapper is not None and isinstance(stream, SegmentedStream):
+                mapper.observe(index, stream)
             progress()
         if depth.is_cuda:
             torch.cuda.synchronize(depth.device)
         seconds = time.perf_counter() - start
         cost = _cost(stream, network.preset.pairs) | {'seconds': seconds}
-    return ClipPredictions(depth, poses, focal, cost)
+        if mapper is None:
+            return ClipPredictions(depth, poses, focal, cost)
+        cost |= loop_counts(mapper, clip.depth, clip.world_from_camera, clip.intrinsics)
+        corrected = corrected_path(np.arange(frames), poses, mapper.corrections())
+    return ClipPredictions(depth, corrected, focal, cost, poses)
 
 
 def _cost(stream: Stream | SegmentedStream, layers: int) -> dict[str, Any]:
@@ -156,12 +180,14 @@ def measure(clip: TrueClip, predictions: ClipPredictions, laps: int = 1) -> dict
         'focal_error': float(np.abs(predictions.focal / clip.intrinsics[0, 0] - 1.0).mean()),
         'valid_pixels': depth.pixels / truth.numel(),
     }
+    lap = slice(len(poses) - len(poses) // laps, None)
     if laps > 1:
-        lap = slice(len(poses) - len(poses) // laps, None)
         figures |= {
             'last_lap_rotation_deg': float(rotation[lap].mean()),
             'last_lap_ate_over_length': pose.rms(position[lap]) / max(pose.path_length(true_poses[lap]), SHORTEST_PATH),
         }
+    if predictions.odometry is not None:
+        figures |= _odometry_figures(predictions.odometry, true_poses, over_length, lap)
     step = max(1, min(truth.shape[1:]) // CURVE_ROWS)
     few_found, few_true = (maps[:, step // 2 :: step, step // 2 :: step] for maps in (predictions.depth, truth))
     absrel = torch.nanmean((depth.scale * few_found - few_true).abs() / few_true, dim=(1, 2)).cpu().numpy()
@@ -180,6 +206,21 @@ def measure(clip: TrueClip, predictions: ClipPredictions, laps: int = 1) -> dict
         'prefixes': _prefixes(few_found, few_true, poses, true_poses, finite),
         'cost': predictions.cost,
     }
+
+
+def _odometry_figures(found: np.ndarray, truth: np.ndarray, over_length: float, lap: slice) -> dict[str, float]:
+    """Return what the path was before loops were closed, beside what it is."""
+    if not np.isfinite(found).all():
+        return dict.fromkeys(ODOMETRY_FIGURES, math.nan)
+    rotation, position = pose.rotation_errors(found, truth), pose.position_errors(found, truth)
+    lap_length = max(pose.path_length(truth[lap]), SHORTEST_PATH)
+    values = (
+        float(rotation.mean()),
+        pose.rms(position) * over_length,
+        float(rotation[lap].mean()),
+        pose.rms(position[lap]) / lap_length,
+    )
+    return dict(zip(ODOMETRY_FIGURES, values, strict=True))
 
 
 def baselines(truth: torch.Tensor, true_poses: np.ndarray, over_length: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import torch
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
-from evict3r_ros.evaluation.configurations import Configuration, parse_mapping
+from evict3r_ros.evaluation.configurations import Configuration, parse_segments
 from evict3r_ros.evaluation.datasets.sequence import TrueSequence
 from evict3r_ros.evaluation.metrics import pose
 from evict3r_ros.evaluation.metrics.depth import DepthErrors, depth_errors
@@ -63,7 +63,7 @@ class Runner:
         view = ImageView.of(first.shape[:2], self.image_width)
         tokens = view.patches[0] * view.patches[1] + self.network.preset.special_tokens
         config = self.configuration.cache_config(len(sequence), tokens)
-        segments = parse_mapping(self.configuration.mapping)
+        segments = parse_segments(self.configuration.mapping)
         with open_stream(self.network, config, first.shape[:2], self.image_width, segments) as stream:
             for index in range(len(sequence)):
                 yield index, self._step(stream, first if index == 0 else sequence.read_image(index), sequence, index)

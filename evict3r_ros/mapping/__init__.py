@@ -5,5 +5,13 @@
 from __future__ import annotations
 
 from evict3r_ros.mapping.segments import SegmentedStream, SegmentedStreamStats, SegmentSettings
+from evict3r_ros.mapping.settings import MappingSettings, mapping_defaults, mapping_settings
 
-__all__ = ['SegmentSettings', 'SegmentedStream', 'SegmentedStreamStats']
+__all__ = [
+    'MappingSettings',
+    'SegmentSettings',
+    'SegmentedStream',
+    'SegmentedStreamStats',
+    'mapping_defaults',
+    'mapping_settings',
+]

@@ -11,9 +11,9 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,11 +25,12 @@ from evict3r_ros import geometry
 from evict3r_ros.errors import UserError
 from evict3r_ros.mapping.sim3 import Edge, Sim3
 
-FORMAT = 1
+FORMAT = 2
 """Version of the tables below."""
 MOST_KEYFRAMES = 10_000
 JPEG_QUALITY = 95
 _MAGIC = b'SQLite format 3\0'
+_COLUMNS = 'segment, stamp_ns, pose, intrinsics, height, width, depth, confidence, image, descriptor, correction'
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE segments (
@@ -44,8 +45,17 @@ CREATE TABLE keyframes (
     pose BLOB NOT NULL, intrinsics BLOB NOT NULL,
     height INTEGER NOT NULL, width INTEGER NOT NULL,
     depth BLOB NOT NULL, confidence BLOB NOT NULL,
-    image BLOB NOT NULL
+    image BLOB NOT NULL,
+    descriptor BLOB, correction BLOB NOT NULL
 );
+CREATE TABLE loops (
+    id INTEGER PRIMARY KEY,
+    old INTEGER NOT NULL REFERENCES keyframes (id) ON DELETE CASCADE,
+    new INTEGER NOT NULL REFERENCES keyframes (id) ON DELETE CASCADE,
+    old_from_new BLOB NOT NULL, deviation BLOB NOT NULL
+);
+CREATE INDEX loops_of_old ON loops (old);
+CREATE INDEX loops_of_new ON loops (new);
 """
 
 
@@ -65,6 +75,10 @@ class Keyframe:
     """(h, w) float16."""
     image: np.ndarray
     """(H, W, 3) uint8 RGB, of the network's size."""
+    descriptor: np.ndarray | None = None
+    """(C,) float32 of length 1: what the image shows, see ``descriptor.Describer``."""
+    correction: Sim3 = field(default_factory=Sim3.identity)
+    """What loops moved: from the world of the chained segments to the map's, at this keyframe."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,8 @@ class MapSummary:
 
     keyframes: int
     segments: int
+    loops: int
+    """Pairs of keyframes that were found to show the same place."""
     weights: str
     """Hash of the weights that it was made with."""
     bytes: int
@@ -108,7 +124,8 @@ class MapFile:
             _refuse_what_is_no_map(self.path)
         with _one_line(self.path):
             # Autocommit: transactions are begun by hand.
-            self._database = sqlite3.connect(self.path, isolation_level=None)
+            # The thread that closes loops is the one that uses it, after the one that opened it.
+            self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             with _one_line(self.path):
                 if write:
@@ -213,12 +230,12 @@ class MapFile:
             keyframe.depth.astype('<f2').tobytes(),
             keyframe.confidence.astype('<f2').tobytes(),
             encoded.tobytes(),
+            None if keyframe.descriptor is None else keyframe.descriptor.astype('<f4').tobytes(),
+            _packed_sim3(keyframe.correction),
         )
         with self._transaction():
             cursor = self._database.execute(
-                'INSERT INTO keyframes (segment, stamp_ns, pose, intrinsics, height, width, depth, confidence, image) '
-                'VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
-                values,
+                f'INSERT INTO keyframes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)', values
             )
         return int(cursor.lastrowid or 0)
 
@@ -250,9 +267,9 @@ class MapFile:
             self._database.executemany('DELETE FROM keyframes WHERE id = ?', numbers)
         return int(gone.sum()) + self.thin(most)
 
-    def _select(self, statement: str) -> Iterator[tuple[Any, ...]]:
+    def _select(self, statement: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         with _one_line(self.path):
-            yield from self._database.execute(statement)
+            yield from self._database.execute(statement, values)
 
     def segments(self) -> list[tuple[int, Sim3]]:
         """Return number and world_from_segment of each segment, in the order they came."""
@@ -263,39 +280,74 @@ class MapFile:
             )
         ]
 
+    def add_loop(self, old: int, new: int, old_from_new: Sim3, deviation: np.ndarray) -> None:
+        """Add a loop between two keyframes that are there; deviation (7,): see ``pose_graph.LoopEdge``."""
+        values = old, new, _packed_sim3(old_from_new), _packed(deviation)
+        with self._transaction():
+            self._database.execute('INSERT INTO loops (old, new, old_from_new, deviation) VALUES (?, ?, ?, ?)', values)
+
+    def loops(self) -> list[tuple[int, int, Sim3]]:
+        """Return the numbers of the older and the newer keyframe of each loop, and old_from_new."""
+        rows = self._select('SELECT old, new, old_from_new FROM loops ORDER BY id')
+        return [(old, new, _unpacked_sim3(similarity)) for old, new, similarity in rows]
+
+    def correct(self, corrections: Iterable[tuple[int, Sim3]]) -> None:
+        """Say what loops moved, for keyframes by their numbers; those that are gone are left out."""
+        with self._transaction():
+            self._database.executemany(
+                'UPDATE keyframes SET correction = ? WHERE id = ?',
+                ((_packed_sim3(correction), number) for number, correction in corrections),
+            )
+
+    def numbers(self) -> list[int]:
+        """Return the keyframes' numbers, ascending."""
+        return [number for (number,) in self._select('SELECT id FROM keyframes ORDER BY id')]
+
     def keyframes(self) -> Iterator[Keyframe]:
         """Yield the keyframes, one at a time, in the order they came."""
-        for segment, stamp, pose, intrinsics, height, width, depth, confidence, image in self._select(
-            'SELECT segment, stamp_ns, pose, intrinsics, height, width, depth, confidence, image FROM keyframes '
-            'ORDER BY id'
-        ):
-            decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
-            if decoded is None:
-                raise UserError(f'{self.path}: a keyframe of the map has a broken image')
-            yield Keyframe(
-                stamp,
-                segment,
-                _unpacked(pose, (4, 4)),
-                _unpacked(intrinsics, (3, 3)),
-                np.frombuffer(depth, '<f2').reshape(height, width),
-                np.frombuffer(confidence, '<f2').reshape(height, width),
-                cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB),
-            )
+        for row in self._select(f'SELECT {_COLUMNS} FROM keyframes ORDER BY id'):
+            yield self._keyframe(row)
+
+    def keyframe(self, number: int) -> Keyframe:
+        """Return a keyframe by its number. Raises KeyError for one that is not there."""
+        for row in self._select(f'SELECT {_COLUMNS} FROM keyframes WHERE id = ?', (number,)):
+            return self._keyframe(row)
+        raise KeyError(number)
+
+    def _keyframe(self, row: tuple[Any, ...]) -> Keyframe:
+        segment, stamp, pose, intrinsics, height, width, depth, confidence, image, descriptor, correction = row
+        decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+        if decoded is None:
+            raise UserError(f'{self.path}: a keyframe of the map has a broken image')
+        return Keyframe(
+            stamp,
+            segment,
+            _unpacked(pose, (4, 4)),
+            _unpacked(intrinsics, (3, 3)),
+            np.frombuffer(depth, '<f2').reshape(height, width),
+            np.frombuffer(confidence, '<f2').reshape(height, width),
+            cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB),
+            None if descriptor is None else np.frombuffer(descriptor, '<f4'),
+            _unpacked_sim3(correction),
+        )
 
     def poses(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield stamp in nanoseconds, segment and pose (4, 4) in the map's world of each keyframe."""
         segments = dict(self.segments())
-        for segment, stamp, pose in self._select('SELECT segment, stamp_ns, pose FROM keyframes ORDER BY id'):
-            yield stamp, segment, segments[segment].pose(_unpacked(pose, (4, 4)))
+        for segment, stamp, pose, correction in self._select(
+            'SELECT segment, stamp_ns, pose, correction FROM keyframes ORDER BY id'
+        ):
+            world_from_segment = _unpacked_sim3(correction) @ segments[segment]
+            yield stamp, segment, world_from_segment.pose(_unpacked(pose, (4, 4)))
 
     def summary(self) -> MapSummary:
         """Return what the map holds."""
-        ((keyframes, segments),) = self._select(
-            'SELECT (SELECT COUNT(*) FROM keyframes), (SELECT COUNT(*) FROM segments)'
+        ((keyframes, segments, loops),) = self._select(
+            'SELECT (SELECT COUNT(*) FROM keyframes), (SELECT COUNT(*) FROM segments), (SELECT COUNT(*) FROM loops)'
         )
         files = (self.path, Path(f'{self.path}-wal'))
         return MapSummary(
-            keyframes, segments, self.weights, sum(file.stat().st_size for file in files if file.exists())
+            keyframes, segments, loops, self.weights, sum(file.stat().st_size for file in files if file.exists())
         )
 
 
@@ -305,6 +357,15 @@ def _packed(array: np.ndarray) -> bytes:
 
 def _unpacked(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(content, '<f8').reshape(shape).astype(np.float64)
+
+
+def _packed_sim3(similarity: Sim3) -> bytes:
+    return _packed(np.concatenate([[similarity.scale], similarity.rotation.ravel(), similarity.translation]))
+
+
+def _unpacked_sim3(content: bytes) -> Sim3:
+    numbers = _unpacked(content, (13,))
+    return Sim3(float(numbers[0]), numbers[1:10].reshape(3, 3), numbers[10:])
 
 
 @contextmanager

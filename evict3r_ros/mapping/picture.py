@@ -37,7 +37,7 @@ def map_cloud(found: MapFile, most: int = MOST_POINTS) -> PointCloud:
     segments = dict(found.segments())
     cloud: VoxelCloud | None = None
     for keyframe in found.keyframes():
-        world_from_segment = segments[keyframe.segment]
+        world_from_segment = keyframe.correction @ segments[keyframe.segment]
         if cloud is None:
             depth = world_from_segment.scale * float(np.median(keyframe.depth))
             cloud = VoxelCloud(max(VOXEL_OF_DEPTH * depth, 1e-6), most)

@@ -21,12 +21,15 @@ from evict3r_ros import geometry
 from evict3r_ros.cache import CacheConfig
 from evict3r_ros.camera.health import LEAST_CONTRAST, contrast
 from evict3r_ros.errors import UserError
+from evict3r_ros.mapping.keyframes import KeyframeChooser
 from evict3r_ros.mapping.sim3 import LEAST_FRAMES, WARM_UP, Edge, OverlapFrame, Sim3, align_overlap, depth_log_ratio
 from evict3r_ros.network import StreamVGGT
 from evict3r_ros.stream import Prediction, Stream, StreamStats
 from evict3r_ros.stream.anchors import motion
 
 _LOG = logging.getLogger(__name__)
+ALL, KEYFRAMES = 'all', 'keyframes'
+"""What is remembered."""
 MOST_EDGES = 1000
 """Edges that are remembered to be looked at; the chain itself is one similarity."""
 RATE_FRAMES = 5
@@ -43,6 +46,10 @@ class SegmentSettings:
     """Frames that both streams see."""
     motion: float = 0.01
     """What makes a keyframe: the turn in radians since the last one, plus the way over the median depth."""
+    coverage: float = 0.8
+    """What makes one as well: less than this share of the last one's points is still in sight."""
+    remember: str = ALL
+    """What enters the streams' caches: ``all`` frames, or ``keyframes``, and the others are answered only."""
     most_turn: float = 0.03
     """Radians a frame: a camera that turns faster is in mid-turn, and a new stream waits."""
     patience: int = 32
@@ -55,6 +62,10 @@ class SegmentSettings:
             raise UserError(f'an overlap of {self.overlap} frames: at least {WARM_UP + LEAST_FRAMES} are needed')
         if self.length <= self.overlap:
             raise UserError(f'segments of {self.length} keyframes must be longer than their overlap, {self.overlap}')
+        if self.remember not in (ALL, KEYFRAMES):
+            raise UserError(f'remember {self.remember!r} is not one of {ALL}, {KEYFRAMES}')
+        if not 0.0 <= self.coverage <= 1.0:
+            raise UserError(f'a coverage of {self.coverage}: expected 0 to 1')
         if not (self.motion >= 0.0 and self.most_turn > 0.0 and self.patience >= 0 and self.ease >= 0):
             raise UserError('motion, patience and ease must not be negative, and most_turn must be positive')
 
@@ -83,6 +94,7 @@ class SegmentedStream:
     def __init__(self, first: Stream, second: Stream, settings: SegmentSettings | None = None):
         self.settings = settings or SegmentSettings()
         self._now, self._next = first, second
+        self._chooser = KeyframeChooser(self.settings.motion, self.settings.coverage)
         self._begin()
 
     @classmethod
@@ -126,6 +138,7 @@ class SegmentedStream:
         self._left_over = np.eye(4)
         self._eased = self.settings.ease
         self._overlap: list[OverlapFrame] | None = None
+        self._overlap_keyframes = 0
         self._frames = self._keyframes = 0
         self._segments = 1
         self._segment = 0
@@ -134,9 +147,9 @@ class SegmentedStream:
         """Of the latest hand-overs, oldest first."""
         self._recent: deque[np.ndarray] = deque(maxlen=RATE_FRAMES + 1)
         self._age = 0
-        self._keyframe_pose: np.ndarray | None = None
+        self._chooser.reset()
         self.last_is_keyframe = False
-        """Whether the latest frame moved enough to be a keyframe."""
+        """Whether the latest frame is a keyframe."""
 
     @property
     def streams(self) -> tuple[Stream, Stream]:
@@ -162,29 +175,24 @@ class SegmentedStream:
         """
         self._segment = self._segments - 1
         self.world_from_segment = self._chain
-        own = self._now.step(image)
+        remember = self._chooser.is_due or self.settings.remember == ALL
+        own = self._now.step(image, remember)
         self._own = own
-        self._observe(own)
+        self._observe(own, remember)
         answer = self._in_one_gauge(own)
         if self._overlap is None and self._is_time(own, image):
-            self._overlap = []
+            self._overlap, self._overlap_keyframes = [], 0
         if self._overlap is not None:
-            self._continue_overlap(self._overlap, own, answer, image)
+            self._continue_overlap(self._overlap, own, answer, image, remember)
         return answer
 
-    def _observe(self, own: Prediction) -> None:
+    def _observe(self, own: Prediction, remembered: bool) -> None:
         """Take in how the camera moved, in the gauge of the stream that answers."""
         self._frames += 1
-        pose = own.world_from_camera
-        self._recent.append(pose)
-        depth = float(own.depth.median())
-        self.last_is_keyframe = self._keyframe_pose is None or not (
-            motion(self._keyframe_pose, pose, depth) < self.settings.motion
-        )
-        if self.last_is_keyframe:
-            self._keyframe_pose = pose
-            self._keyframes += 1
-            self._age += 1
+        self._recent.append(own.world_from_camera)
+        self.last_is_keyframe = self._chooser.observe(own, remembered)
+        self._keyframes += self.last_is_keyframe
+        self._age += self.last_is_keyframe
 
     def _in_one_gauge(self, own: Prediction) -> Prediction:
         """Return a prediction in the gauge of the first frame, with what was left at the last hand-over eased out."""
@@ -211,19 +219,25 @@ class SegmentedStream:
         return turn <= settings.most_turn * (len(self._recent) - 1)
 
     def _continue_overlap(
-        self, overlap: list[OverlapFrame], own: Prediction, answer: Prediction, image: np.ndarray | torch.Tensor
+        self,
+        overlap: list[OverlapFrame],
+        own: Prediction,
+        answer: Prediction,
+        image: np.ndarray | torch.Tensor,
+        remember: bool,
     ) -> None:
         """Let the second stream see the frame; at the end of the overlap it takes over."""
         if not _shows_something(image):
             self._give_up('blank image')
             return
         try:
-            new = self._next.step(image)
+            new = self._next.step(image, remember)
         except torch.OutOfMemoryError:
             self._give_up('out of memory')
             return
         ratio = depth_log_ratio(own.depth, new.depth, own.confidence, new.confidence)
         overlap.append(OverlapFrame(own.world_from_camera, new.world_from_camera, ratio))
+        self._overlap_keyframes += self.last_is_keyframe
         if len(overlap) < self.settings.overlap:
             return
         edge = align_overlap(overlap, float(own.depth.median()))
@@ -242,10 +256,10 @@ class SegmentedStream:
         self._eased = 0
         self._overlap = None
         self._segments += 1
-        self._age = self.settings.overlap
+        self._age = self._overlap_keyframes
         self._recent.clear()
         self._recent.append(new.world_from_camera)
-        self._keyframe_pose = new.world_from_camera
+        self._chooser.restart(new)
 
     def _give_up(self, reason: str) -> None:
         """Drop the second stream and let the first go on; another attempt comes some keyframes later."""

@@ -38,6 +38,11 @@ class Sim3:
         """Return the similarity that changes nothing."""
         return cls(1.0, np.eye(3), np.zeros(3))
 
+    @classmethod
+    def rigid(cls, matrix: np.ndarray) -> Sim3:
+        """Return a rigid (4, 4) transform as a similarity of scale 1."""
+        return cls(1.0, matrix[:3, :3], matrix[:3, 3])
+
     def __matmul__(self, other: Sim3) -> Sim3:
         return Sim3(
             self.scale * other.scale,

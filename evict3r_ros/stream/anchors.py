@@ -23,6 +23,31 @@ def motion(world_from_earlier: np.ndarray, world_from_later: np.ndarray, depth: 
     return float(np.arccos(cosine) + np.linalg.norm(relative[:3, 3]) / max(depth, 1e-9))
 
 
+def sight_points(depth: np.ndarray, camera_matrix: np.ndarray, world_from_camera: np.ndarray) -> np.ndarray:
+    """Return a few of the points (n, 3) that a frame sees, in the world.
+
+    depth: (H, W); camera_matrix: K (3, 3) of that size; world_from_camera: (4, 4).
+    """
+    stride = max(1, max(depth.shape) // GRID)
+    points = geometry.unproject(depth.astype(np.float64), camera_matrix)[::stride, ::stride].reshape(-1, 3)
+    return geometry.transform_points(world_from_camera, points)
+
+
+def share_in_sight(
+    points: np.ndarray, camera_matrix: np.ndarray, world_from_camera: np.ndarray, size: tuple[int, int]
+) -> float:
+    """Return which share of points (n, 3) of the world fall inside an image of ``size`` (height, width).
+
+    camera_matrix: K (3, 3) of that size.
+    """
+    height, width = size
+    seen = geometry.transform_points(geometry.invert(world_from_camera), points)
+    pixels = seen[seen[:, 2] > 1e-6] @ camera_matrix.T
+    pixels = pixels[:, :2] / pixels[:, 2:]
+    inside = ((pixels >= -0.5) & (pixels < (width - 0.5, height - 0.5))).all(axis=1)
+    return float(inside.sum()) / max(len(points), 1)
+
+
 class AnchorChooser:
     """Says which frames should be pinned as anchors, so that every part of the scene keeps one."""
 
@@ -40,18 +65,12 @@ class AnchorChooser:
         anyway, is the first anchor's stand-in and no anchor.
         """
         height, width = depth.shape
-        if self._points is not None:
-            points = geometry.transform_points(geometry.invert(world_from_camera), self._points)
-            ahead = points[:, 2] > 1e-6
-            pixels = points[ahead] @ camera_matrix.T
-            pixels = pixels[:, :2] / pixels[:, 2:]
-            inside = ((pixels >= -0.5) & (pixels < (width - 0.5, height - 0.5))).all(axis=1).sum()
-            if inside >= LEAST_OVERLAP * len(points):
-                return False
-        stride = max(1, max(height, width) // GRID)
-        points = geometry.unproject(depth.astype(np.float64), camera_matrix)[::stride, ::stride].reshape(-1, 3)
         is_first = self._points is None
-        self._points = geometry.transform_points(world_from_camera, points)
+        if self._points is not None:
+            share = share_in_sight(self._points, camera_matrix, world_from_camera, (height, width))
+            if share >= LEAST_OVERLAP:
+                return False
+        self._points = sight_points(depth, camera_matrix, world_from_camera)
         return not is_first
 
 
@@ -78,7 +97,7 @@ class CameraFeedback:
             self._chooser.reset()
 
     def send(self, output: NetworkOutput, index: int, size: tuple[int, int]) -> None:
-        """Tell the cache of a frame; index: 0 for a stream's first; size: (height, width) of the network's images."""
+        """Tell the cache of a frame; index: its number in the cache; size: (height, width) of the network's images."""
         pose_encoding = output.pose_encoding[0, 0].double().cpu().numpy()
         self._pose, depth = geometry.world_from_camera(pose_encoding), output.depth[0, 0].cpu().numpy()
         if self._cache.wants_motion:

@@ -114,7 +114,7 @@ class Stream:
         self._eager: EagerRunner | None = None
         self._recorded: RecordedRunner | None = None
         self._is_open = False
-        self._index = 0
+        self._index = self._remembered = 0
 
     def __enter__(self) -> Stream:
         return self
@@ -132,7 +132,7 @@ class Stream:
     def reset(self) -> None:
         """Forget everything; the next image, of any size, is a stream's first. No memory is allocated or freed."""
         self._is_open = False
-        self._index = 0
+        self._index = self._remembered = 0
 
     def forget_graph(self) -> None:
         """Let the next frame record its CUDA graph anew, for those who change what a frame does."""
@@ -160,9 +160,11 @@ class Stream:
         return view, eager
 
     @torch.inference_mode()
-    def step(self, image: np.ndarray | torch.Tensor) -> Prediction:
+    def step(self, image: np.ndarray | torch.Tensor, remember: bool = True) -> Prediction:
         """Return the prediction for the next image (h, w, 3), uint8 RGB, of any size, but of one size until ``reset``.
 
+        Without ``remember`` it is answered as it would be, and leaves no trace: the stream goes on as if it had not
+        come. A stream's first image is remembered in any case, because its camera is the world of all others.
         Raises ValueError for anything else. A frame that fails leaves the stream to be ``reset``.
         """
         # Torch takes no negative strides, and a flipped array or bgr[..., ::-1] has them.
@@ -179,7 +181,9 @@ class Stream:
         runner: FrameRunner = eager
         if self._recorded is not None and self.cache.is_steady:
             runner = self._recorded
-        answer = runner.run(image, self._index)
+        remember = remember or not self._remembered
+        answer = runner.run(image, self._remembered, remember)
+        self._remembered += remember
         self._index += 1
         return Prediction(
             index=self._index - 1,
@@ -200,20 +204,22 @@ class Stream:
         view, eager = self._open((prepared.shape[-2], prepared.shape[-1]))
         if tuple(prepared.shape) != (3, *view.network_size):
             raise ValueError(f'expected a prepared image {(3, *view.network_size)}, got {tuple(prepared.shape)}')
-        output = eager.run_prepared(prepared, self._index)
+        output = eager.run_prepared(prepared, self._remembered)
+        self._remembered += 1
         self._index += 1
         return output
 
     def pin(self, frame: int) -> None:
-        """Keep what the cache has of a frame (counted from the stream's first) until ``unpin``.
+        """Keep what the cache has of a frame (counted from the stream's first, those that left no trace left out).
 
+        It stays until ``unpin``.
         At most ``config.anchors`` frames at a time: the oldest goes when one more comes. The first frame is pinned
         anyway. Raises ValueError for a frame that has not come.
         """
         if not self.config.anchors:
             raise ValueError('no frame but the first can be pinned: the cache was made for 0 anchors')
-        if operator.index(frame) != frame or not 0 <= frame <= self._index:
-            raise ValueError(f'frame {frame} has not come yet: this one is {self._index}')
+        if operator.index(frame) != frame or not 0 <= frame <= self._remembered:
+            raise ValueError(f'frame {frame} has not come yet: this one is {self._remembered}')
         if frame > 0:
             self.cache.pin(frame)
 
@@ -229,5 +235,5 @@ class Stream:
             tokens=usage.tokens,
             budget=usage.budget,
             cache_bytes=self.cache.bytes + self.camera_cache.bytes,
-            camera_frames=min(self._index, self.camera_cache.capacity),
+            camera_frames=min(self._remembered, self.camera_cache.capacity),
         )

@@ -152,9 +152,11 @@ class WorldStream:
         loop: bool = False,
         family: str = 'rooms',
         photos: Photos | None = None,
+        laps: int = 1,
     ):
+        """See ``render_clips``."""
         worlds = draw_worlds(family, [seed], effects, loop, None if photos is None else photos.counts)
-        self._view = _View(worlds, np.arange(frames) * float(stride), frames * stride if loop else None)
+        self._view = _View(worlds, np.arange(frames * laps) * float(stride), frames * stride if loop else None)
         self._size, self._photos = size, photos
         self.intrinsics = intrinsics_of(worlds.scene, size)[0].numpy()
         """K (3, 3) float64."""

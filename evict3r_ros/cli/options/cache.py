@@ -103,7 +103,9 @@ def add_configuration_options(parser: argparse.ArgumentParser, budget: str, seve
         default='off',
         metavar=metavar,
         help="'off': one stream; 'odometry': streams that follow each other, chained, with settings behind colons: "
-        f'odometry:length=48:overlap=12{"; a list with commas is compared" if several else ""} (default: %(default)s)',
+        'odometry:length=48:overlap=12'
+        + ("; 'mapping': these, and loops closed (needs gtsam); a list with commas is compared" if several else '')
+        + ' (default: %(default)s)',
     )
 
 

@@ -25,13 +25,26 @@ from evict3r_ros.evaluation.reports.summary import (
     baseline_of,
     baselines,
 )
+from evict3r_ros.evaluation.streaming import ODOMETRY_FIGURES
 from evict3r_ros.io.figures import new_figure, save
 
 MIB = 2**20
-MAPPING_COUNTS = ('keyframes', 'segments', 'failed')
-"""Of streams in segments: means over clips; ``failed``: hand-overs that were given up."""
-LAST_LAP: dict[str, Statistic] = {'last_lap_ate_over_length': np.median, 'last_lap_rotation_deg': np.mean}
-"""Of loops gone round several times, and how clips are brought together."""
+MAPPING_COUNTS = (
+    'keyframes',
+    'segments',
+    'failed',
+    'map_keyframes',
+    'loop_candidates',
+    'loops_accepted',
+    'loops_false',
+)
+"""Of streams in segments: means over clips; ``failed``: hand-overs that were given up. The rest is of maps."""
+LAST_LAP: dict[str, Statistic] = {
+    'last_lap_ate_over_length': np.median,
+    'last_lap_rotation_deg': np.mean,
+    **{name: np.median if name.endswith('ate_over_length') else np.mean for name in ODOMETRY_FIGURES},
+}
+"""Of loops gone round several times, and of maps, and how clips are brought together."""
 DEFINITIONS = (
     'AbsRel and δ<1.25 after one scale per clip, median(truth) / median(depth); trajectory error: ATE after Sim(3) '
     'divided by the length of the true path, median over clips; rotation: mean angle to the true rotation relative to '

@@ -13,7 +13,7 @@ import numpy as np
 from evict3r_ros.camera.view import ImageView
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.comparison import render
-from evict3r_ros.evaluation.configurations import Configuration, parse_mapping
+from evict3r_ros.evaluation.configurations import Configuration, parse_segments
 from evict3r_ros.evaluation.datasets.sequence import TrueSequence
 from evict3r_ros.evaluation.held_out import HeldOut, StreamSpec
 from evict3r_ros.evaluation.streaming import stream_clip
@@ -69,7 +69,7 @@ def follow_world(
     config = configuration.cache_config(
         stream.all_frames, view.patches[0] * view.patches[1] + network.preset.special_tokens
     )
-    segments = parse_mapping(configuration.mapping)
+    segments = parse_segments(configuration.mapping)
     found = stream_clip(network, config, clip, image_width, progress, segments).world_from_camera
     return Track(f'world {stream.seed}', found, clip.world_from_camera)
 
