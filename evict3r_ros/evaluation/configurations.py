@@ -144,7 +144,7 @@ def parse_mapping(text: str) -> SegmentSettings | MappingSettings | None:
 
 
 def parse_segments(text: str) -> SegmentSettings | None:
-    """Return the settings of a stream or of segments; raises UserError for those that close loops, which is not here."""
+    """Return the settings of a stream or of segments; raises UserError for those that close loops."""
     mapping = parse_mapping(text)
     if isinstance(mapping, MappingSettings):
         raise UserError(f'--mapping {text}: loops are closed by eval synthetic and map; here it is off or odometry')
