@@ -221,7 +221,7 @@ def test_budget_from_memory():
 )
 def test_settings_that_cannot_work(wrong, message):
     with pytest.raises(UserError, match=message):
-        KeyValueCache(CacheConfig(**wrong), shape())
+        KeyValueCache(CacheConfig(**{'policy': 'random', **wrong}), shape())
 
 
 def test_mixed_precision_falls_once_with_age():

@@ -52,7 +52,7 @@ def test_bytes_of_a_token(bits, row):
 def test_bytes_of_the_official_cache_at_four_bits():
     """8192 tokens a layer besides a frame: about a quarter of a gigabyte, where 16 bits take 0.9."""
     official = CacheShape(24, 16, 64, 5, (28, 37), torch.bfloat16, torch.device('meta'))
-    packed, half = (KeyValueCache(CacheConfig(bits=bits), official).bytes for bits in (4, 16))
+    packed, half = (KeyValueCache(CacheConfig('random', bits=bits), official).bytes for bits in (4, 16))
     assert packed == (24 * (8192 + 1041) + 1) * 1152
     assert half / packed == pytest.approx(4096 / 1152)
 

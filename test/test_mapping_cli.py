@@ -27,7 +27,17 @@ SMALL = ('--weights', 'random', '--preset', 'small', '--image-width', '56', '--d
 def test_segments_are_measured_beside_one_stream_over_laps(capsys, tmp_path):
     segments = 'odometry:length=10:overlap=6:motion=0.0:most_turn=9.0'
     command = ['eval', 'synthetic', '--clips', '1', '--frames', '20', '--stride', '4', '--loop', '--laps', '2', *SMALL]
-    command += ['--budgets', '60', '--mapping', f'{segments},off', '--out', str(tmp_path), '--json']
+    command += [
+        '--policies',
+        'random',
+        '--budgets',
+        '60',
+        '--mapping',
+        f'{segments},off',
+        '--out',
+        str(tmp_path),
+        '--json',
+    ]
     assert main(command) == 0
     printed = capsys.readouterr().out
     found = json.loads(printed)

@@ -105,7 +105,7 @@ def test_no_memory_at_configure_is_told_and_a_second_try_works(monkeypatch, tmp_
     node = Evict3rNode(context=context)
     try:
 
-        def too_small(*_):
+        def too_small(*_, **__):
             raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 4.00 GiB')
 
         with monkeypatch.context() as patch:
@@ -129,7 +129,7 @@ def test_a_device_that_is_lost_at_configure_ends_the_process(monkeypatch):
     node = Evict3rNode(context=context, device_lost=lambda: ended.append(True))
     try:
 
-        def lost(*_):
+        def lost(*_, **__):
             raise torch.AcceleratorError('CUDA error: uncorrectable ECC error encountered')
 
         monkeypatch.setattr(assembly, 'load_network', lost)
@@ -342,7 +342,7 @@ def test_a_reset_clears_the_scale_of_the_status(network):
     bench = Bench(network, scale_source='depth')
 
     def status() -> StreamStatus:
-        return status_message(Counts(), Pace(), bench.faults, network, bench.perception)
+        return status_message(Counts(), Pace(), bench.faults, network, bench.perception, None)
 
     def see(index: int) -> None:
         depth = np.full((60, 80), 7.0, np.float32)
