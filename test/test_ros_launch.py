@@ -282,7 +282,9 @@ def test_two_robots_have_a_tf_of_their_own(launched):
     with node_made('-r', '__ns:=/robot1', *words) as node, Session('listener') as listener:
         for topic, messages in heard.items():
             listener.node.create_subscription(TFMessage, topic, messages.append, RELIABLE)
-        assert node._listener.topic_name == '/robot1/tf_static' and node._tf.topic_name == '/robot1/tf'
+        assert {one.topic_name for one in node._listeners} == {
+            '/robot1/tf_static'
+        } and node._tf.topic_name == '/robot1/tf'
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
         deadline = time.monotonic() + PATIENCE_S
         while node.count_subscribers('/tf') == 0 or node.count_subscribers('/robot1/tf') < 2:

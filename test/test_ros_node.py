@@ -31,7 +31,7 @@ from evict3r_ros.ros.node.outputs import Outputs
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
 SMALL_WIDTH = 154
-OUTPUTS = ('depth', 'confidence', 'info', 'rgb', 'odometry', 'points')
+OUTPUTS = ('depth', 'confidence', 'info', 'rgb_info', 'rgb', 'odometry', 'points')
 ANSWERS = ('depth', 'confidence', 'info', 'points', 'odometry', 'tf')
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evict3r_ros.cli.options.cache import add_configuration_options
-from evict3r_ros.cli.options.network import add_network_options, load
+from evict3r_ros.cli.options.network import add_network_options, load, named_policy
 from evict3r_ros.cli.options.values import count
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def _tracks(args: argparse.Namespace, network: StreamVGGT) -> tuple[list[Track],
     from evict3r_ros.evaluation.reports.lines import LineFile, key, read_lines
     from evict3r_ros.evaluation.studies.tracks import Track
 
-    (configuration,) = combinations([args.policy], [args.budget], [args.bits], [args.camera_frames], [args.mapping])
+    policy = named_policy(args, args.policy)
+    (configuration,) = combinations([policy], [args.budget], [args.bits], [args.camera_frames], [args.mapping])
     width = args.image_width if args.image_width is not None else network.preset.image_width
     jobs = [*_worlds(args, network, configuration, width), *_sequences(args, network, configuration, width)]
     path = args.out / LINES if args.out is not None else None
