@@ -45,6 +45,7 @@ def test_what_is_meant_is_taken(name, given, model, taken):
         ('plumb_bob', TWO, 'plumb_bob', [*TWO, 0.0, 0.0], 'those missing are taken as 0'),
         ('equidistant', TWO, 'equidistant', [*TWO, 0.0, 0.0], 'those missing are taken as 0'),
         ('equidistant', EIGHT, 'equidistant', EIGHT[:4], 'the first four are used'),
+        ('none', FIVE, 'plumb_bob', FIVE, 'and yet it has coefficients'),
         ('plumb_bob', [0.1] * 20, 'plumb_bob', [], '20 distortion coefficients'),
         ('inverse_brown_conrady', FIVE, 'plumb_bob', [], 'is not known'),
         ('omnidirectional', FIVE, 'plumb_bob', [], 'is not known'),

@@ -222,6 +222,23 @@ def test_a_bag_whose_metadata_is_wrong_is_answered_whole(tmp_path, storage, caps
     assert len(set(infos)) == 1 and odometry.child_frame_id == 'base_link'
 
 
+def test_messages_of_tf_that_cannot_be_read_cost_themselves(tmp_path, capsys):
+    with BagReader(write_bag(tmp_path / 'walk')) as whole, BagWriter(tmp_path / 'broken') as bag:
+        bag.add_topic('/tf', 'tf2_msgs/msg/TFMessage')
+        for name, topic in whole.topics.items():
+            bag.add_topic(name, topic.message_type, latched=topic.latched)
+        bag.write_raw('/tf_static', START_NS - 2, b'\0\1\0\0\7\0\0\0\0\0')
+        bag.write_raw('/tf', START_NS - 1, b'\0\1\0\0\7\0\0\0\0\0')
+        for topic, time_ns, raw in whole.raw():
+            bag.write_raw(topic, time_ns, raw)
+    assert main(['replay', str(tmp_path / 'broken'), '--out', str(tmp_path / 'answer'), *NODE]) == 0
+    said = capsys.readouterr().out
+    assert f'{FRAMES} read, {FRAMES} answered' in said and 'broken_input' in said
+    with BagReader(tmp_path / 'answer') as answer:
+        odometry = next(message for _, _, message in answer.messages([ANSWERS.odometry]))
+    assert odometry.child_frame_id == 'base_link'
+
+
 def test_compressed_images_and_a_depth_sensor_for_the_scale(tmp_path, capsys):
     """The sensor's depth is recorded after its image, as it often is."""
     with BagWriter(tmp_path / 'robot') as bag:

@@ -25,6 +25,7 @@ from evict3r_ros.evaluation.datasets import TASKS as DATASET_TASKS
 from evict3r_ros.evaluation.datasets.sequence import TrueSequence, nearest
 from evict3r_ros.evaluation.reports.published import PUBLISHED
 from evict3r_ros.geometry import invert
+from evict3r_ros.io.image_folder import read_camera_file, write_camera_file
 from evict3r_ros.io.tum import read_tum
 from evict3r_ros.stream import Prediction
 
@@ -284,6 +285,51 @@ UNMATCHED = {
 }
 
 
+def lose_last_rows(path: Path, count: int, columns: slice, value: str, separator: str) -> None:
+    lines = path.read_text().splitlines()
+    for number in range(len(lines) - count, len(lines)):
+        fields = lines[number].split(separator)
+        fields[columns] = [value] * len(fields[columns])
+        lines[number] = separator.join(fields)
+    path.write_text('\n'.join(lines) + '\n')
+
+
+LOST = {
+    ('folder', 'pose'): lambda root: (root / 'rgb' / '000011.png').unlink(),
+    ('folder', 'video-depth'): lambda root: (root / 'rgb' / '000011.png').unlink(),
+    ('euroc', 'pose'): lambda root: max((root / 'MH_01_easy/mav0/cam0/data').glob('*.png')).unlink(),
+    ('tum', 'pose'): lambda root: lose_last_rows(next(root.rglob('groundtruth_90.txt')), 4, slice(4, 8), '0.0', ' '),
+    ('kitti-odometry', 'pose'): lambda root: lose_last_rows(root / 'poses' / '00.txt', 1, slice(None), 'nan', ' '),
+}
+
+
+@pytest.mark.parametrize(('name', 'task'), LOST)
+def test_a_missing_image_and_a_truth_without_a_pose_cost_that_frame_alone(name, task, tmp_path, world):
+    before = load(name, task, tmp_path, world)
+    LOST[name, task](tmp_path)
+    (sequence,) = DATASETS[name].load(tmp_path, task)
+    assert len(sequence) < len(before) and len(sequence) + sequence.left_out == len(before) + before.left_out
+    if sequence.world_from_camera is not None:
+        assert np.isfinite(sequence.world_from_camera).all()
+    np.testing.assert_array_equal(sequence.read_image(len(sequence) - 1), before.read_image(len(sequence) - 1))
+
+
+def test_quaternions_of_euroc_that_are_no_rotation_cost_their_frames(tmp_path, world):
+    before = load('euroc', 'pose', tmp_path, world)
+    lose_last_rows(next(tmp_path.rglob('state_groundtruth_estimate0/data.csv')), 3, slice(4, 8), '0.0', ',')
+    (sequence,) = DATASETS['euroc'].load(tmp_path, 'pose')
+    assert len(sequence) == len(before) - 1
+
+
+@pytest.mark.parametrize(('lens', 'count'), [('radtan', 4), ('fisheye', 4), ('Brown Conrady', 5), ('plumb_bob', 8)])
+def test_a_recordings_lens_may_have_any_of_its_names(tmp_path, world, lens, count):
+    layouts.folder(tmp_path, world)
+    path = tmp_path / 'camera.yaml'
+    write_camera_file(path, replace(read_camera_file(path), distortion_model=lens, D=np.full(count, 1e-3)))
+    (sequence,) = DATASETS['folder'].load(tmp_path, 'pose')
+    assert sequence.read_image(0).shape == world.images[0].shape
+
+
 @pytest.mark.parametrize(('name', 'task'), UNMATCHED)
 def test_an_image_without_a_partner_is_left_out_and_counted(name, task, tmp_path, world):
     before = load(name, task, tmp_path, world)
@@ -326,7 +372,7 @@ def test_euroc_images_are_undistorted_by_the_model_of_their_lens(tmp_path, world
 
 
 def test_a_lens_that_is_not_known_is_told(tmp_path, world):
-    layouts.euroc(tmp_path, world, lens='fov')
+    layouts.euroc(tmp_path, world, (0.9,), 'fov')
     with pytest.raises(UserError, match=r"distortion_model 'fov' cannot be undistorted \(known: pinhole with"):
         DATASETS['euroc'].load(tmp_path, 'pose')
 

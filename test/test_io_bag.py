@@ -161,3 +161,7 @@ def test_a_message_that_does_not_fit_its_type_is_refused(tmp_path):
         pytest.raises(UserError, match=r'/image cannot be read: .* is no sensor_msg'),
     ):
         list(bag.messages())
+
+
+def test_a_message_that_is_cut_off_has_no_stamp():
+    assert [header_stamp_ns(b'\0\1\0\0\7\0\0\0\0\0'[:length]) for length in (0, 1, 4, 10)] == [0] * 4

@@ -17,6 +17,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.bag import STORAGES, BagReader, BagWriter, quality_of_service
+from evict3r_ros.io.bag_topics import choose_topics
 from evict3r_ros.io.bag_types import message_types
 from evict3r_ros.io.mcap_file import MAGIC
 
@@ -337,3 +338,57 @@ def test_a_folder_with_a_converted_copy_is_read_once(tmp_path):
     assert times(bag) == list(range(COUNT))
     (bag / 'metadata.yaml').unlink()
     assert times(bag) == list(range(COUNT))
+
+
+def summarised(channels: bool, counts: bool, schemas: bool) -> bytes:
+    """Return an mcap file of one chunk, whose summary leaves something out, as the format allows."""
+    schema = record(3, struct.pack('<H', 1) + text(WORD) + text('ros2msg') + text('string data\n'))
+    channel = record(4, struct.pack('<HH', 1, 1) + text('/word') + text('cdr') + text(b''))
+    messages = b''.join(record(5, struct.pack('<HIQQ', 1, time, time, time) + word(str(time))) for time in range(3))
+    inside = schema + channel + messages
+    chunk = record(6, struct.pack('<QQQI', 0, 2, len(inside), 0) + text('') + struct.pack('<Q', len(inside)) + inside)
+    head = MAGIC + record(1, text('') + text('someone'))
+    data = head + chunk + record(15, bytes(4))
+    index = struct.pack('<QQQQ', 0, 2, len(head), len(chunk)) + text(b'') + struct.pack('<Q', 0) + text('')
+    index = record(8, index + struct.pack('<QQ', len(inside), len(inside)))
+    count = struct.pack('<HQ', 1, 3) if counts else b''
+    statistics = record(11, struct.pack('<QHIIIIQQ', 3, 1, 1, 0, 0, 1, 0, 2) + text(count))
+    summary = (schema if schemas else b'') + (channel if channels else b'') + index + statistics
+    return data + summary + record(2, struct.pack('<QQI', len(data), 0, 0)) + MAGIC
+
+
+@pytest.mark.parametrize(
+    'parts', [(True, True, True), (False, True, True), (True, False, True), (True, True, False), (False, False, False)]
+)
+def test_what_a_summary_leaves_out_is_read_from_the_messages(tmp_path, parts):
+    path = tmp_path / 'bag.mcap'
+    path.write_bytes(summarised(*parts))
+    with BagReader(path) as reader:
+        assert reader.topics['/word'].count == 3 and reader.topics['/word'].message_type == WORD
+        assert [message.data for _, _, message in reader.messages()] == ['0', '1', '2'] and reader.notes == []
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_files_that_metadata_does_not_name_yet_are_of_the_bag(tmp_path, storage):
+    """A recorder that splits was killed: metadata.yaml is that of the first files."""
+    bag = write(tmp_path / 'bag', storage, 3)
+    later = BagWriter(tmp_path / 'later', storage)
+    with later:
+        later.add_topic('/word', WORD)
+        later.write_raw('/word', 100, word('late'))
+    first, second = storage_file(bag), storage_file(tmp_path / 'later')
+    moved = bag / f'bag_0{first.suffix}', bag / f'bag_1{first.suffix}'
+    first.rename(moved[0])
+    second.rename(moved[1])
+    moved[1].with_name(f'other{first.suffix}').write_bytes(moved[1].read_bytes())
+    edit(bag, lambda content: content.update(relative_file_paths=[moved[0].name]))
+    assert times(bag) == [0, 1, 2, 100]
+    with BagReader(bag) as reader:
+        assert reader.notes == [f'metadata.yaml does not name {moved[1].name}: read as well']
+
+
+def test_messages_that_are_not_of_ros_2_are_told_by_name(tmp_path):
+    path = tmp_path / 'one.mcap'
+    path.write_bytes(plain_mcap([0]).replace(text('cdr'), text('xdr')))
+    with BagReader(path) as reader, pytest.raises(UserError, match="written as 'xdr', and those of ROS 2 are CDR"):
+        choose_topics(reader)

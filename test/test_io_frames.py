@@ -400,3 +400,22 @@ def test_a_device_that_is_no_camera_is_told(place):
     assert source.is_live
     with pytest.raises(UserError, match=f'camera {place} cannot be opened'):
         list(source.frames())
+
+
+def test_stamps_that_are_rounded_or_out_of_order_do_not_slow_down_time():
+    clock = StampClock(30.0)
+    times = [0, 33, 33, 67, 100, 67, 133, 133, 133, 167]
+    found = [clock.stamp(SimpleNamespace(pts=pts, time_base=Fraction(1, 1000))) / 1e6 for pts in times]
+    assert found == sorted(set(found)) and clock.restarts == 0
+    assert found[0] == 0 and found[3] == 67 and found[6] == 133 and found[-1] == 167
+
+
+@pytest.mark.parametrize('colours', [1, 3])
+def test_images_of_a_sensor_of_ten_to_fourteen_bits_are_stretched(tmp_path, colours):
+    """All of a thermal camera lies within a few hundred counts; the whole range of 16 bits would be nearly black."""
+    for index in range(3):
+        counts = picture(20 * index).astype(np.uint16)
+        counts = 7000 + 2 * counts[..., 0] if colours == 1 else 16 * counts
+        cv2.imwrite(str(tmp_path / f'{index}.png'), counts)
+    for frame in open_source(str(tmp_path), Selection()).frames():
+        assert frame.image.dtype == np.uint8 and frame.image.std() > 20

@@ -163,3 +163,24 @@ def test_weights_of_another_preset_name_it(tmp_path, state):
     assert 'say so' not in refused(tmp_path / 'small.pth', 'small')
     torch.save(small, tmp_path / 'small.pth')
     assert "these are of preset 'small': say so" in refused(tmp_path / 'small.pth', 'nano')
+
+
+def test_a_file_that_torch_saved_before_it_wrote_archives(tmp_path, state):
+    torch.save({'model': state}, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
+    check(tmp_path / 'old.pth', state)
+
+
+def test_a_file_is_read_by_what_it_is_whatever_its_name_says(tmp_path, state):
+    with (tmp_path / 'w.safetensors').open('wb') as file:
+        torch.save(state, file)
+    save_file(state, tmp_path / 'w.bin')
+    assert 'rename it to w.pth' in refused(tmp_path / 'w.safetensors')
+    check(tmp_path / 'w.bin', state)
+
+
+def test_an_index_without_metadata_leaves_those_of_its_shards(tmp_path, state):
+    save_file(state, tmp_path / 'one.safetensors', {PRESET_KEY: 'nano'})
+    index = tmp_path / 'model.safetensors.index.json'
+    index.write_text(json.dumps({'weight_map': dict.fromkeys(state, 'one.safetensors')}))
+    assert preset_of(str(index)) == 'nano'
+    check(index, state, 'auto')

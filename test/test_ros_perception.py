@@ -414,3 +414,33 @@ def test_a_camera_frame_with_the_axes_of_a_body_is_told_of_once(bench):
     assert bench.faults.counts() == {'not_optical': 1} and 'points up' in bench.perception.axes_doubt
     bench.see(3, frame='cam0')
     assert bench.perception.axes_doubt == ''
+
+
+@pytest.mark.parametrize(
+    ('useless', 'told'),
+    [
+        (info((30, 40)), 1),
+        (info(focal=float('nan')), 1),
+        (info(focal=-3.0), 1),
+        (info(focal=0.0), 0),
+        (info(focal=0.9), 1),
+    ],
+)
+def test_a_camera_info_of_no_use_between_good_ones_changes_nothing(bench, useless, told):
+    for i in range(5):
+        bench.perception.camera.on_camera_info(useless if i % 2 else info())
+        answer = bench.see(i)
+        np.testing.assert_allclose(answer.info.k[0], 70.0 * answer.info.width / SIZE[1])
+    assert bench.perception.resets == 0 and bench.stream.stats().frames == 5 and len(bench.told) == told
+
+
+@pytest.mark.parametrize(
+    ('focal', 'centre', 'told'),
+    [(0.9, (0.5, 0.5), 'not in pixels of 80 x 60'), (140.0, (80.0, 60.0), 'is it for another resolution?')],
+)
+def test_a_camera_matrix_in_other_pixels_is_told(bench, focal, centre, told):
+    message = info(focal=focal)
+    message.k[2], message.k[5] = centre
+    bench.perception.camera.on_camera_info(message)
+    bench.see(0)
+    assert len(bench.told) == 1 and told in bench.told[0]

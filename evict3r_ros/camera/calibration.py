@@ -7,6 +7,7 @@ Pixel centres lie at integers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -22,7 +23,9 @@ _LEAST, _LARGEST = 0.1, 1e6
 _LEAST_FOCAL, _MOST_FOCAL = 0.2, 5.0
 """Of P over that of K: beyond, the rectified image would show next to nothing."""
 _MOST_MOVED = 0.2
-"""Of the image's sides, from the centre of K to that of P."""
+"""Of the image's sides, from the centre of K to that of P, and to the image's."""
+_SHORTEST = 0.05
+"""Focal length over the longer side: a fisheye of 180 degrees has six times as much, a K for sides of 1 much less."""
 
 
 @dataclass(frozen=True)
@@ -152,3 +155,13 @@ def is_camera_matrix(matrix: np.ndarray) -> bool:
     # Written so that NaN is refused as well.
     plausible = np.abs(matrix).max() < _LARGEST and min(matrix[0, 0], matrix[1, 1]) > _LEAST
     return bool(plausible) and np.array_equal(matrix[2], (0, 0, 1))
+
+
+def is_of_no_pixels(K: Sequence[float], size: tuple[int, int]) -> bool:
+    """Return whether the focal length in K (9 numbers) is too short to be in pixels of a sensor (height, width)."""
+    return min(K[0], K[4]) < _SHORTEST * max(size)
+
+
+def is_off_centre(K: Sequence[float], size: tuple[int, int]) -> bool:
+    """Return whether the centre in K (9 numbers) is far from that of a sensor (height, width); False without a size."""
+    return all(size) and max(abs(K[2] / size[1] - 0.5), abs(K[5] / size[0] - 0.5)) > _MOST_MOVED

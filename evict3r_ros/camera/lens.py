@@ -53,6 +53,8 @@ def distortion_of(name: str, coefficients: Sequence[float]) -> tuple[str, tuple[
         return model, tuple(values[:4]), f'it has {given} coefficients of {model}: the first four are used'
     count = next(count for count in allowed if count >= len(values))
     assumed = '' if given in (*allowed, 0) else f'it has {given} coefficients of {model}: those missing are taken as 0'
+    if word in _NONE:
+        assumed = f'its distortion model is {name[:60]!r}, and yet it has coefficients: they are taken for {model}'
     if model != EQUIDISTANT:
         model = RATIONAL if count > 5 else PLUMB_BOB
     return model, (*values, *(0.0,) * (count - len(values))), assumed

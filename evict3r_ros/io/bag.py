@@ -37,10 +37,14 @@ STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 _VERSION: Literal[9] = 9
 _ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 _TRANSFORMS = 'tf2_msgs/msg/TFMessage'
+_STAMP_END = 12
+"""Bytes of CDR's own header and of a stamp."""
 
 
 def header_stamp_ns(raw: bytes | memoryview) -> int:
-    """Return the stamp in nanoseconds of a CDR message whose first field is a std_msgs/Header."""
+    """Return the stamp in nanoseconds of a CDR message whose first field is a std_msgs/Header; 0 if it is cut off."""
+    if len(raw) < _STAMP_END:
+        return 0
     order = '<' if raw[1] & 1 else '>'
     sec, nanosec = struct.unpack_from(f'{order}iI', raw, 4)
     return int(sec) * NANOSECONDS + int(nanosec)

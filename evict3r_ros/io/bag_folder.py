@@ -9,6 +9,7 @@ disagree. It decides which files of a folder are the bag, and adds the quality o
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 import tempfile
@@ -89,12 +90,23 @@ def _files_of(folder: Path, notes: list[str]) -> tuple[list[Path], set[str]]:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         notes.append(f'{METADATA} names {", ".join(missing)}, which {"is" if len(missing) == 1 else "are"} missing')
+    # A recorder that splits and is killed has written metadata.yaml before its last files.
+    series = {_series(file) for file in named}
+    more = [file for file in there if file not in named and _series(file) in series]
+    if more:
+        notes.append(f'{METADATA} does not name {", ".join(file.name for file in more)}: read as well')
     latched = set()
     for entry in _list(content, 'topics_with_message_count'):
         topic = entry.get('topic_metadata') if isinstance(entry, dict) else None
         if isinstance(topic, dict) and is_latched(topic.get('offered_qos_profiles')):
             latched.add(str(topic.get('name')))
-    return named or there, latched
+    return named + more or there, latched
+
+
+def _series(file: Path) -> tuple[str, str]:
+    """Return what the files of one recording share: NAME_0.mcap, NAME_1.mcap."""
+    stem, _, suffixes = file.name.partition('.')
+    return re.sub(r'_\d+$', '', stem), suffixes
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from evict3r_ros.io.image_bag import CAMERA_INFO, IMAGE
 
 COMPRESSED_IMAGE, ODOMETRY = 'sensor_msgs/msg/CompressedImage', 'nav_msgs/msg/Odometry'
 TF, TF_STATIC = '/tf', '/tf_static'
+CDR = 'cdr'
+"""How messages of ROS 2 are written."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,14 @@ def choose_topics(
 
     Raises UserError for a topic that is missing or has another type, and for several image topics.
     """
-    kinds = {name: topic.message_type for name, topic in bag.topics.items() if topic.count}
+    filled = {name: topic for name, topic in bag.topics.items() if topic.count}
+    kinds = {name: topic.message_type for name, topic in filled.items() if topic.serialization == CDR}
+    foreign = sorted({topic.serialization for topic in filled.values()} - {CDR})
+    if foreign and not kinds:
+        raise UserError(
+            f'{bag.path}: its messages are written as {", ".join(map(repr, foreign))}, and those of ROS 2 are CDR: '
+            'a converter has to make a bag of ROS 2 of it'
+        )
     if image is None:
         images = sorted(name for name, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE) and name != depth)
         if len(images) != 1:
@@ -67,7 +76,7 @@ def choose_topics(
 
 def copy_static_transforms(bag: BagReader, output: BagWriter) -> list[bytes]:
     """Write all static transforms of a bag at the start of another, and return them as CDR."""
-    if TF_STATIC not in bag.topics:
+    if TF_STATIC not in bag.topics or not bag.topics[TF_STATIC].is_static:
         return []
     output.add_topic(TF_STATIC, bag.topics[TF_STATIC].message_type, latched=True)
     raws = [raw for _, _, raw in bag.raw([TF_STATIC])]

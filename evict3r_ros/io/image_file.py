@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from evict3r_ros.camera.tone import SteadyTone
 from evict3r_ros.errors import UserError
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -21,16 +22,17 @@ def is_hidden(path: Path) -> bool:
     return path.name.startswith('.')
 
 
-def read_rgb(path: Path) -> np.ndarray:
+def read_rgb(path: Path, tone: SteadyTone | None = None) -> np.ndarray:
     """Read an image file as ``read_image`` does, but also a grey one as (h, w, 3)."""
-    image = read_image(path)
+    image = read_image(path, tone)
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, tone: SteadyTone | None = None) -> np.ndarray:
     """Read an image file as (h, w) uint8 if it is stored grey, else (h, w, 3) uint8 RGB; EXIF may turn it.
 
-    The whole range of 16 bits is white. Raises UserError if that fails.
+    tone: makes 8 bits of 16, for images of one camera; without it, the whole range of 16 bits is white. Raises
+    UserError if the file cannot be read.
     """
     # Without IMREAD_UNCHANGED OpenCV honours the orientation, but drops what is transparent; with it, the reverse.
     image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if path.is_file() else None
@@ -41,6 +43,8 @@ def read_image(path: Path) -> np.ndarray:
         stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if stored is not None and stored.ndim == 3 and stored.shape[2] == 4 and stored.shape[:2] == image.shape[:2]:
             image = _on_white(stored)
+    if tone is not None and image.dtype == np.uint16:
+        image = tone.grey(image) if image.ndim == 2 else tone.colour(image)
     image = _in_8_bits(image)
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from evict3r_ros.camera.tone import SteadyTone
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.frames import FramePicker, Selection, VideoFrame
 from evict3r_ros.io.image_file import IMAGE_SUFFIXES, is_hidden, read_rgb
@@ -44,9 +45,9 @@ class ImageFiles:
 
     def frames(self) -> Iterator[VideoFrame]:
         """See FrameSource."""
-        size, first = None, self._chosen[0][0]
+        size, first, tone = None, self._chosen[0][0], SteadyTone()
         for path, stamp in self._chosen:
-            image = read_rgb(path)
+            image = read_rgb(path, tone)
             if size is None:
                 size = image.shape
             if image.shape != size:

@@ -32,7 +32,7 @@ _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _CHUNK_INDEX, _STATISTICS = 2, 3, 
 _RECORD = struct.Struct('<BQ')
 _MESSAGE_HEAD = struct.Struct('<HIQQ')
 _CHUNK_HEAD = struct.Struct('<16xQI')  # size and checksum of its records, behind two times
-_STATISTICS_HEAD = struct.Struct('<Q2xI28xI')  # messages, channels, bytes of the counts that follow
+_STATISTICS_HEAD = struct.Struct('<Q2xI8xI16xI')  # messages, channels, chunks, bytes of the counts that follow
 _RUN_BYTES = 4_000_000
 """Messages outside chunks are read in runs of about this size."""
 
@@ -162,7 +162,7 @@ class McapFile:
         start = struct.unpack_from('<Q', content, _RECORD.size)[0]
         if not len(MAGIC) <= start < self._size:
             raise _Damaged('no summary')
-        found, channels, messages = _Contents(), -1, 0
+        found, channels, messages, chunks = _Contents(), -1, 0, 0
         self._file.seek(start)
         for _, kind, record in _records(memoryview(self._file.read(self._size - start - tail))):
             if kind in (_SCHEMA, _CHANNEL):
@@ -178,10 +178,13 @@ class McapFile:
             elif kind == _STATISTICS:
                 if len(record) < _STATISTICS_HEAD.size:
                     raise _Damaged('a record is shorter than its fields')
-                messages, channels, size = _STATISTICS_HEAD.unpack_from(record)
+                messages, channels, chunks, size = _STATISTICS_HEAD.unpack_from(record)
                 entries = _whole(record[_STATISTICS_HEAD.size :][:size], 10)
                 found.counts.update(dict(struct.iter_unpack('<HQ', entries)))
-        if channels != len(found.channels) or (messages and not found.parts):
+        # Writers may leave any of it out, the counts of channels and the schemas included.
+        unnamed = {channel[0] for channel in found.channels.values()} - found.schemas.keys() - {0}
+        whole = channels == len(found.channels) and chunks == len(found.parts) and messages == found.counts.total()
+        if unnamed or not whole or (messages and not found.parts):
             raise _Damaged('the summary does not tell all')
         return found
 

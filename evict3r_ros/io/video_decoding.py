@@ -15,6 +15,10 @@ from evict3r_ros.io.stamps import NANOSECONDS
 _ODD_ASPECT = 8.0
 """Pixels are not this much wider than high, nor higher than wide: a file that says so is not believed."""
 _DEFAULT_RATE = 30.0
+_DISORDER = 3
+"""Periods by which a stamp may be too early and yet be of the same stream."""
+_NUDGE = 16
+"""Parts of a period by which it then follows the one before."""
 
 
 class StampClock:
@@ -47,7 +51,10 @@ class StampClock:
             stamp = following
         else:
             stamp = time + self._offset
-            if stamp <= self._last:
+            if self._last - _DISORDER * self._period < stamp <= self._last:
+                # Rounded to the one before, or told out of order: no restart, or time would pass more slowly.
+                stamp = self._last + max(1, self._period // _NUDGE)
+            elif stamp <= self._last:
                 self.restarts += 1
                 self._offset += following - stamp
                 stamp = following

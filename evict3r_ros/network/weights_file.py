@@ -41,6 +41,8 @@ _USUAL = ('model', 'pytorch_model', 'checkpoints')
 _SHARD = re.compile(r'(.+)-(\d+)-of-(\d+)\.\w+')
 _WRAPPERS = frozenset(('module', '_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'))
 """Parts of names that torch's wrappers put in, wherever they wrap: DataParallel, compile, FSDP, checkpointing."""
+_BEFORE_ARCHIVES = b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.'
+"""What torch.save wrote first until version 1.6: its magic number, pickled."""
 _DEPTH = 3
 """How deep in a training run's state the weights may lie."""
 
@@ -66,7 +68,7 @@ def metadata_of(path: Path) -> dict[str, str]:
     try:
         if path.name.endswith(INDEX):
             content = json.loads(path.read_text(encoding='utf-8'))
-            own = {key: str(value) for key, value in content['metadata'].items()}
+            own = {key: str(value) for key, value in (content.get('metadata') or {}).items()}
             return metadata_of(path.with_name(next(iter(content['weight_map'].values())))) | own
         if path.suffix != '.safetensors':
             return {}
@@ -156,8 +158,11 @@ def _open_file(path: Path, wanted: Collection[str], expected: str) -> tuple[Shap
         raise UserError(f'{path}: a web page, not weights (was the download link a page?); {expected}')
     if text.startswith(b'version https://git-lfs'):
         raise UserError(f'{path}: a Git LFS pointer, not the weights it points to; {expected}')
-    if path.suffix == '.safetensors':
+    # By what it is: files are renamed. A safetensors file begins with the length of a JSON text.
+    if head[8:9] == b'{' or (path.suffix == '.safetensors' and not zipfile.is_zipfile(path)):
         return _open_safetensors(path, size, expected)
+    if path.suffix == '.safetensors':  # torch.load goes by the name
+        raise UserError(f'{path}: what torch.save wrote, under another name: rename it to {path.stem}.pth')
     return _open_torch(path, size, wanted, expected)
 
 
@@ -172,13 +177,15 @@ def _open_safetensors(path: Path, size: int, expected: str) -> tuple[Shapes, Rea
 
 
 def _open_torch(path: Path, size: int, wanted: Collection[str], expected: str) -> tuple[Shapes, Reader]:
-    if not zipfile.is_zipfile(path):
-        with path.open('rb') as file:
-            kind = 'a truncated PyTorch archive' if file.read(2) == b'PK' else 'not a PyTorch archive'
+    is_archive = zipfile.is_zipfile(path)
+    with path.open('rb') as file:
+        head = file.read(len(_BEFORE_ARCHIVES))
+    if not is_archive and head != _BEFORE_ARCHIVES:
+        kind = 'a truncated PyTorch archive' if head.startswith(b'PK') else 'not a PyTorch archive'
         raise UserError(f'{path}: {kind} ({size} bytes); {expected} as .safetensors or as a .pth written by torch.save')
     try:
         with _harmless():
-            loaded = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+            loaded = torch.load(path, map_location='cpu', weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
         raise UserError(
             f'{path}: holds more than tensors{_foreign_classes(path)}, and code in a file is never run: save the '

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from evict3r_ros.camera.calibration import Calibration
+from evict3r_ros.camera.lens import COEFFICIENTS, distortion_of
 from evict3r_ros.camera.rectify import Rectifier
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.datasets.sequence import (
@@ -19,6 +20,7 @@ from evict3r_ros.evaluation.datasets.sequence import (
     from_files,
     image_files,
     nearest,
+    numbers_there,
     pose_from_rows,
     pose_from_tum,
     read_numbers,
@@ -32,16 +34,6 @@ from evict3r_ros.io.image_folder import FRAMES_FILE, CameraModel, read_image_fol
 FRAMES, STRIDE = 90, 3
 """TUM-dynamics and ScanNet: the first 90 frames at a stride of 3 (MonST3R, arXiv 2410.03825, section 4)."""
 NANOSECONDS = 1e9
-_LENSES = {
-    'radial-tangential': 'plumb_bob',
-    'radtan': 'plumb_bob',
-    'plumb_bob': 'plumb_bob',
-    'none': 'plumb_bob',
-    'equidistant': 'equidistant',
-    'equi': 'equidistant',
-    'fisheye': 'equidistant',
-}
-"""ROS's names of the models of distortion, by those of EuRoC, Kalibr and TUM-VI."""
 
 
 def tum(root: Path, task: str) -> list[TrueSequence]:
@@ -59,7 +51,7 @@ def tum(root: Path, task: str) -> list[TrueSequence]:
             images = images[: FRAMES * STRIDE : STRIDE]
         path = folder / ('groundtruth_90.txt' if prepared else 'groundtruth.txt')
         rows = read_numbers(path, 8)
-        rows = rows[rows[:, 0].argsort()]
+        rows = _in_order(rows, slice(4, 8))
         matched, chosen = nearest(rows[:, 0], np.array([stamp_of(image) for image in images]), 0.05, str(path))
         poses = np.stack([pose_from_tum(row[1:]) for row in rows[chosen]])
         there = [images[number] for number in matched]
@@ -122,7 +114,8 @@ def kitti_odometry(root: Path, task: str) -> list[TrueSequence]:
             world_from_camera=np.stack([pose_from_rows(poses[row]) @ offset for row in rows]),
             intrinsics=projection[:, :3],
         )
-        found.append(whole.matched([number for number, row in enumerate(rows) if row >= 0]))
+        known = np.isfinite(poses).all(axis=1)
+        found.append(whole.matched([number for number, row in enumerate(rows) if row >= 0 and known[row]]))
     if not found:
         raise UserError(f'{root / "poses"}: no poses for any of the sequences; expected {layout}')
     return found
@@ -160,12 +153,14 @@ def euroc(root: Path, task: str) -> list[TrueSequence]:
 
 
 def _undistorted(camera: CameraModel, images: list[Path], name: str, poses: np.ndarray, left_out: int) -> TrueSequence:
-    try:
-        rectifier = Rectifier(
-            Calibration(
-                (camera.height, camera.width), camera.distortion_model, tuple(camera.K.ravel()), tuple(camera.D)
-            )
+    model, coefficients, assumed = distortion_of(camera.distortion_model, camera.D.tolist())
+    if assumed and not coefficients:
+        raise UserError(
+            f'{name}: images with distortion_model {camera.distortion_model!r} cannot be undistorted (known: pinhole '
+            f'with {", ".join(COEFFICIENTS)}, by any of their names)'
         )
+    try:
+        rectifier = Rectifier(Calibration((camera.height, camera.width), model, tuple(camera.K.ravel()), coefficients))
     except ValueError as error:
         raise UserError(f'{name}: {error}') from error
 
@@ -184,7 +179,8 @@ def image_folder(folder: Path) -> TrueSequence:
     truth = content.ground_truth
     if truth is None:
         raise UserError(f'{folder}: no groundtruth_cam0.tum')
-    stamps = np.array([frame.stamp_ns for frame in content.frames])
+    frames = [content.frames[number] for number in numbers_there(frame.path for frame in content.frames)]
+    stamps = np.array([frame.stamp_ns for frame in frames])
     order = truth.stamps_ns.argsort(kind='stable')
     matched, chosen = nearest(truth.stamps_ns[order] / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(folder))
     poses = np.stack(
@@ -193,8 +189,15 @@ def image_folder(folder: Path) -> TrueSequence:
             for number in order[chosen]
         ]
     )
-    images = [content.frames[number].path for number in matched]
-    return _undistorted(content.camera, images, folder.resolve().name, poses, len(stamps) - len(images))
+    images = [frames[number].path for number in matched]
+    return _undistorted(content.camera, images, folder.resolve().name, poses, len(content.frames) - len(images))
+
+
+def _in_order(rows: np.ndarray, quaternion: slice) -> np.ndarray:
+    """Return the rows of a truth (n, m) by their times; those in which tracking was lost are left out."""
+    whole = np.isfinite(rows).all(axis=1) & rows[:, quaternion].any(axis=1)
+    rows = rows[whole]
+    return rows[rows[:, 0].argsort()]
 
 
 def _euroc_sequence(folder: Path) -> TrueSequence:
@@ -204,9 +207,11 @@ def _euroc_sequence(folder: Path) -> TrueSequence:
     states = read_numbers(truth)
     if states.shape[1] < 8:
         raise UserError(f'{truth}: expected stamp, position and quaternion in each line')
-    states = states[states[:, 0].argsort()]
+    states = _in_order(states[:, :8], slice(4, 8))
     # The ground truth begins later and ends earlier than the images.
-    stamps = np.array([stamp for stamp, _ in names], dtype=np.float64)
+    listed = [(stamp, camera_folder / 'data' / name) for stamp, name in names]
+    listed = [listed[number] for number in numbers_there(path for _, path in listed)]
+    stamps = np.array([stamp for stamp, _ in listed], dtype=np.float64)
     matched, chosen = nearest(states[:, 0] / NANOSECONDS, stamps / NANOSECONDS, 0.02, str(truth))
     # Quaternions are w x y z here.
     poses = np.stack(
@@ -215,7 +220,7 @@ def _euroc_sequence(folder: Path) -> TrueSequence:
             for state in states[chosen]
         ]
     )
-    images = [camera_folder / 'data' / names[number][1] for number in matched]
+    images = [listed[number][1] for number in matched]
     return _undistorted(camera, images, folder.resolve().name, poses, len(names) - len(images))
 
 
@@ -245,12 +250,9 @@ def _euroc_camera(path: Path) -> tuple[CameraModel, np.ndarray]:
             f'{path}: not a camera file of EuRoC (resolution, intrinsics, distortion_coefficients, T_BS): '
             f'{" ".join(str(error).split())}'
         ) from error
-    if lens[0] != 'pinhole' or lens[1] not in _LENSES:
-        raise UserError(
-            f'{path}: images of camera_model {lens[0]!r} with distortion_model {lens[1]!r} cannot be undistorted '
-            f'(known: pinhole with {", ".join(_LENSES)})'
-        )
+    if lens[0] != 'pinhole':
+        raise UserError(f'{path}: images of camera_model {lens[0]!r} cannot be undistorted (known: pinhole)')
     K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
     return CameraModel(
-        'cam0', int(width), int(height), K, _LENSES[lens[1]], distortion, np.eye(3), np.hstack([K, np.zeros((3, 1))])
+        'cam0', int(width), int(height), K, str(lens[1]), distortion, np.eye(3), np.hstack([K, np.zeros((3, 1))])
     ), pose

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from evict3r_ros.errors import UserError
 from evict3r_ros.evaluation.datasets.pose_sets import image_folder
-from evict3r_ros.evaluation.datasets.sequence import TrueSequence, from_files, read_depth_png, with_files
+from evict3r_ros.evaluation.datasets.sequence import TrueSequence, from_files, numbers_there, read_depth_png, with_files
 from evict3r_ros.io.image_file import read_rgb
 from evict3r_ros.io.image_folder import FRAMES_FILE, read_image_folder
 
@@ -42,4 +42,4 @@ def _sequence(folder: Path, task: str) -> TrueSequence:
     whole = TrueSequence(
         folder.resolve().name, images, from_files(images, read_rgb), read_depth=from_files(depths, read_depth)
     )
-    return whole.matched(with_files(images, depths))
+    return whole.matched(sorted({*numbers_there(images)} & {*with_files(images, depths)}))

@@ -82,7 +82,7 @@ def image_files(folder: Path, suffixes: Sequence[str] = IMAGES) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder')
     files = sorted(
-        (path for path in folder.iterdir() if path.name.endswith(tuple(suffixes)) and not is_hidden(path)),
+        (path for path in folder.iterdir() if path.name.lower().endswith(tuple(suffixes)) and not is_hidden(path)),
         key=lambda path: (numbers_of(path), path.name),
     )
     if not files:
@@ -121,6 +121,12 @@ def with_files(images: Sequence[Path], partners: Sequence[Path]) -> list[int]:
     if not matched:
         raise UserError(f'{partners[0]}: missing, as are those of all {len(images)} images')
     return matched
+
+
+def numbers_there(images: Iterable[Path]) -> list[int]:
+    """Return the numbers of the images of a list that are there. Raises UserError if none is."""
+    paths = list(images)
+    return with_files(paths, paths)
 
 
 def by_number(images: Sequence[Path], rows: int, what: Path) -> list[int]:

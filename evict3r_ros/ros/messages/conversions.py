@@ -32,7 +32,14 @@ from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from evict3r_ros.camera.calibration import Calibration, SensorWindow
+from evict3r_ros.camera.calibration import (
+    WHOLE_SENSOR,
+    Calibration,
+    SensorWindow,
+    is_camera_matrix,
+    is_of_no_pixels,
+    is_off_centre,
+)
 from evict3r_ros.camera.lens import distortion_of
 from evict3r_ros.camera.tone import SteadyTone
 from evict3r_ros.errors import MessageError
@@ -104,24 +111,23 @@ def calibration_from_info(message: CameraInfo) -> Calibration | None:
     K, P = (tuple(float(v) for v in values) for values in (message.k, message.p))
     if not np.isfinite(K).all():
         raise MessageError('camera_info has a K of numbers that are not finite')
+    if not is_camera_matrix(np.reshape(K, (3, 3))):
+        raise MessageError(f'K = {list(K)} is not a camera matrix')
+    size = message.height, message.width
+    if is_of_no_pixels(K, size):
+        raise MessageError(f'K has a focal length of {K[0]:.3g}, which is not in pixels of {size[1]} x {size[0]}')
     # One more than there can be is enough to see that there are too many.
     model, D, assumed = distortion_of(message.distortion_model, message.d[: MOST_COEFFICIENTS + 1])
     if not np.isfinite(P).all():
         P, assumed = (0.0,) * 12, '; '.join(filter(None, (assumed, 'its P has numbers that are not finite: K is used')))
     roi = message.roi
-    return Calibration(
-        size=(message.height, message.width),
-        model=model,
-        K=K,
-        D=D,
-        P=P,
-        window=SensorWindow(
-            (max(1, message.binning_y), max(1, message.binning_x)),
-            (roi.y_offset, roi.x_offset),
-            (roi.height, roi.width),
-        ),
-        assumed=assumed,
+    window = SensorWindow(
+        (max(1, message.binning_y), max(1, message.binning_x)), (roi.y_offset, roi.x_offset), (roi.height, roi.width)
     )
+    if window == WHOLE_SENSOR and is_off_centre(K, size):
+        doubt = f'the centre of K is far from that of {size[1]} x {size[0]} pixels: is it for another resolution?'
+        assumed = '; '.join(filter(None, (assumed, doubt)))
+    return Calibration(size=size, model=model, K=K, D=D, P=P, window=window, assumed=assumed)
 
 
 def image_from_map(values: np.ndarray, header: Header) -> Image:
