@@ -145,6 +145,16 @@ def test_others_before_the_first_image_are_heard(network):
     assert not bench.sends() and bench.faults.counts() == {'second_parent': 1}
 
 
+def test_a_frame_that_was_moved_until_the_mount_was_known_is_left_alone(network):
+    """A prediction that is made while the first image with the mount is in work: the camera has a parent by now."""
+    bench = Gated(network, publish_tf='true', startup_timeout=0.0)
+    assert bench.sends(frame='late_cam') and bench.last.transform.child_frame_id == 'late_cam'
+    before = bench.last.transform
+    bench.static.update([transform_from_pose(np.eye(4), Header(frame_id='base_link'), 'late_cam')])
+    assert bench.sends(frame='late_cam') and bench.last.transform.child_frame_id == 'base_link'
+    assert not bench.gate.admits(before) and bench.gate.admits(bench.last.transform)
+
+
 def test_the_first_transform_waits_until_others_could_be_heard(network):
     bench = Gated(network, publish_tf='true', startup_timeout=20.0)
     assert not bench.sends() and 'listened to for 20 s' in bench.gate.withheld()

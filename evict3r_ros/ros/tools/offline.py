@@ -20,7 +20,7 @@ from tf2_msgs.msg import TFMessage
 from evict3r_ros.errors import UserError
 from evict3r_ros.io.answer import AnswerTopics
 from evict3r_ros.io.bag import BagReader, BagWriter
-from evict3r_ros.io.bag_topics import TF, InputTopics, copy_static_transforms
+from evict3r_ros.io.bag_topics import TF, TF_STATIC, InputTopics, copy_static_transforms
 from evict3r_ros.io.stamps import NANOSECONDS, nanoseconds
 from evict3r_ros.ros.messages.message_types import message_class
 from evict3r_ros.ros.messages.path import PathMessages
@@ -167,7 +167,7 @@ class OfflineReplay:
             if topic == self._topics.image:
                 waiting.append((time_ns, raw))
             elif topic == TF:
-                self._movers.hear(raw)
+                self._hear(raw)
             else:
                 self._other(topic, raw)
         while waiting and not stopped():
@@ -188,7 +188,8 @@ class OfflineReplay:
     def _take_static_transforms(self, output: BagWriter) -> None:
         """Know all of the bag's static transforms from the start, and pass them on."""
         for raw in copy_static_transforms(self._bag, output):
-            for reason in self._static.update(deserialize_message(raw, TFMessage).transforms):
+            message = self._decode(TF_STATIC, raw, 'no_transform')
+            for reason in self._static.update(message.transforms) if message is not None else ():
                 self._faults.count('no_transform', reason)
 
     def _take_first_info(self, span: Span) -> None:
@@ -209,7 +210,13 @@ class OfflineReplay:
         seconds = self._settings.startup_timeout
         if TF in self._bag.topics and seconds > 0.0:
             for _, _, raw in Span(span.start_s, seconds).read(self._bag, [TF], ''):
-                self._movers.hear(raw)
+                self._hear(raw)
+
+    def _hear(self, raw: bytes) -> None:
+        try:
+            self._movers.hear(raw)
+        except RuntimeError as error:
+            self._faults.count('broken_input', f'{TF}: a message of {len(raw)} bytes cannot be read: {error}')
 
     def _other(self, topic: str, raw: bytes) -> None:
         message = self._decode(topic, raw, 'broken_input')
