@@ -160,8 +160,14 @@ def test_a_part_of_a_bag(bag, tmp_path):
     assert counts(tmp_path / 'short')[ANSWERS.depth] == 2
 
 
-def test_broken_images_are_counted_and_the_rest_is_answered(tmp_path, capsys):
+def test_broken_messages_are_counted_and_the_rest_is_answered(tmp_path, capsys):
     with BagWriter(tmp_path / 'broken') as bag:
+        transform = transform_from_pose(np.eye(4), Header(frame_id='odom'), 'base_link')
+        for topic in ('/tf', '/tf_static'):
+            bag.add_topic(topic, 'tf2_msgs/msg/TFMessage', latched=topic == '/tf_static')
+            for index in (0, 3):
+                cut_off = serialize_message(TFMessage(transforms=[transform]))[:40]
+                bag.write_raw(topic, START_NS + index * STEP_NS, cut_off)
         bag.add_topic('/camera/image_raw', 'sensor_msgs/msg/Image')
         for index in range(FRAMES):
             pixels = picture(index)
@@ -184,6 +190,7 @@ def test_broken_images_are_counted_and_the_rest_is_answered(tmp_path, capsys):
     )
     said = capsys.readouterr().out
     assert f'{FRAMES} read, {FRAMES - 2} answered, 2 failed' in said and 'broken_image 2' in said
+    assert 'broken_input' in said and 'no_transform' in said
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from evict3r_ros.network import load_network
 from evict3r_ros.ros.messages.conversions import matrix_from_transform
 from evict3r_ros.ros.node import between_answers
 from evict3r_ros.ros.node.between_answers import COASTING_NS, HORIZON_NS, BetweenAnswers
+from evict3r_ros.ros.perception.faults import FrameRefused
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
@@ -112,6 +113,32 @@ def test_nothing_is_predicted_without_a_rate_or_over_a_clock_that_was_set(networ
     assert clockwork.transforms == []
 
 
+def test_nothing_is_predicted_from_before_a_clock_that_was_set_forward_by_little(network, monkeypatch):
+    clockwork = Clockwork(network, monkeypatch)
+    clockwork.see(0)
+    clockwork.see(1)
+    stamps, off = clockwork.bench.perception.stamps, 600 * MILLISECOND
+    for _ in range(2):
+        clockwork.now_ns += 20 * MILLISECOND
+        with pytest.raises(FrameRefused):
+            stamps.admit(clockwork.now_ns + off, clockwork.now_ns)
+    clockwork.now_ns += 20 * MILLISECOND
+    assert stamps.admit(clockwork.now_ns + off, clockwork.now_ns).shift_ns == off
+    clockwork.tick(MILLISECOND)
+    assert clockwork.transforms == []
+
+
+def test_an_image_after_a_silence_comes_after_the_pose_that_was_said_last(network, monkeypatch):
+    """It may have been on its way for longer than the one before the silence."""
+    clockwork = Clockwork(network, monkeypatch, rate=0.0)
+    for index in range(3):
+        clockwork.see(index)
+    for _ in range(10):
+        clockwork.tick(2 * STEP_NS)
+    late = clockwork.bench.perception.stamps.now(clockwork.now_ns).stamp_ns - 150 * MILLISECOND
+    assert clockwork.odometry and nanoseconds(clockwork.odometry[-1].header) < late
+
+
 def test_the_last_pose_is_said_again_for_a_while_and_not_while_a_frame_is_in_work(network, monkeypatch):
     clockwork = Clockwork(network, monkeypatch, rate=0.0)
     clockwork.tick(5 * SECOND)
@@ -129,6 +156,7 @@ def test_the_last_pose_is_said_again_for_a_while_and_not_while_a_frame_is_in_wor
     stamps = [nanoseconds(odometry.header) for odometry in clockwork.odometry]
     assert stamps == sorted(set(stamps)) and stamps[-1] - answer.state.stamp_ns <= COASTING_NS
     assert 40 < len(stamps) < 50
+    assert stamps[0] > answer.state.stamp_ns
     assert all(odometry.pose.pose == answer.odometry.pose.pose for odometry in clockwork.odometry)
     clockwork.see(200)
     clockwork.between.close()

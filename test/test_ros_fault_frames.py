@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from pathlib import Path
 
 import cv2
@@ -229,6 +230,20 @@ def test_a_base_that_is_fixed_in_the_world_is_not_moved(bench):
     assert bench.faults.counts() == {'second_parent': 1}
 
 
+@pytest.mark.parametrize(('parent', 'child'), [('map', 'base_link'), ('world', 'fixed_cam'), ('odom', 'fixed_cam')])
+def test_a_place_in_the_world_that_is_told_late_ends_the_transform(network, parent, child):
+    """The moved frame and the camera's place on it are as before: only that somebody else places it is new."""
+    bench = Bench(network, startup_timeout=0.0)
+    frame = 'cam0' if child == 'base_link' else child
+    before = [bench.see(i, frame=frame) for i in range(3)][-1]
+    assert before.transform.child_frame_id == child
+    bench.static.update([transform_from_pose(np.eye(4), Header(frame_id=parent), child)])
+    answer = bench.see(3, frame=frame)
+    assert answer.transform is None and answer.odometry.child_frame_id == child
+    assert bench.faults.counts()['second_parent'] == 1 and bench.perception.mount.taken
+    np.testing.assert_allclose(answer.state.odom_from_child, before.state.odom_from_child, atol=1e-12)
+
+
 def test_a_fixed_scale_makes_all_lengths_longer(network):
     unit, metric = Bench(network), Bench(network, scale_source='fixed', scale_fixed=2.5)
     for i in range(3):
@@ -336,6 +351,21 @@ def test_a_pause_keeps_stream_odometry_and_record(network, tmp_path: Path):
     assert bench.stream.stats().frames == 4 and record.save().poses == 4 and bench.perception.resets == 0
     assert spread(after.odometry) > spread(last.odometry)
     assert after.state.twist_covariance[0, 0] >= 1000, 'a motion of ten seconds is no twist'
+    assert bench.faults.counts() == {}, 'nobody listened: that is no gap of the camera'
+    assert steady.faults.counts() == {'image_gap': 1}
+
+
+def test_a_pause_while_a_mount_is_waited_for_leaves_the_image_to_the_next_time(network):
+    bench, stopping = Bench(network), threading.Event()
+    bench.see(0)
+    stopping.set()
+    moment = bench.perception.stamps.admit(START_NS + STEP_NS, START_NS + STEP_NS)
+    other = image_message(scene(1, SIZE), moment.stamp_ns, 'other_cam')
+    with pytest.raises(InterruptedError):
+        bench.perception.process(other, stopping, moment)
+    bench.perception.pause()
+    assert bench.see(2, frame='other_cam').transform.child_frame_id == 'other_cam'
+    assert bench.faults.counts() == {'image_changed': 1, 'no_transform': 1} and bench.perception.resets == 1
 
 
 def test_a_reset_clears_the_scale_of_the_status(network):

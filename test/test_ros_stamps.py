@@ -151,6 +151,15 @@ def test_a_camera_that_was_silent_goes_on_at_once(camera):
     assert not camera.admit(START + 11 * SECOND + STEP).after_gap
 
 
+@pytest.mark.parametrize('off', [0.0, -5.0, -3600.0, 3600.0])
+def test_a_pause_is_no_gap_and_a_clock_set_meanwhile_is_known_as_ever(camera, off):
+    camera.order.pause()
+    camera.arrived += 60 * SECOND
+    admitted = camera.run(61.0 + off - 66.0 * (off < 0), 8)
+    assert admitted == ([True] * 8 if not off else [False] * (AGREE - 1) + [True] * 6)
+    assert camera.order.era == (off < 0) and camera.told == ({'clock_set_forward': 1} if off > 0 else {})
+
+
 def test_a_gap_in_a_bag_that_is_played_fast_costs_two_images(camera):
     assert camera.send(60.0, 60.1, 60.2, 60.3, every=STEP // 20) == [False, False, True, True]
     assert camera.order.era == 0

@@ -55,6 +55,18 @@ class Gated(Bench):
         self.movers.hear(serialize_message(TFMessage(transforms=[transform_from_pose(matrix, header, child)])))
 
 
+def test_the_cameras_own_frame_is_left_alone_once_its_mount_has_been_heard(network):
+    """By tf2 a frame is static or moves, whichever it heard last: a transform in work when the mount comes is late."""
+    bench = Gated(network, publish_tf='true')
+    assert bench.sends(frame='cam9') and bench.last.transform.child_frame_id == 'cam9'
+    header = Header(frame_id='base_link')
+    bench.static.update([transform_from_pose(np.eye(4), header, 'cam9')])
+    assert not bench.gate.admits(bench.last.transform)
+    assert bench.sends(frame='cam9') and bench.last.transform.child_frame_id == 'base_link'
+    bench.static.update([transform_from_pose(np.eye(4), header, 'lidar')])
+    assert bench.gate.admits(bench.last.transform), 'what is said of others holds up no base'
+
+
 @pytest.mark.parametrize(
     ('publish_tf', 'demonstration', 'scale', 'sent'),
     [
@@ -143,6 +155,16 @@ def test_others_before_the_first_image_are_heard(network):
     header = Header(frame_id='odom')
     bench.movers.hear(serialize_message(TFMessage(transforms=[transform_from_pose(np.eye(4), header, 'base_link')])))
     assert not bench.sends() and bench.faults.counts() == {'second_parent': 1}
+
+
+def test_a_frame_that_was_moved_until_the_mount_was_known_is_left_alone(network):
+    """A prediction that is made while the first image with the mount is in work: the camera has a parent by now."""
+    bench = Gated(network, publish_tf='true', startup_timeout=0.0)
+    assert bench.sends(frame='late_cam') and bench.last.transform.child_frame_id == 'late_cam'
+    before = bench.last.transform
+    bench.static.update([transform_from_pose(np.eye(4), Header(frame_id='base_link'), 'late_cam')])
+    assert bench.sends(frame='late_cam') and bench.last.transform.child_frame_id == 'base_link'
+    assert not bench.gate.admits(before) and bench.gate.admits(bench.last.transform)
 
 
 def test_the_first_transform_waits_until_others_could_be_heard(network):

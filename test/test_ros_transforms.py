@@ -160,6 +160,7 @@ def test_a_base_that_is_carried_does_not_get_a_second_parent():
 
 
 WORLDS = ['odom', 'map', 'world', 'earth', 'Map', 'robot1/map', 'robot1/odom', 'tb3_0_map', 'wheel_odom', 'odom_frame']
+WORLDS += ['utm', 'map_1', 'odom2']
 
 
 @pytest.mark.parametrize('world', WORLDS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -27,6 +28,7 @@ from evict3r_ros.ros.perception.perception import Answer, Perception
 HORIZON_NS = NANOSECONDS  # how far from its image a pose is predicted
 COASTING_NS = 10 * NANOSECONDS  # how long the last pose is said again without an image
 COASTING_HZ = 5.0
+_LATE_NS = NANOSECONDS // 5  # how much longer than the last image the next may be on its way, and be no step back
 _OWN_CLOCK_NS = NANOSECONDS // 2  # how far stamps of this machine's clock are from it
 
 
@@ -73,7 +75,7 @@ class BetweenAnswers:
         moment = stamps.now(now_ns)
         if moment is None or not 0 < stamps.silence_ns(now_ns) <= COASTING_NS or not self._idle():
             return
-        odometry = self._perception.coast(moment)
+        odometry = self._perception.coast(replace(moment, stamp_ns=moment.stamp_ns - _LATE_NS))
         with self._lock:
             if odometry is not None and self._timers:
                 self._outputs.publish_odometry(odometry)
@@ -81,13 +83,15 @@ class BetweenAnswers:
     def _predict(self) -> None:
         """Publish where the robot is by now if it went on as it moved."""
         answer, moment = self._answer, self._perception.stamps.now(arrival_ns(self._node))
-        if answer is None or answer.transform is None or moment is None or moment.era != answer.moment.era:
+        if answer is None or answer.transform is None or moment is None:
+            return
+        if (moment.era, moment.shift_ns) != (answer.moment.era, answer.moment.shift_ns):
             return
         stamp_ns = moment.stamp_ns
         own_ns = self._node.get_clock().now().nanoseconds
         if abs(own_ns - stamp_ns) < _OWN_CLOCK_NS:
             stamp_ns = own_ns  # then an image's way to this node is known as well
-        # tf2 keeps the first of two transforms with one stamp, and that has to be the measured one: no simulation's
+        # Of two transforms with one stamp tf2 answers with either, and it has to be the measured one: no simulation's
         # clock, which images and this node may share, shows a time that ends so.
         stamp_ns += 1 - stamp_ns % 1000
         ahead_ns = stamp_ns - answer.state.stamp_ns

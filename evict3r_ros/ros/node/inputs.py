@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from nav_msgs.msg import Odometry
 from rclpy.clock import JumpHandle, JumpThreshold, ROSClock
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from evict3r_ros.io.stamps import nanoseconds
@@ -53,7 +55,7 @@ class Inputs:
         refuse: Callable[[Exception], None],
     ) -> None:
         self._node, self._faults, self._offer, self._refuse = node, faults, offer, refuse
-        self._stamps = perception.stamps
+        self._stamps, self._on_info = perception.stamps, perception.camera.on_camera_info
         compressed = settings.image_transport == 'compressed'
         self._image_kind = CompressedImage if compressed else Image
         self.image_topic = node.resolve_topic_name('image/compressed' if compressed else 'image')
@@ -61,8 +63,11 @@ class Inputs:
         self._most_publishers = 1
         self._jumps: JumpHandle | None = None
         self._subscriptions = []
+        self._info_topic = node.resolve_topic_name('camera_info')
+        self._latched: Subscription[CameraInfo] | None = None
+        self._latching = threading.Lock()  # status looks for publishers that latch, which a transition may come across
         scale = ScaleInputs(perception.scale, transforms, settings.frames_base, faults)
-        topics = [(CameraInfo, 'camera_info', perception.camera.on_camera_info)]
+        topics = [(CameraInfo, 'camera_info', self._on_info)]
         self._image_silence = SilenceWatch('image', self.image_topic, lambda: self._images)
         self._scale_silence: SilenceWatch | None = None
         if settings.scale_source == 'odometry':
@@ -77,9 +82,7 @@ class Inputs:
         try:
             for kind, topic, callback in topics:
                 self._subscriptions.append(qos.subscribe_to(node, kind, topic, callback, qos.sensor()))
-            self._subscriptions.append(
-                qos.subscribe_to_latched(node, CameraInfo, 'camera_info', perception.camera.on_camera_info)
-            )
+            self.follow_latched()
         except Exception:
             self.close()
             raise
@@ -87,6 +90,16 @@ class Inputs:
             JumpThreshold(min_forward=None, min_backward=_SET_BACK, on_clock_change=False),
             post_callback=lambda _: self._stamps.clock_set_back(),
         )
+
+    def follow_latched(self) -> None:
+        """Ask for a camera_info of before as long as somebody latches one; to be called now and then."""
+        with self._latching:
+            wanted = bool(self._subscriptions) and qos.is_latched(self._node, self._info_topic)
+            if wanted and self._latched is None:
+                self._latched = qos.subscribe_to_latched(self._node, CameraInfo, 'camera_info', self._on_info)
+            elif not wanted and self._latched is not None:
+                self._node.destroy_subscription(self._latched)
+                self._latched = None
 
     def conditions(self) -> list[str]:
         """Return what is wrong at the moment, in words.
@@ -126,9 +139,11 @@ class Inputs:
         if self._jumps is not None:
             self._jumps.unregister()
             self._jumps = None
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        with self._latching:
+            latched = [] if self._latched is None else [self._latched]
+            for subscription in (*self._subscriptions, *latched):
+                self._node.destroy_subscription(subscription)
+            self._subscriptions, self._latched = [], None
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._images += 1

@@ -308,7 +308,10 @@ class Evict3rNode(LifecycleNodeMixin, Node):
     def _publish_status(self) -> None:
         """Publish status, diagnostics and path."""
         configured, active = self._configured, self._active
-        conditions = active.inputs.conditions() if active is not None else []
+        conditions: list[str] = []
+        if active is not None:
+            active.inputs.follow_latched()
+            conditions = active.inputs.conditions()
         if configured is not None:
             configured.gate.tell()
             conditions += self._conditions(configured)

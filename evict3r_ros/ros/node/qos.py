@@ -101,10 +101,20 @@ def subscribe_to(
     )
 
 
+def is_latched(node: Node, topic: str) -> bool:
+    """Return whether a publisher on a resolved topic tells late subscribers what it said last."""
+    return any(
+        offer.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        and offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        for offer in node.get_publishers_info_by_topic(topic)
+    )
+
+
 def subscribe_to_latched(node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> Subscription[Any]:
     """Make a second subscription to an input, for a publisher that latched its only message before it was there.
 
-    Such a publisher is heard twice from then on. Its quality is not overridden: the first subscription's is.
+    Such a publisher is heard twice from then on. Its quality is not overridden: the first subscription's is. Only where
+    `is_latched`: each publisher that does not latch would warn that what is asked of it does not match its quality.
     """
     return _make(
         topic,

@@ -149,6 +149,12 @@ class Perception:
         return None if mounted is None else mounted.mount
 
     @property
+    def mount_may_change(self) -> bool:
+        """Whether the camera's own frame is moved for want of a mount, and static transforms have come since."""
+        mount = self.mount
+        return mount is not None and not mount.from_tf and self._transforms.version != self._mounted_by
+
+    @property
     def odometry(self) -> OdometryIntegrator | None:
         """Where the robot is and was, None before the first image."""
         mounted = self._mounted
@@ -169,6 +175,7 @@ class Perception:
     def pause(self) -> None:
         """Know that for a while no image will be processed, whatever the camera sees."""
         self._coasting = True
+        self.stamps.pause()
         if self.odometry is not None:
             self.odometry.interrupt()
 
@@ -264,11 +271,10 @@ class Perception:
         """Make stream, rectification and odometry fit the image that is about to be processed."""
         if self._view is None:
             self.camera.wait(self._expects_info, self.settings.startup_timeout, cancelled)
-        view = _View(size, frame)
-        known, self._view = self._view, view
-        mounted = self._mounted
+        view, known, mounted = _View(size, frame), self._view, self._mounted
         if mounted is None or known is None or known.frame != frame or self._transforms.version != self._mounted_by:
             mounted = self._follow_mount(frame, cancelled)
+        self._view = view  # only now: a pause while the mount is waited for leaves the old one
         other_lens = self.camera.follow(size, known != view)
         wanted = self._reset_wanted.is_set()
         self._reset_wanted.clear()

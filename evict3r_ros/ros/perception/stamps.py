@@ -87,10 +87,15 @@ class StampOrder:
         self._line: _Line | None = None
         self._other: _Line | None = None  # images in a row that do not follow
         self._told = 0  # images for which it holds that /clock was set back
+        self._paused = False
 
     def clock_set_back(self) -> None:
         """Know, from /clock, that the next stamp that lies back is right."""
         self._told = _TOLD_FOR
+
+    def pause(self) -> None:
+        """Know that nobody listens until the next image: that none came meanwhile says nothing of the camera."""
+        self._paused = True
 
     def now(self, arrived_ns: int) -> Moment | None:
         """Return when an image would have been taken that arrived at a time; None before the first."""
@@ -121,7 +126,8 @@ class StampOrder:
         if line.fits(stamp_ns, arrived_ns):
             self._other, self._told = None, max(0, self._told - 1)
             gap_ns = line.add(stamp_ns, arrived_ns)
-            if gap_ns:
+            paused, self._paused = self._paused, False
+            if gap_ns and not paused:
                 text = f'no image for {gap_ns / NANOSECONDS:.1f} s by their stamps; the stream goes on'
                 self._faults.count('image_gap', text)
             return Moment(stamp_ns, self.era, self._shift_ns, after_gap=gap_ns > 0)

@@ -50,13 +50,17 @@ class TransformGate:
     def admits(self, transform: TransformStamped | None) -> bool:
         """Return whether to publish a transform now, and remember it as ours if so.
 
-        transform: None if its frame has another parent in /tf_static.
+        transform: None if its frame has another parent in /tf_static. One of a frame that was moved before, until
+        the camera's mount was known, is not sent any more.
         """
         settings, mount = self._perception.settings, self._perception.mount
         if mount is not None:
             self._movers.follow(settings.frames_odom, mount.child, settings.frames_base)
         self.tell()
-        if transform is None or self.withheld():
+        if transform is None or self.withheld() or (mount is not None and transform.child_frame_id != mount.child):
+            return False
+        # Who has heard the camera's mount, latched, would lose it to a transform of the same frame that comes after.
+        if self._perception.mount_may_change:
             return False
         self._movers.sending(transform)
         return True

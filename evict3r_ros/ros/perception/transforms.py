@@ -27,9 +27,11 @@ from evict3r_ros import geometry
 from evict3r_ros.io.frame_tree import FrameTree, bare
 from evict3r_ros.ros.messages.conversions import matrix_from_transform
 
-# Frames of REP-105 that a robot moves in: none of them is a part of it. With prefixes, as of several robots
-# (robot1/map) or several odometries (wheel_odom), and with the endings that drivers add.
-_WORLD_FRAME = re.compile(r'(.*[/_.-])?(odom|map|earth|world)([_-](frame|link|enu|ned|combined))?', re.IGNORECASE)
+# Frames of REP-105 that a robot moves in, and robot_localization's utm: none of them is a part of it. With prefixes, as
+# of several robots (robot1/map) or several odometries (wheel_odom), with numbers, and with endings that drivers add.
+_WORLD_FRAME = re.compile(
+    r'(.*[/_.-])?(odom|map|earth|world|utm)(_?\d+)?([_-](frame|link|enu|ned|combined))?', re.IGNORECASE
+)
 
 
 class StaticTransforms:
@@ -131,8 +133,10 @@ class Mount:
     """Whether the child has a parent that is not ours, so that it must not get another."""
 
     def differs(self, other: Mount) -> bool:
-        """Return whether poses by the other one would be of another frame or another place."""
-        return self.child != other.child or not np.allclose(self.child_from_camera, other.child_from_camera)
+        """Return whether poses by the other one would be of another frame or place, or only one may be sent to /tf."""
+        if (self.child, self.taken) != (other.child, other.taken):
+            return True
+        return not np.allclose(self.child_from_camera, other.child_from_camera)
 
 
 def find_mount(

@@ -188,8 +188,8 @@ class OfflineReplay:
     def _take_static_transforms(self, output: BagWriter) -> None:
         """Know all of the bag's static transforms from the start, and pass them on."""
         for raw in copy_static_transforms(self._bag, output):
-            message = self._decode(TF_STATIC, raw, 'broken_input')
-            for reason in self._static.update(message.transforms if message is not None else ()):
+            message = self._decode(TF_STATIC, raw, 'no_transform')
+            for reason in self._static.update(message.transforms) if message is not None else ():
                 self._faults.count('no_transform', reason)
 
     def _take_first_info(self, span: Span) -> None:
