@@ -82,10 +82,10 @@ def test_colour_in_a_plane_of_its_own(encoding, padding, counts_colour):
     assert answer.shape == rgb.shape and np.abs(answer.astype(int) - rgb).max() <= 3
 
 
-@pytest.mark.parametrize('written', ['RGB8', 'Bgr8', 'MONO8', '8uc3', 'BAYER_RGGB8'])
+@pytest.mark.parametrize('written', ['RGB8', 'Bgr8', 'MONO8', '8uc3', 'BAYER_RGGB8', ' bgr8 '])
 def test_the_case_of_an_encoding_means_nothing(written):
     rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
-    name = written.upper() if written.startswith('8') else written.lower()
+    name = written.upper() if written.startswith('8') else written.strip().lower()
     message, plain = encode(rgb, name), encode(rgb, name)
     message.encoding = written
     np.testing.assert_array_equal(conversions.rgb_from_image(message), conversions.rgb_from_image(plain))

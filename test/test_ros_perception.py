@@ -418,13 +418,7 @@ def test_a_camera_frame_with_the_axes_of_a_body_is_told_of_once(bench):
 
 @pytest.mark.parametrize(
     ('useless', 'told'),
-    [
-        (info((30, 40)), 1),
-        (info(focal=float('nan')), 1),
-        (info(focal=-3.0), 1),
-        (info(focal=0.0), 0),
-        (info(focal=0.9), 1),
-    ],
+    [(info((30, 40)), 1), (info(focal=float('nan')), 1), (info(focal=-3.0), 1), (info(focal=0.9), 1)],
 )
 def test_a_camera_info_of_no_use_between_good_ones_changes_nothing(bench, useless, told):
     for i in range(5):

@@ -79,7 +79,8 @@ DEPTH_ENCODINGS = {'16UC1': Encoding(1, 'u2'), 'mono16': Encoding(1, 'u2'), '32F
 
 def encoding_name(written: str, encodings: dict[str, Encoding]) -> str:
     """Return the name in `encodings` that a message means, whatever its case. Raises MessageError for others."""
-    for name in (written, written.lower(), written.upper()):
+    word = written.strip(' \0')
+    for name in (word, word.lower(), word.upper()):
         if name in encodings:
             return name
     raise MessageError(f'encoding {written[:40]!r} is not supported (known: {", ".join(encodings)})')

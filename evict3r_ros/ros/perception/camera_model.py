@@ -56,9 +56,9 @@ class CameraModel:
         self._focal = SteadyFocal()
 
     def on_camera_info(self, message: CameraInfo) -> None:
-        """Take in a camera_info, from any thread; it holds from the next image on. One of no use changes nothing."""
+        """Take in a camera_info, from any thread; it holds from the next image on. A broken one changes nothing."""
         try:
-            self._heard = conversions.calibration_from_info(message) or self._heard
+            self._heard = conversions.calibration_from_info(message)
         except MessageError as error:
             self._tell(f'camera_info is not used: {error}')
         self._heard_any.set()
@@ -81,7 +81,12 @@ class CameraModel:
             self._adopt(heard)
             self._began = self._used
             return False
-        if heard is None or (self._used is not None and self._used.pixels_apart(heard) < _SAME_PIXELS):
+        if heard is None and self._heard is not None:
+            return False  # of other images
+        if heard is None or self._used is None:
+            if heard is self._used:
+                return False
+        elif self._used.pixels_apart(heard) < _SAME_PIXELS:
             return False
         self._adopt(heard)
         if self._began is not None and self._used is not None:
