@@ -134,6 +134,21 @@ def test_noise_in_the_calibration_is_none_of_the_streams_business(bench):
     assert bench.perception.resets == 0 and bench.told == []
 
 
+def test_a_focus_that_hunts_begins_no_stream(bench):
+    for i in range(10):
+        bench.perception.camera.on_camera_info(info(focal=70.0 * (1.03 if i % 2 else 1.0)))
+        bench.see(i)
+    assert bench.perception.resets == 0 and bench.stream.stats().frames == 10
+
+
+def test_another_lens_begins_one_stream(bench):
+    for i in range(10):
+        bench.perception.camera.on_camera_info(info(focal=70.0 if i < 3 else 90.0))
+        answer = bench.see(i)
+    assert bench.perception.resets == 1
+    assert answer.info.k[0] == pytest.approx(90.0 * answer.info.width / SIZE[1])
+
+
 def test_a_zoom_begins_a_stream_however_slow_it_is(bench):
     for i in range(20):
         bench.perception.camera.on_camera_info(info(focal=70.0 + 0.2 * i))

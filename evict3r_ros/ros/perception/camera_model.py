@@ -25,6 +25,8 @@ _SAME_PIXELS = 0.05
 """By how much a calibration may move things and still count as the same: numbers that a driver computes anew."""
 _RESTART_SHARE = 0.01
 """Of the image's width: things that have moved by more than that since a stream began are seen by another camera."""
+_AGREE = 3
+"""Images in a row that make it another camera."""
 _MOST_TOLD = 32
 _RECTIFIED = re.compile(r'(?<![a-z])(rect(ified)?|undist(orted)?)(?![a-z])')
 
@@ -51,6 +53,7 @@ class CameraModel:
         self._heard_any = threading.Event()
         self._used: Calibration | None = None
         self._began: Calibration | None = None  # what was used when the stream began
+        self._other: tuple[Calibration, int] | None = None  # of another lens, and how many images in a row
         self._rectifier: Rectifier | None = None
         self._mask: np.ndarray | None = None  # the rectifier's valid pixels, at the published size
         self._focal = SteadyFocal()
@@ -86,7 +89,7 @@ class CameraModel:
         if heard is None or self._used is None:
             if heard is self._used:
                 return False
-        elif self._used.pixels_apart(heard) < _SAME_PIXELS:
+        elif self._is_doubtful(heard, size) or self._used.pixels_apart(heard) < _SAME_PIXELS:
             return False
         self._adopt(heard)
         if self._began is not None and self._used is not None:
@@ -97,6 +100,21 @@ class CameraModel:
             return False
         self._began = self._used
         return True
+
+    def _is_doubtful(self, heard: Calibration, size: tuple[int, int]) -> bool:
+        """Return whether a calibration is of another lens, and not yet that of enough images in a row.
+
+        A focus that hunts, or a stabiliser, comes back at once; a zoom stays.
+        """
+        bound = _RESTART_SHARE * size[1]
+        if self._began is None or self._began.pixels_apart(heard) < bound:
+            self._other = None
+            return False
+        first, count = self._other or (heard, 0)
+        if first.pixels_apart(heard) >= bound:
+            first, count = heard, 0
+        self._other = first, count + 1
+        return count + 1 < _AGREE
 
     def _for_images(self, size: tuple[int, int]) -> Calibration | None:
         """Return the last calibration heard as that of images of a size, None and tell why if it is not."""
