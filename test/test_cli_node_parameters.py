@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed here')
 import rclpy
+from rclpy._rclpy_pybind11 import RCLInvalidROSArgsError
 from rclpy.context import Context
 
 from evict3r_ros.cli.options.node_parameters import NODE, NodeParameters, read_parameters
@@ -63,15 +64,22 @@ def test_files_mean_what_they_mean_to_rclpy(tmp_path):
     context = Context()
     rclpy.init(args=[], context=context)
     try:
+        compared = 0
         for what, text in FILES.items():
             file = tmp_path / f'{what}.yaml'
             file.write_text(text)
-            found, truth = read_parameters(file, []), judged(context, file)
+            try:
+                truth = judged(context, file)
+            except RCLInvalidROSArgsError:  # before Kilted a name may not be a node's and a namespace at once
+                continue
+            found = read_parameters(file, [])
+            compared += 1
             for name in ('use_sim_time', 'start_type_description_service'):
                 if name not in found.of_ros:
                     truth.pop(name, None)
             assert {**found.own, **found.of_ros} == truth, what
             parameters.from_values(found.own)
+        assert compared >= len(FILES) - 1
     finally:
         rclpy.shutdown(context=context)
 

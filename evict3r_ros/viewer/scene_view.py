@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ _WIDEST = 640
 ODOM, CAMERA, CLOUD, PATH = 'odom', 'odom/camera', 'odom/points', 'odom/path'
 _KEPT = 30
 """Past clouds that are shown beside the last one."""
+_LIVE: dict[str, Any] = {'timeline': 'stamp', 'play_state': 'following'}
+"""Of the time panel, where rerun is new enough to be told (the one for numpy 1 is not)."""
 _LEAST_FREE = 2**20
 """Free bytes on a disk to begin a file."""
 
@@ -198,7 +201,9 @@ def _blueprint() -> rrb.Blueprint:
             ),
             column_shares=[2, 1],
         ),
-        rrb.TimePanel(state='collapsed', timeline='stamp', play_state='following'),
+        rrb.TimePanel(
+            state='collapsed', **{name: _LIVE[name] for name in _LIVE if name in signature(rrb.TimePanel).parameters}
+        ),
         collapse_panels=True,
     )
 
