@@ -23,7 +23,9 @@ from evict3r_ros.io.image_folder import CameraModel
 pytest.importorskip('rclpy', reason='ROS is not installed')
 from lifecycle_msgs.srv import GetState
 
+from evict3r_ros.ros.tools.live import LiveReplay, playable
 from evict3r_ros.ros.tools.node_process import NodeProcess
+from evict3r_ros.ros.tools.offline import Span
 from evict3r_ros.ros.tools.replay import replay
 from evict3r_ros.ros.tools.session import Session
 
@@ -89,6 +91,17 @@ def test_a_stopped_node_leaves_no_shared_memory(tmp_path):
             assert process.stop() == 0
     assert held - there_before, 'the node used no shared memory: this test shows nothing'
     assert [segment for segment in held - there_before if Path(segment).exists()] == []
+
+
+def test_answers_that_nobody_records_are_heard(tmp_path, played):
+    """What `evict3r replay --live --attach` counts without --out: images that were answered."""
+    with Session('tool') as session, NodeProcess(node_arguments(), tmp_path / 'log') as process:
+        process.wait_until_active(session.node, '/evict3r', 60)
+        topics, reasons = playable(played)
+        assert not reasons
+        live = LiveReplay(session, played, topics, TOPICS.image, AnswerTopics.of_node('/evict3r'), None, process.check)
+        heard = live.run(Span(), 2.0, 30.0, lambda: None, lambda: False)
+        assert heard.played == FRAMES and heard.answered > 0
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ class LiveReplay:
 
     def _listen(self, received: Callable[[str, bytes], None]) -> None:
         """Hear answers that nobody records."""
-        topic = self._answers.odometry
+        topic = self._answers.depth_info
         self._session.node.create_subscription(
             message_class(self._answers.types()[topic]), topic, lambda raw: received(topic, raw), 100, raw=True
         )
