@@ -56,6 +56,11 @@ class SteadyTone:
         return before + GAIN * (low - before), after + GAIN * (high - after)
 
 
+def whole_range(pixels: np.ndarray) -> np.ndarray:
+    """Return uint16 pixels as uint8: the whole range of 16 bits is white, as in cv_bridge."""
+    return np.asarray(cv2.convertScaleAbs(pixels, alpha=255.0 / 65535.0))
+
+
 def _shown(low: float, high: float) -> tuple[float, float]:
     """Return the counts that become black and white for a range of grey."""
     room = (max((1.0 + 2.0 * MARGIN) * (high - low), LEAST_RANGE) - (high - low)) / 2.0

@@ -114,7 +114,7 @@ class Worker:
             if task.stream != self._stream:
                 self._clip, self._stream = render(task.stream, network.device), task.stream
             view = ImageView.of((task.stream.height, task.stream.width), self._image_width)
-            tokens = view.patches[0] * view.patches[1] + network.preset.special_tokens
+            tokens = cache_shape(network, view, network.device).frame_tokens
             config = task.configuration.cache_config(task.stream.all_frames, tokens)
             mapping = parse_mapping(task.configuration.mapping)
             predictions = stream_clip(network, config, self._clip, self._image_width, check_stop, mapping)

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from evict3r_ros.camera.tone import whole_range
 from evict3r_ros.errors import MessageError
 
 MAX_PIXELS = 64_000_000  # larger images are taken for broken messages: nothing the node could answer in time
@@ -130,7 +131,7 @@ def rgb_by_opencv(pixels: np.ndarray, encoding: str) -> np.ndarray:
     if layout.chroma_rows == 2.0:
         return _rgb_from_nv24(pixels)
     rgb = pixels if layout.to_rgb is None else cv2.cvtColor(pixels, layout.to_rgb)
-    return rgb if rgb.dtype == np.uint8 else cv2.convertScaleAbs(rgb, alpha=255.0 / 65535.0)
+    return rgb if rgb.dtype == np.uint8 else whole_range(rgb)
 
 
 def _rgb_from_nv24(rows: np.ndarray) -> np.ndarray:

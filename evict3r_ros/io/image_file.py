@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from evict3r_ros.camera.tone import SteadyTone
+from evict3r_ros.camera.tone import SteadyTone, whole_range
 from evict3r_ros.errors import UserError
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -53,7 +53,7 @@ def _in_8_bits(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
     if image.dtype == np.uint16:
-        return cv2.convertScaleAbs(image, alpha=255.0 / 65535.0)
+        return whole_range(image)
     # Floating point (TIFF): 0 to 1.
     levels: np.ndarray = (np.nan_to_num(image).clip(0.0, 1.0) * 255.0).round().astype(np.uint8)
     return levels

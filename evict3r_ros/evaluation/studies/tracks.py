@@ -19,6 +19,7 @@ from evict3r_ros.evaluation.held_out import HeldOut, StreamSpec
 from evict3r_ros.evaluation.streaming import stream_clip
 from evict3r_ros.evaluation.tasks import Runner
 from evict3r_ros.network import StreamVGGT
+from evict3r_ros.stream.stream import cache_shape
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,7 @@ def follow_world(
     """Run the stream of a world."""
     clip = render(stream, network.device)
     view = ImageView.of((stream.height, stream.width), image_width)
-    config = configuration.cache_config(
-        stream.all_frames, view.patches[0] * view.patches[1] + network.preset.special_tokens
-    )
+    config = configuration.cache_config(stream.all_frames, cache_shape(network, view, network.device).frame_tokens)
     segments = parse_segments(configuration.mapping)
     found = stream_clip(network, config, clip, image_width, progress, segments).world_from_camera
     return Track(f'world {stream.seed}', found, clip.world_from_camera)

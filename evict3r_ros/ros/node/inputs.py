@@ -70,12 +70,13 @@ class Inputs:
         topics = [(CameraInfo, 'camera_info', self._on_info)]
         self._image_silence = SilenceWatch('image', self.image_topic, lambda: self._images)
         self._scale_silence: SilenceWatch | None = None
-        if settings.scale_source == 'odometry':
-            topics.append((Odometry, 'odom_in', scale.on_odometry))
-        if settings.scale_source == 'depth':
-            topics.append((Image, 'depth_in', scale.on_depth))
-        if settings.scale_source in ('odometry', 'depth'):
-            _, name, _ = topics[-1]
+        scale_inputs = {
+            'odometry': (Odometry, 'odom_in', scale.on_odometry),
+            'depth': (Image, 'depth_in', scale.on_depth),
+        }
+        if settings.scale_source in scale_inputs:
+            topics.append(scale_inputs[settings.scale_source])
+            name = topics[-1][1]
             resolved = node.resolve_topic_name(name)
             self._scale_silence = SilenceWatch(f'usable {name}', resolved, lambda: scale.used)
         topics.append((self._image_kind, self.image_topic, self._on_image))
